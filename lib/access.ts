@@ -1,0 +1,140 @@
+/**
+ * Who may read what: who a caller is, which repositories are known to be public, and which credentials
+ * have lately been let in by upstream. Cached content is served on these proofs and on nothing else.
+ *
+ * @module
+ */
+import { LRUCache } from "lru-cache";
+import type { Registry } from "./registry.ts";
+import type { Credential } from "./transforms/auth.ts";
+import { credentialId } from "./upstream/credential.ts";
+
+/** A repository of a registry: the registry's `id` (not its name) and the upstream's repository name. */
+export interface RepositoryKey {
+  readonly registry: string;
+  readonly repository: string;
+}
+
+/** Where proofs that a repository is public are kept. */
+export interface PublicMarks {
+  /** When the repository was last proved public, ms since the epoch. */
+  publicSince(key: RepositoryKey): number | undefined | Promise<number | undefined>;
+  /** Marks it public at `at`, or, with undefined, no longer. */
+  setPublic(key: RepositoryKey, at: number | undefined): void | Promise<void>;
+}
+
+/** The caller of a request, as far as access is concerned. */
+export interface Caller {
+  /** Stands for the credential in keys; reveals nothing of it. */
+  readonly id: string;
+  /** What upstream is asked with on the caller's behalf. */
+  readonly credential: Credential;
+  /** Whether this is the operator's account, which `SHARE_PRIVATE` lends to everybody. */
+  readonly isShared: boolean;
+}
+
+/** How long a proof that a repository is public holds, ms. */
+const PUBLIC_FOR = 60 * 60_000;
+/** How long a grant holds, ms. A revoked credential stops working within it. */
+const GRANT_FOR = 5 * 60_000;
+
+/** Options for {@linkcode Access}. */
+export interface AccessOptions {
+  readonly marks: PublicMarks;
+  /** Whether a token is one that upstream's realm gave to nobody in particular. */
+  readonly isAnonymousToken: (token: string) => boolean;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/** The proofs. */
+export class Access {
+  readonly #marks: PublicMarks;
+  readonly #isAnonymousToken: (token: string) => boolean;
+  readonly #now: () => number;
+  readonly #grants = new LRUCache<string, number>({ max: 100_000 });
+
+  constructor(options: AccessOptions) {
+    this.#marks = options.marks;
+    this.#isAnonymousToken = options.isAnonymousToken;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Who `credential` is at `registry`. */
+  caller(registry: Registry, credential: Credential): Caller {
+    const isAnonymous = credential.kind === "anonymous" ||
+      credential.kind === "bearer" && this.#isAnonymousToken(credential.token);
+    if (!isAnonymous) return { id: credentialId(credential), credential, isShared: false };
+    if (registry.sharePrivate && registry.credential) {
+      const shared: Credential = { kind: "basic", ...registry.credential };
+      return { id: credentialId(shared), credential: shared, isShared: true };
+    }
+    return { id: "anonymous", credential: { kind: "anonymous" }, isShared: false };
+  }
+
+  /** Whether the repository has been proved public lately. */
+  async isPublic(key: RepositoryKey): Promise<boolean> {
+    const since = await this.#marks.publicSince(key);
+    return since !== undefined && this.#now() - since < PUBLIC_FOR;
+  }
+
+  /** Whether `caller` may have cached content of the repository without upstream being asked. */
+  async mayRead(caller: Caller, key: RepositoryKey): Promise<boolean> {
+    return this.#hasGrant(caller, key) || await this.isPublic(key);
+  }
+
+  /**
+   * The same while upstream cannot be asked: what was public stays readable, however long ago that was
+   * proved, and what the operator shares is shared. A grant does not outlive its time.
+   */
+  async mayReadStale(caller: Caller, key: RepositoryKey): Promise<boolean> {
+    return caller.isShared || this.#hasGrant(caller, key) ||
+      await this.#marks.publicSince(key) !== undefined;
+  }
+
+  #hasGrant(caller: Caller, key: RepositoryKey): boolean {
+    return (this.#grants.get(grantKey(caller, key)) ?? 0) > this.#now();
+  }
+
+  /** Notes that upstream let `caller` read the repository when asked with `used`. */
+  async allowed(caller: Caller, key: RepositoryKey, used: Credential): Promise<void> {
+    if (used.kind === "anonymous") await this.#marks.setPublic(key, this.#now());
+    else if (caller.credential.kind !== "anonymous") {
+      this.#grants.set(grantKey(caller, key), this.#now() + GRANT_FOR);
+    }
+  }
+
+  /** Notes that upstream did not let `caller` read the repository when asked with `used`. */
+  async refused(caller: Caller, key: RepositoryKey, used: Credential): Promise<void> {
+    if (used.kind === "anonymous") await this.#marks.setPublic(key, undefined);
+    this.#grants.delete(grantKey(caller, key));
+  }
+
+  /**
+   * The credential to fetch with on behalf of `caller`: its own; for callers without one the operator's,
+   * which raises rate limits, but only where everybody may read anyway.
+   */
+  async fetchWith(caller: Caller, registry: Registry, key: RepositoryKey): Promise<Credential> {
+    if (caller.credential.kind !== "anonymous" || !registry.credential) return caller.credential;
+    if (!await this.isPublic(key)) return caller.credential;
+    return { kind: "basic", ...registry.credential };
+  }
+}
+
+/** The key of a grant: one credential, one repository, one registry. */
+function grantKey(caller: Caller, key: RepositoryKey): string {
+  return `${caller.id} ${key.registry} ${key.repository}`;
+}
+
+/** Marks kept in memory only, for a proxy without a cache. */
+export function memoryMarks(): PublicMarks {
+  const marks = new LRUCache<string, number>({ max: 50_000 });
+  const textOf = (key: RepositoryKey) => `${key.registry} ${key.repository}`;
+  return {
+    publicSince: (key) => marks.get(textOf(key)),
+    setPublic(key, at) {
+      if (at === undefined) marks.delete(textOf(key));
+      else marks.set(textOf(key), at);
+    },
+  };
+}

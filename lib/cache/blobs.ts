@@ -1,0 +1,323 @@
+/**
+ * Blobs from the cache: served where a link and a proof of access are here, else asked of upstream, which
+ * either proves the access to what is here already or starts the one fill.
+ *
+ * @module
+ */
+import type { Access } from "../access.ts";
+import { type Answer, type CacheResult, contentAnswer, type Delivery } from "../answer.ts";
+import { Flights } from "../flight.ts";
+import { cacheLog } from "../log.ts";
+import { isStorable } from "../oci/digest.ts";
+import { OciError } from "../oci/error.ts";
+import { handOver, type Relay, type TargetRequest } from "../relay.ts";
+import { isRedirect } from "../transforms/redirect.ts";
+import type { Part } from "../transforms/range.ts";
+import { type Asker, repositoryKey } from "../upstream/ask.ts";
+import { announcedLength } from "../upstream/body.ts";
+import type { UpstreamAnswer } from "../upstream/client.ts";
+import { isUpstreamTrouble } from "../upstream/failure.ts";
+import { causeOf } from "../upstream/send.ts";
+import type { StoredBlob } from "./blob_store.ts";
+import type { Content } from "./content.ts";
+import type { Fill } from "./fill.ts";
+import type { Notes } from "./resilient.ts";
+import { fillSource } from "./source.ts";
+
+/** What asking upstream came to, for everybody who waited for it. */
+type Opened =
+  | { readonly kind: "here" }
+  | { readonly kind: "fill"; readonly fill: Fill }
+  | { readonly kind: "size"; readonly size: number | undefined }
+  | { readonly kind: "hand-over"; readonly answer: UpstreamAnswer; readonly to: URL }
+  /** Neither stored nor storable now: one of those who waited takes the body. */
+  | { readonly kind: "uncached"; take(): UpstreamAnswer | undefined };
+
+/** A blob up to this size is read whole: one read, and no stream. */
+const SMALL = 64 * 1024;
+const READ_SIZE = 2 ** 20;
+
+/** Options for {@linkcode Blobs}. */
+export interface BlobsOptions {
+  readonly content: Content;
+  readonly index: Notes;
+  readonly access: Access;
+  readonly asker: Asker;
+  readonly relay: Relay;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/** The blobs. */
+export class Blobs {
+  readonly #content: Content;
+  readonly #index: Notes;
+  readonly #access: Access;
+  readonly #asker: Asker;
+  readonly #relay: Relay;
+  readonly #now: () => number;
+  readonly #flights = new Flights<Opened>();
+
+  constructor(options: BlobsOptions) {
+    this.#content = options.content;
+    this.#index = options.index;
+    this.#access = options.access;
+    this.#asker = options.asker;
+    this.#relay = options.relay;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** The answer to a GET or HEAD of a blob. Throws an `OciError`. */
+  async answer(request: TargetRequest): Promise<Answer> {
+    const { target, caller } = request;
+    if (!isStorable(target.reference)) return await this.#relay.answer(request);
+    const key = repositoryKey(target);
+    const isLinked = await this.#isLinked(request);
+    if (isLinked) {
+      if (await this.#access.mayRead(caller, key)) {
+        const answer = await this.#local(request, "HIT");
+        if (answer) return answer;
+      } else if (this.#asker.isDown(target) && await this.#access.mayReadStale(caller, key)) {
+        const answer = await this.#local(request, "STALE");
+        if (answer) return answer;
+      }
+    }
+    try {
+      return await this.#open(request);
+    } catch (error) {
+      if (isLinked && isUpstreamTrouble(error) && await this.#access.mayReadStale(caller, key)) {
+        cacheLog.warn("Serving {digest} of {repository} stale: {cause}", {
+          digest: target.reference,
+          repository: target.repository,
+          cause: causeOf(error),
+        });
+        const answer = await this.#local(request, "STALE");
+        if (answer) return answer;
+      }
+      throw error;
+    }
+  }
+
+  async #isLinked({ target }: TargetRequest): Promise<boolean> {
+    const key = { ...repositoryKey(target), digest: target.reference, kind: "blob" } as const;
+    return await this.#index.link(key) !== undefined;
+  }
+
+  /** The answer from what is here: the store, or a fill to join. The caller's access has been proved. */
+  async #local(request: TargetRequest, cache: CacheResult): Promise<Answer | undefined> {
+    const digest = request.target.reference;
+    const row = await this.#content.row(digest);
+    if (!row) {
+      const fill = this.#content.filling(digest);
+      return fill && this.#fromFill(request, fill, cache);
+    }
+    const content = {
+      kind: "blob",
+      digest,
+      size: row.size,
+      cache,
+      ageSeconds: cache === "MISS" ? undefined : (this.#now() - row.createdAt) / 1000,
+    } as const;
+    if (request.method === "HEAD") {
+      this.#content.space.use(digest);
+      return contentAnswer(request, content, {});
+    }
+    const blob = await this.#content.open(digest);
+    if (!blob) return undefined;
+    if (blob.size <= SMALL) {
+      const bytes = new Uint8Array(blob.size);
+      const n = await readFully(blob, bytes);
+      blob.close();
+      return n === bytes.byteLength ? contentAnswer(request, content, { bytes }) : undefined;
+    }
+    return contentAnswer(request, content, {
+      stream: (part, onEnd) => streamBlob(blob, part, onEnd),
+      close: () => blob.close(),
+    });
+  }
+
+  /** The answer from a fill under way. */
+  #fromFill(request: TargetRequest, fill: Fill, cache: CacheResult): Answer | undefined {
+    const { digest, size } = fill;
+    const stream = (part: Part | undefined, onEnd: (sent: number, complete: boolean) => void) =>
+      fill.stream(part, onEnd);
+    if (size !== undefined) {
+      return contentAnswer(request, { kind: "blob", digest, size, cache }, { stream });
+    }
+    if (request.method === "HEAD") return undefined;
+    // Upstream did not say how long it is: all of it, without a length.
+    const delivered = Promise.withResolvers<Delivery>();
+    const body = stream(undefined, (bytes, complete) => delivered.resolve({ bytes, complete }));
+    const { response } = contentAnswer({ method: "HEAD", headers: new Headers() }, {
+      kind: "blob",
+      digest,
+      size: 0,
+      cache,
+    }, {});
+    const headers = new Headers(response.headers);
+    headers.delete("content-length");
+    headers.delete("accept-ranges");
+    return { response: new Response(body, { headers }), cache, delivered: delivered.promise };
+  }
+
+  /** Asks upstream, once for all who ask for the same at once with the same credential. */
+  async #open(request: TargetRequest): Promise<Answer> {
+    const { target, caller, method } = request;
+    const isHead = method === "HEAD";
+    const key = JSON.stringify([
+      target.registry.id,
+      target.repository,
+      target.reference,
+      caller.id,
+      isHead,
+    ]);
+    let isFirst = false;
+    const opened = await this.#flights.run(key, () => {
+      isFirst = true;
+      return isHead ? this.#head(request) : this.#get(request);
+    });
+    switch (opened.kind) {
+      case "here": {
+        const answer = await this.#local(request, "HIT");
+        if (answer) return answer;
+        throw new OciError("UNAVAILABLE", "The blob cannot be read back from the cache");
+      }
+      case "fill": {
+        const answer = this.#fromFill(request, opened.fill, isFirst ? "MISS" : "HIT");
+        if (answer) return answer;
+        return await this.#relay.answer(request);
+      }
+      case "size": {
+        const { size } = opened;
+        const digest = target.reference;
+        if (size === undefined) return await this.#relay.answer(request);
+        return contentAnswer(request, { kind: "blob", digest, size, cache: "MISS" }, {});
+      }
+      case "hand-over":
+        return handOver(opened.answer, opened.to);
+      case "uncached": {
+        const answer = opened.take();
+        const isRanged = request.headers.has("range");
+        if (answer && !isRanged) return this.#relay.blob(answer, request);
+        answer?.abort();
+        return await this.#relay.answer(request);
+      }
+    }
+  }
+
+  /** Asks for the size alone. */
+  async #head(request: TargetRequest): Promise<Opened> {
+    const { target, caller } = request;
+    let answer: UpstreamAnswer;
+    try {
+      answer = await this.#asker.ask(target, { method: "HEAD", caller });
+    } catch (error) {
+      const isRefused = error instanceof OciError && [401, 403, 405].includes(error.status);
+      if (!isRefused) throw error;
+      // public.ecr.aws refuses the HEAD of a blob whose GET it allows.
+      answer = await this.#asker.ask(target, { method: "GET", caller });
+      answer.abort();
+    }
+    await this.#link(request);
+    if (answer.handOver) return { kind: "hand-over", answer, to: answer.handOver };
+    return { kind: "size", size: announcedLength(answer.response.headers) };
+  }
+
+  /** Asks for the content: a proof of access where it is here already, else the start of its fill. */
+  async #get(request: TargetRequest): Promise<Opened> {
+    const { target, caller } = request;
+    const digest = target.reference;
+    const isHere = async () =>
+      await this.#content.row(digest) !== undefined ||
+      this.#content.filling(digest) !== undefined;
+    // A redirect is proof enough: where the content is here, nobody need fetch it again.
+    const redirects = await isHere() ? "stop" : "policy";
+    let answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
+    if (redirects === "stop" && isRedirect(answer.response.status) && !await isHere()) {
+      await answer.response.body?.cancel();
+      answer = await this.#asker.ask(target, { method: "GET", caller }); // evicted meanwhile
+    }
+    await this.#link(request);
+    if (answer.handOver) return { kind: "hand-over", answer, to: answer.handOver };
+    if (await isHere()) {
+      answer.abort();
+      return { kind: "here" };
+    }
+    const { body } = answer.response;
+    if (!body || answer.response.status !== 200) {
+      throw new OciError("UNAVAILABLE", "Upstream's answer is no blob", {
+        detail: { status: answer.response.status },
+      });
+    }
+    const fill = await this.#content.startFill({
+      digest,
+      size: announcedLength(answer.response.headers),
+      first: body,
+      source: fillSource({ asker: this.#asker, target, caller, first: answer.response.headers }),
+      registry: target.registry.name,
+    });
+    if (fill) return { kind: "fill", fill };
+    let left: UpstreamAnswer | undefined = answer;
+    return {
+      kind: "uncached",
+      take() {
+        const taken = left;
+        left = undefined;
+        return taken;
+      },
+    };
+  }
+
+  async #link({ target }: TargetRequest): Promise<void> {
+    const key = { ...repositoryKey(target), digest: target.reference, kind: "blob" } as const;
+    await this.#index.addLink(key, { mediaType: "" });
+  }
+}
+
+async function readFully(blob: StoredBlob, bytes: Uint8Array): Promise<number> {
+  let done = 0;
+  while (done < bytes.byteLength) {
+    const n = await blob.read(done, bytes.subarray(done));
+    if (n === 0) break;
+    done += n;
+  }
+  return done;
+}
+
+/** The bytes of `part` of a stored blob; closes it at the end. A file that was cut errors the stream. */
+function streamBlob(
+  blob: StoredBlob,
+  part: Part | undefined,
+  onEnd: (sent: number, complete: boolean) => void,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const start = part?.start ?? 0;
+  const end = part ? part.end + 1 : blob.size;
+  let position = start;
+  let ended = false;
+  const finish = (complete: boolean) => {
+    if (ended) return;
+    ended = true;
+    blob.close();
+    onEnd(position - start, complete);
+  };
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller) {
+      if (position >= end) {
+        finish(true);
+        return controller.close();
+      }
+      try {
+        const buffer = new Uint8Array(Math.min(READ_SIZE, end - position));
+        const n = await blob.read(position, buffer);
+        if (ended) return;
+        if (n === 0) throw new Error("The file is shorter than the index says");
+        position += n;
+        controller.enqueue(n === buffer.byteLength ? buffer : buffer.subarray(0, n));
+      } catch (error) {
+        finish(false);
+        controller.error(error);
+      }
+    },
+    cancel: () => finish(false),
+  }, { highWaterMark: 0 });
+}

@@ -1,0 +1,141 @@
+/**
+ * The cache as the pipeline sees it: answers for manifests and blobs, opened from a directory, with its
+ * upkeep in the background. Loaded only when the cache is on.
+ *
+ * @module
+ */
+import { Access } from "../access.ts";
+import type { Answer } from "../answer.ts";
+import type { Config } from "../config.ts";
+import { cacheLog } from "../log.ts";
+import { Relay, type TargetRequest } from "../relay.ts";
+import type { Stats } from "../stats.ts";
+import { Asker } from "../upstream/ask.ts";
+import type { Upstream } from "../upstream/client.ts";
+import { causeOf } from "../upstream/send.ts";
+import { Blobs } from "./blobs.ts";
+import { Content } from "./content.ts";
+import { FileStore } from "./file_store.ts";
+import type { Index } from "./index.ts";
+import { Manifests } from "./manifests.ts";
+import { openIndex } from "./recover.ts";
+import { resilient } from "./resilient.ts";
+import { IndexLockedError } from "./sqlite_index.ts";
+
+/** How often recency is written, and how often unused content is looked for, ms. */
+const FLUSH_EVERY = 5_000;
+const SWEEP_EVERY = 10 * 60_000;
+
+/** The cache cannot be opened, and that is for the operator to mend. */
+export class CacheOpenError extends Error {
+  override readonly name = "CacheOpenError";
+}
+
+/** What the cache works with. */
+export interface CacheOptions {
+  readonly config: NonNullable<Config["cache"]>;
+  readonly upstream: Upstream;
+  /** How long upstream's body may stand still, ms. */
+  readonly idle: number;
+  readonly stats: Stats;
+}
+
+/** The parts of an open cache. */
+interface Parts {
+  readonly index: Index;
+  readonly content: Content;
+  readonly access: Access;
+  readonly asker: Asker;
+  readonly relay: Relay;
+  readonly manifests: Manifests;
+  readonly blobs: Blobs;
+}
+
+/** An open cache. */
+export class Cache {
+  readonly content: Content;
+  readonly access: Access;
+  readonly asker: Asker;
+  readonly relay: Relay;
+  readonly index: Index;
+  readonly #manifests: Manifests;
+  readonly #blobs: Blobs;
+  readonly #timers: ReturnType<typeof setInterval>[];
+
+  private constructor(parts: Parts, blobTtl: number) {
+    this.content = parts.content;
+    this.access = parts.access;
+    this.asker = parts.asker;
+    this.relay = parts.relay;
+    this.index = parts.index;
+    this.#manifests = parts.manifests;
+    this.#blobs = parts.blobs;
+    const { space } = this.content;
+    const attempt = (work: () => Promise<unknown>) => () => {
+      work().catch((error) => this.content.diskTrouble(error));
+    };
+    this.#timers = [
+      setInterval(attempt(() => space.flush()), FLUSH_EVERY),
+      setInterval(attempt(() => space.removeUnused(blobTtl)), SWEEP_EVERY),
+    ];
+  }
+
+  /**
+   * Opens the cache in `config.dir`. Returns undefined, with an error in the log, when the disk fails or is
+   * full: clients are served without a cache then. Throws a {@linkcode CacheOpenError} for what the
+   * operator has to mend: another process has the directory, or it may not be used.
+   */
+  static async open(options: CacheOptions): Promise<Cache | undefined> {
+    const { config, upstream, idle, stats } = options;
+    let store: FileStore;
+    let index: Index;
+    try {
+      store = new FileStore(config.dir);
+      index = await openIndex(config.dir, store);
+    } catch (error) {
+      if (error instanceof IndexLockedError) {
+        throw new CacheOpenError(`Cannot open cache: another process is using ${config.dir}`);
+      }
+      const isForbidden = error instanceof Deno.errors.PermissionDenied ||
+        error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.NotADirectory;
+      if (isForbidden) {
+        throw new CacheOpenError(`Cannot open cache: ${causeOf(error)}: ${config.dir}`);
+      }
+      stats.cacheEvents.add("disk_error");
+      cacheLog.error("Cannot open cache, serving without it: {cause}", { cause: causeOf(error) });
+      return undefined;
+    }
+    const content = new Content({ store, index, maxSize: config.maxSize, idle, stats });
+    const notes = resilient(index, (error) => content.diskTrouble(error));
+    const { tokens } = upstream;
+    const access = new Access({
+      marks: notes,
+      isAnonymousToken: (token) => tokens.isAnonymous(token),
+    });
+    const asker = new Asker({ upstream, access });
+    const relay = new Relay({ asker, idle });
+    const shared = { content, index: notes, access, asker, relay };
+    const manifests = new Manifests({ ...shared, ttl: config.manifestTtl });
+    const blobs = new Blobs(shared);
+    return new Cache({ ...shared, index, manifests, blobs }, config.blobTtl);
+  }
+
+  /** The answer to a GET or HEAD of a manifest or blob; anything else is not cached. */
+  async answer(request: TargetRequest): Promise<Answer> {
+    switch (request.target.kind) {
+      case "manifest":
+        return await this.#manifests.answer(request);
+      case "blob":
+        return await this.#blobs.answer(request);
+      default:
+        return await this.relay.answer(request);
+    }
+  }
+
+  /** Ends; fills under way are waited for up to `grace` ms. */
+  async close(grace: number): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.content.close(grace);
+    await this.index.close();
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * {@linkcode BlobStore} on files: `blobs/sha256/ab/<hex>`, drafts as `fills/<hex>.<n>.part`.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { isStorable } from "../oci/digest.ts";
+import type { BlobStore, ByteReader, Draft, StoredBlob, StoredEntry } from "./blob_store.ts";
+
+/** A file read at positions; seeks only when the position is not where the last read ended. */
+class FileReader implements ByteReader {
+  readonly #file: Deno.FsFile;
+  #position = 0;
+
+  constructor(file: Deno.FsFile) {
+    this.#file = file;
+  }
+
+  async read(offset: number, buffer: Uint8Array): Promise<number> {
+    if (offset !== this.#position) await this.#file.seek(offset, Deno.SeekMode.Start);
+    const n = await this.#file.read(buffer) ?? 0;
+    this.#position = offset + n;
+    return n;
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+}
+
+class StoredFile extends FileReader implements StoredBlob {
+  readonly size: number;
+
+  constructor(file: Deno.FsFile, size: number) {
+    super(file);
+    this.size = size;
+  }
+}
+
+class FileDraft implements Draft {
+  readonly #file: Deno.FsFile;
+  readonly #path: string;
+  readonly #target: string;
+  #isOpen = true;
+
+  constructor(file: Deno.FsFile, path: string, target: string) {
+    this.#file = file;
+    this.#path = path;
+    this.#target = target;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    for (let done = 0; done < chunk.byteLength;) {
+      done += await this.#file.write(chunk.subarray(done));
+    }
+  }
+
+  async reader(): Promise<ByteReader> {
+    // Somebody may come between the rename and the moment the draft is no longer known as one.
+    const file = await ignoreMissing(Deno.open(this.#path, { read: true })) ??
+      await Deno.open(this.#target, { read: true });
+    return new FileReader(file);
+  }
+
+  async commit(): Promise<void> {
+    await this.#file.sync();
+    this.#close();
+    await renameInto(this.#path, this.#target);
+  }
+
+  async discard(): Promise<void> {
+    this.#close();
+    // Best effort: what stays is swept at the next start.
+    await Deno.remove(this.#path).catch(() => {});
+  }
+
+  #close(): void {
+    if (this.#isOpen) this.#file.close();
+    this.#isOpen = false;
+  }
+}
+
+async function ignoreMissing<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Renames, making the target's folder when this is the first file in it. */
+async function renameInto(from: string, to: string): Promise<void> {
+  try {
+    await Deno.rename(from, to);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    await Deno.mkdir(to.slice(0, to.lastIndexOf("/")), { recursive: true });
+    await Deno.rename(from, to);
+  }
+}
+
+/** The files below one folder. */
+export class FileStore implements BlobStore {
+  readonly #dir: string;
+  #drafts = 0;
+
+  /** Makes `dir` and its folders where they are missing; throws what the disk throws. */
+  constructor(dir: string) {
+    this.#dir = dir;
+    for (const folder of ["blobs", "fills"]) Deno.mkdirSync(join(dir, folder), { recursive: true });
+  }
+
+  /** Only digests that name an algorithm and hex become a path: nothing else can be in one. */
+  #path(digest: string): string {
+    if (!isStorable(digest)) throw new TypeError(`Not a storable digest: ${digest}`);
+    const [algorithm, hex] = digest.split(":") as [string, string];
+    return `${this.#dir}/blobs/${algorithm}/${hex.slice(0, 2)}/${hex}`;
+  }
+
+  async open(digest: string): Promise<StoredBlob | undefined> {
+    const file = await ignoreMissing(Deno.open(this.#path(digest), { read: true }));
+    if (!file) return undefined;
+    try {
+      return new StoredFile(file, (await file.stat()).size);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  async begin(digest: string): Promise<Draft> {
+    const target = this.#path(digest);
+    const path = `${this.#dir}/fills/${digest.split(":")[1]}.${++this.#drafts}.part`;
+    const file = await Deno.open(path, { write: true, create: true, truncate: true });
+    return new FileDraft(file, path, target);
+  }
+
+  async remove(digest: string): Promise<void> {
+    await ignoreMissing(Deno.remove(this.#path(digest)));
+  }
+
+  async size(digest: string): Promise<number | undefined> {
+    return (await ignoreMissing(Deno.stat(this.#path(digest))))?.size;
+  }
+
+  async *list(): AsyncIterable<StoredEntry> {
+    const root = join(this.#dir, "blobs");
+    for await (const algorithm of Deno.readDir(root)) {
+      for await (const folder of Deno.readDir(join(root, algorithm.name))) {
+        for await (const { name } of Deno.readDir(join(root, algorithm.name, folder.name))) {
+          const digest = `${algorithm.name}:${name}`;
+          if (!isStorable(digest)) continue;
+          const size = await this.size(digest);
+          if (size !== undefined) yield { digest, size };
+        }
+      }
+    }
+  }
+
+  async sweep(): Promise<void> {
+    const fills = join(this.#dir, "fills");
+    for await (const { name } of Deno.readDir(fills)) {
+      if (name.endsWith(".part")) await ignoreMissing(Deno.remove(join(fills, name)));
+    }
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * Manifests from the cache: by digest for ever, by tag while fresh, revalidated by a HEAD (which counts
+ * against nobody's pull limit), and however old while upstream is in trouble.
+ *
+ * @module
+ */
+import type { Access } from "../access.ts";
+import { type Answer, type CacheResult, contentAnswer } from "../answer.ts";
+import { Flights } from "../flight.ts";
+import { cacheLog } from "../log.ts";
+import { isDigest, isStorable } from "../oci/digest.ts";
+import { OciError } from "../oci/error.ts";
+import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
+import { type Manifest, readManifestAnswer, type Relay, type TargetRequest } from "../relay.ts";
+import type { Target } from "../transforms/route.ts";
+import { type Asker, repositoryKey } from "../upstream/ask.ts";
+import { announcedLength } from "../upstream/body.ts";
+import { isUpstreamTrouble } from "../upstream/failure.ts";
+import { causeOf } from "../upstream/send.ts";
+import type { Content } from "./content.ts";
+import type { Notes } from "./resilient.ts";
+
+/** A manifest that is here. */
+interface Held {
+  readonly digest: string;
+  readonly mediaType: string;
+  /** Bytes. */
+  readonly size: number;
+  /** When upstream last said that this is it, ms since the epoch. */
+  readonly checkedAt: number;
+}
+
+/** What asking upstream came to. */
+interface Resolved {
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly size: number;
+  /** Absent when only a HEAD was asked for, or the content is in the store. */
+  readonly bytes?: Uint8Array<ArrayBuffer>;
+  readonly cache: CacheResult;
+}
+
+/** Who has an old answer does not wait longer than this for a new one, ms. */
+const REVALIDATION_TIMEOUT = 5_000;
+
+/** Options for {@linkcode Manifests}. */
+export interface ManifestsOptions {
+  readonly content: Content;
+  readonly index: Notes;
+  readonly access: Access;
+  readonly asker: Asker;
+  readonly relay: Relay;
+  /** How long a tag's answer is fresh, ms. */
+  readonly ttl: number;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+function acceptEvery(): Headers {
+  return new Headers({ "accept": ACCEPT_EVERY_MANIFEST, "accept-encoding": "identity" });
+}
+
+/** The manifests. */
+export class Manifests {
+  readonly #content: Content;
+  readonly #index: Notes;
+  readonly #access: Access;
+  readonly #asker: Asker;
+  readonly #relay: Relay;
+  readonly #ttl: number;
+  readonly #now: () => number;
+  readonly #flights = new Flights<Resolved>();
+
+  constructor(options: ManifestsOptions) {
+    this.#content = options.content;
+    this.#index = options.index;
+    this.#access = options.access;
+    this.#asker = options.asker;
+    this.#relay = options.relay;
+    this.#ttl = options.ttl;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** The answer to a GET or HEAD of a manifest. Throws an `OciError`. */
+  async answer(request: TargetRequest): Promise<Answer> {
+    const { target, caller, headers } = request;
+    const { reference } = target;
+    if (isDigest(reference) && !isStorable(reference)) return await this.#relay.answer(request);
+    const key = repositoryKey(target);
+    const held = await this.#held(target);
+    if (held) {
+      const isFresh = isDigest(reference) || this.#now() - held.checkedAt < this.#ttl;
+      if (isFresh && await this.#access.mayRead(caller, key)) {
+        const answer = await this.#reply(request, { ...held, cache: "HIT" }, held.checkedAt);
+        if (answer) return answer;
+      } else if (this.#asker.isDown(target) && await this.#access.mayReadStale(caller, key)) {
+        const answer = await this.#stale(request, held, "upstream was unreachable a moment ago");
+        if (answer) return answer;
+      }
+    }
+    let resolved: Resolved;
+    try {
+      resolved = await this.#resolve(request, held);
+    } catch (error) {
+      if (held && isUpstreamTrouble(error) && await this.#access.mayReadStale(caller, key)) {
+        const answer = await this.#stale(request, held, causeOf(error));
+        if (answer) return answer;
+      }
+      throw error;
+    }
+    // The representation this client asks for is another: it gets its own answer, not somebody else's.
+    if (!accepts(headers.get("accept"), resolved.mediaType)) {
+      cacheLog.debug("{mediaType} is not acceptable to the client", {
+        mediaType: resolved.mediaType,
+      });
+      return await this.#relay.answer(request);
+    }
+    const answer = await this.#reply(request, resolved, this.#now());
+    if (!answer) {
+      throw new OciError("UNAVAILABLE", "The manifest cannot be read back from the cache");
+    }
+    return answer;
+  }
+
+  /** What is here for `target`: the tag's last meaning, with its content and its link. */
+  async #held(target: Target): Promise<Held | undefined> {
+    const key = repositoryKey(target);
+    const { reference } = target;
+    const tag = isDigest(reference) ? undefined : await this.#index.tag(key, reference);
+    const digest = tag?.digest ?? (isDigest(reference) ? reference : undefined);
+    if (digest === undefined) return undefined;
+    const link = await this.#index.link({ ...key, digest, kind: "manifest" });
+    const row = link && await this.#content.row(digest);
+    if (!row) return undefined;
+    const { mediaType } = link;
+    return { digest, mediaType, size: row.size, checkedAt: tag?.checkedAt ?? row.createdAt };
+  }
+
+  /** The reply with a manifest, or undefined when its content turns out not to be here. */
+  async #reply(
+    request: TargetRequest,
+    found: Resolved,
+    checkedAt: number,
+  ): Promise<Answer | undefined> {
+    const { method, headers, target } = request;
+    const { digest, mediaType, size, cache } = found;
+    if (!accepts(headers.get("accept"), mediaType)) return await this.#relay.answer(request);
+    const bytes = method === "HEAD" ? undefined : found.bytes ?? await this.#content.read(digest);
+    if (method !== "HEAD" && !bytes) return undefined;
+    if (method === "HEAD" && cache !== "MISS") this.#content.space.use(digest);
+    const ageSeconds = cache === "MISS" || cache === "BYPASS"
+      ? undefined
+      : (this.#now() - checkedAt) / 1000;
+    const byTag = !isDigest(target.reference);
+    return contentAnswer(
+      request,
+      { kind: "manifest", digest, mediaType, size, cache, ageSeconds, byTag },
+      { bytes },
+    );
+  }
+
+  async #stale(request: TargetRequest, held: Held, cause: string): Promise<Answer | undefined> {
+    const { registry, repository, reference } = request.target;
+    cacheLog.warn("Serving {repository}:{reference} of {registry} stale: {cause}", {
+      registry: registry.name,
+      repository,
+      reference,
+      cause,
+    });
+    return await this.#reply(request, { ...held, cache: "STALE" }, held.checkedAt);
+  }
+
+  /** Asks upstream, once for all who ask for the same at once with the same credential. */
+  async #resolve(request: TargetRequest, held: Held | undefined): Promise<Resolved> {
+    const { target, caller, method } = request;
+    const needsBody = method !== "HEAD";
+    const key = JSON.stringify([
+      target.registry.id,
+      target.repository,
+      target.reference,
+      caller.id,
+      needsBody,
+    ]);
+    const resolved = await this.#flights.run(key, async () => {
+      if (!held) return needsBody ? await this.#get(request) : await this.#head(request);
+      const current = await this.#head(request, REVALIDATION_TIMEOUT);
+      if (current.digest === held.digest) return { ...held, cache: "HIT" };
+      cacheLog.debug("{reference} is now {digest}", {
+        reference: target.reference,
+        digest: current.digest,
+      });
+      if (!needsBody || current.cache === "HIT") return current;
+      return await this.#get(request);
+    });
+    if (caller.credential.kind !== "anonymous") void this.#asker.learnPublic(target);
+    return resolved;
+  }
+
+  /** What the reference means now, by a HEAD: `HIT` where the content is here already. */
+  async #head(request: TargetRequest, timeout?: number): Promise<Resolved> {
+    const { target, caller } = request;
+    const { response } = await this.#asker.ask(target, {
+      method: "HEAD",
+      caller,
+      headers: acceptEvery(),
+      timeout,
+      redirects: "follow",
+    });
+    const said = response.headers.get("docker-content-digest") ?? "";
+    const digest = isDigest(target.reference) ? target.reference : said;
+    const size = announcedLength(response.headers);
+    // Without these a HEAD tells too little, for us and for clients.
+    if (!isStorable(digest) || size === undefined) return await this.#get(request);
+    const mediaType = essence(response.headers.get("content-type") ?? "application/octet-stream");
+    const row = await this.#content.row(digest);
+    await this.#note(target, { digest, mediaType, isHere: row !== undefined });
+    return { digest, mediaType, size: row?.size ?? size, cache: row ? "HIT" : "MISS" };
+  }
+
+  /** The manifest itself, verified and stored. */
+  async #get(request: TargetRequest): Promise<Resolved> {
+    const { target, caller } = request;
+    const answer = await this.#asker.ask(target, {
+      method: "GET",
+      caller,
+      headers: acceptEvery(),
+      redirects: "follow",
+    });
+    const manifest: Manifest = await readManifestAnswer(answer, target);
+    const { digest, mediaType, bytes } = manifest;
+    const isHere = await this.#content.put(digest, bytes);
+    await this.#note(target, { digest, mediaType, isHere });
+    return { ...manifest, size: bytes.byteLength, cache: isHere ? "MISS" : "BYPASS" };
+  }
+
+  /** Notes what upstream just said: that the repository contains the manifest, and what the tag means. */
+  async #note(
+    target: Target,
+    { digest, mediaType, isHere }: { digest: string; mediaType: string; isHere: boolean },
+  ): Promise<void> {
+    const key = repositoryKey(target);
+    if (isHere) await this.#index.addLink({ ...key, digest, kind: "manifest" }, { mediaType });
+    if (isDigest(target.reference)) return;
+    // Noted for a HEAD too: containerd asks for tags by HEAD only, and then gets the digest.
+    await this.#index.setTag(key, target.reference, { digest, checkedAt: this.#now() });
+  }
+}

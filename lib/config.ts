@@ -1,0 +1,375 @@
+/**
+ * Environment and flags → one frozen, validated {@linkcode Config}; all problems reported at once.
+ * Nothing else in the program reads the environment.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import {
+  DEFAULT_REGISTRY,
+  type Registry,
+  registryOf,
+  SEEDS,
+  type ServiceCredential,
+} from "./registry.ts";
+import { parseDuration, parseSize } from "./units.ts";
+
+/** Everything the proxy may be told, parsed. Durations in milliseconds, sizes in bytes. */
+export interface Config {
+  readonly customDomain: string;
+  readonly listen: {
+    readonly host: string;
+    readonly port: number;
+    /** Paths of PEM files; present for https. */
+    readonly tls?: { readonly cert: string; readonly key: string };
+  };
+  /** Absent: nothing is stored. */
+  readonly cache?: {
+    readonly dir: string;
+    readonly maxSize: number;
+    readonly manifestTtl: number;
+    readonly blobTtl: number;
+  };
+  readonly registries: readonly Registry[];
+  /** Where every unmatched host goes (`TARGET_UPSTREAM`, only with `DEBUG`). */
+  readonly fallback?: Registry;
+  readonly redirects: {
+    readonly followAll: boolean;
+    readonly blockedHosts: readonly string[];
+    readonly storageHosts: readonly string[];
+  };
+  readonly allowPrivateNetworks: boolean;
+  /** Whether an outbound proxy (`HTTPS_PROXY` and its kin) makes the connections. */
+  readonly outboundProxy: boolean;
+  readonly trustProxy: boolean;
+  readonly publicScheme?: "http" | "https";
+  /** How long an upstream body may stand still before it is cut and resumed. */
+  readonly upstreamIdleTimeout: number;
+  /** How long transfers may go on after SIGTERM. */
+  readonly shutdownTimeout: number;
+  readonly log: { readonly level: LogLevel; readonly format: "text" | "json" };
+  readonly debug: boolean;
+}
+
+/** The least severe level that is logged. */
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
+/** A configuration that cannot be used: every problem, one line each. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join("\n"));
+    this.problems = problems;
+  }
+}
+
+/** Options for {@linkcode parseConfig}. */
+export interface ConfigOptions {
+  /** Reads `UPSTREAM_<NAME>_PASSWORD_FILE`. @default {Deno.readTextFileSync} */
+  readonly readFile?: (path: string) => string;
+}
+
+/** What `parse` makes of a string; the message of what it throws becomes the problem's. */
+function parsed<T>(parse: (text: string) => T) {
+  return v.pipe(
+    v.string(),
+    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parse(dataset.value);
+      } catch (error) {
+        addIssue({ message: (error as Error).message });
+        return NEVER;
+      }
+    }),
+  );
+}
+
+function parseBoolean(text: string): boolean {
+  const value = text.toLowerCase();
+  if (["true", "1", "yes", "on"].includes(value)) return true;
+  if (["false", "0", "no", "off"].includes(value)) return false;
+  throw new RangeError(`Expected true or false: ${text}`);
+}
+
+function parsePort(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+  if (!(port <= 65535)) throw new RangeError(`Expected a port from 0 to 65535: ${text}`);
+  return port;
+}
+
+function parseDomain(text: string): string {
+  const domain = text.toLowerCase().replace(/\.$/, "");
+  if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(domain)) {
+    throw new RangeError(`Expected a host name without scheme, port or path: ${text}`);
+  }
+  return domain;
+}
+
+function parseUpstream(text: string): URL {
+  const url = URL.parse(text.includes("://") ? text : `https://${text}`);
+  if (!url || !["http:", "https:"].includes(url.protocol)) {
+    throw new RangeError(`Expected an http or https URL: ${text}`);
+  }
+  if (url.username || url.password) {
+    throw new RangeError("Credentials do not belong in the URL: use _USERNAME and _PASSWORD");
+  }
+  if (url.search || url.hash) throw new RangeError(`Expected a URL without query: ${text}`);
+  return url;
+}
+
+function parseList(text: string): readonly string[] {
+  return Object.freeze(text.split(/[\s,]+/).filter((entry) => entry !== ""));
+}
+
+function parseHosts(text: string): readonly string[] {
+  return Object.freeze(parseList(text).map((host) => parseDomain(host.replace(/^\*?\./, ""))));
+}
+
+const flag = (fallback: "true" | "false") => v.optional(parsed(parseBoolean), fallback);
+const optionalFlag = v.optional(parsed(parseBoolean));
+const duration = (fallback: string) => v.optional(parsed(parseDuration), fallback);
+const hosts = v.optional(parsed(parseHosts), "");
+
+/** `one` of the given words, in any case. */
+function word<const T extends string>(words: readonly T[], fallback: T) {
+  return v.optional(
+    parsed((text) => {
+      const found = words.find((known) => known === text.toLowerCase());
+      if (found === undefined) throw new RangeError(`Expected ${words.join(", ")}: ${text}`);
+      return found;
+    }),
+    fallback,
+  );
+}
+
+const Environment = v.object({
+  CUSTOM_DOMAIN: v.optional(parsed(parseDomain), "localhost"),
+  HOST: v.optional(v.string(), "0.0.0.0"),
+  PORT: v.optional(parsed(parsePort), "8080"),
+  TLS_CERT: v.optional(v.string()),
+  TLS_KEY: v.optional(v.string()),
+  CACHE_ENABLED: optionalFlag,
+  CACHE_DIR: v.optional(v.string(), "./cache"),
+  CACHE_MAX_SIZE: v.optional(parsed(parseSize), "10GiB"),
+  CACHE_MANIFEST_TTL: duration("5m"),
+  CACHE_BLOB_TTL: duration("1y"),
+  BLOCKED_HOSTS: hosts,
+  STORAGE_HOSTS: hosts,
+  FOLLOW_ALL_REDIRECTS: optionalFlag,
+  ALLOW_PRIVATE_NETWORKS: flag("false"),
+  TRUST_PROXY: flag("false"),
+  PUBLIC_SCHEME: word(["auto", "http", "https"], "auto"),
+  UPSTREAM_IDLE_TIMEOUT: duration("30s"),
+  SHUTDOWN_TIMEOUT: duration("30s"),
+  DEBUG: optionalFlag,
+  MODE: word(["production", "debug"], "production"),
+  LOG_LEVEL: v.optional(
+    parsed((text) => {
+      const level = { warn: "warning" }[text.toLowerCase()] ?? text.toLowerCase();
+      const levels: readonly LogLevel[] = ["debug", "info", "warning", "error"];
+      const found = levels.find((known) => known === level);
+      if (!found) throw new RangeError(`Expected debug, info, warning or error: ${text}`);
+      return found;
+    }),
+  ),
+  LOG_FORMAT: word(["text", "json"], "text"),
+  TARGET_UPSTREAM: v.optional(parsed(parseUpstream)),
+  DENO_DEPLOY: optionalPresence(),
+  DENO_DEPLOYMENT_ID: optionalPresence(),
+});
+
+/** Set at all, to whatever. */
+function optionalPresence() {
+  return v.optional(parsed((text) => text !== "0" && text !== "false"));
+}
+
+/** The names of every setting that has a fixed name, in the order of the documentation. */
+export const SETTINGS: readonly string[] = Object.keys(Environment.entries);
+
+/** Deno reads these itself; here it only matters that there is one. */
+const OUTBOUND_PROXY = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+  .flatMap((name) => [name, name.toLowerCase()]);
+
+const UPSTREAM_PREFIX = "UPSTREAM_";
+const UPSTREAM_SUFFIXES = ["_PASSWORD_FILE", "_PASSWORD", "_USERNAME", "_SHARE_PRIVATE"] as const;
+type UpstreamSuffix = typeof UPSTREAM_SUFFIXES[number] | "";
+
+interface UpstreamSettings {
+  readonly values: Partial<Record<UpstreamSuffix, string>>;
+}
+
+/** Groups `UPSTREAM_K8S_GCR_PASSWORD` and its kin by registry name (`k8s-gcr`). */
+function groupUpstreams(env: Readonly<Record<string, string>>): Map<string, UpstreamSettings> {
+  const groups = new Map<string, UpstreamSettings>();
+  for (const [key, value] of Object.entries(env)) {
+    if (!key.startsWith(UPSTREAM_PREFIX) || SETTINGS.includes(key)) continue;
+    const suffix = UPSTREAM_SUFFIXES.find((known) => key.endsWith(known)) ?? "";
+    const name = key.slice(UPSTREAM_PREFIX.length, key.length - suffix.length)
+      .toLowerCase().replaceAll("_", "-");
+    const group = groups.get(name) ?? { values: {} };
+    group.values[suffix] = value;
+    groups.set(name, group);
+  }
+  return groups;
+}
+
+/** The setting's full name, for messages: (`k8s-gcr`, `_PASSWORD`) → `UPSTREAM_K8S_GCR_PASSWORD`. */
+function upstreamKey(name: string, suffix: UpstreamSuffix): string {
+  return UPSTREAM_PREFIX + name.toUpperCase().replaceAll("-", "_") + suffix;
+}
+
+/** Reads the settings of one registry; `problems` collects what is wrong with them. */
+function readUpstream(
+  name: string,
+  { values }: UpstreamSettings,
+  context: { readFile: (path: string) => string; problems: string[] },
+): Registry | undefined {
+  const seed = SEEDS[name];
+  const attempt = <T>(suffix: UpstreamSuffix, read: (text: string) => T): T | undefined => {
+    const text = values[suffix];
+    if (text === undefined) return undefined;
+    try {
+      return read(text);
+    } catch (error) {
+      context.problems.push(`${upstreamKey(name, suffix)}: ${(error as Error).message}`);
+    }
+  };
+  if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(name)) {
+    context.problems.push(`${upstreamKey(name, "")}: Not a registry name: ${name}`);
+    return undefined;
+  }
+  const url = attempt("", parseUpstream);
+  const sharePrivate = attempt("_SHARE_PRIVATE", parseBoolean);
+  const passwordFromFile = attempt("_PASSWORD_FILE", (path) => context.readFile(path).trimEnd());
+  const password = values._PASSWORD ?? passwordFromFile;
+  const username = values._USERNAME;
+  if (!url && values[""] === undefined && !seed) {
+    context.problems.push(`${upstreamKey(name, "")}: Missing: no registry is called ${name}`);
+    return undefined;
+  }
+  if (values._PASSWORD !== undefined && values._PASSWORD_FILE !== undefined) {
+    context.problems.push(`${upstreamKey(name, "_PASSWORD")}: Set either this or _PASSWORD_FILE`);
+  }
+  const hasPassword = values._PASSWORD !== undefined || values._PASSWORD_FILE !== undefined;
+  if ((username === undefined) === hasPassword) {
+    const [missing, present]: [UpstreamSuffix, UpstreamSuffix] = hasPassword
+      ? ["_USERNAME", "_PASSWORD"]
+      : ["_PASSWORD", "_USERNAME"];
+    context.problems.push(
+      `${upstreamKey(name, missing)}: Missing beside ${upstreamKey(name, present)}`,
+    );
+  }
+  if (sharePrivate && username === undefined) {
+    context.problems.push(
+      `${upstreamKey(name, "_SHARE_PRIVATE")}: Needs ${upstreamKey(name, "_USERNAME")}`,
+    );
+  }
+  const credential: ServiceCredential | undefined = username !== undefined && password !== undefined
+    ? Object.freeze({ username, password })
+    : undefined;
+  const base = url ?? (seed && new URL(seed.url));
+  return base && registryOf(name, base, {
+    aliases: seed?.aliases,
+    library: seed?.library,
+    credential,
+    sharePrivate,
+  });
+}
+
+/** Seeds with their overrides, then the registries that only the environment names. */
+function readRegistries(
+  env: Readonly<Record<string, string>>,
+  context: { readFile: (path: string) => string; problems: string[] },
+): readonly Registry[] {
+  const groups = groupUpstreams(env);
+  const names = new Set([...Object.keys(SEEDS), ...groups.keys()]);
+  const registries = [...names].map((name) =>
+    readUpstream(name, groups.get(name) ?? { values: {} }, context)
+  );
+  return Object.freeze(registries.filter((registry) => registry !== undefined));
+}
+
+/**
+ * The configuration in `env` (an empty value counts as unset). Throws a {@linkcode ConfigError} that
+ * lists every problem.
+ */
+export function parseConfig(
+  env: Readonly<Record<string, string | undefined>>,
+  options: ConfigOptions = {},
+): Config {
+  const set = Object.fromEntries(
+    Object.entries(env).filter((entry): entry is [string, string] => !!entry[1]),
+  );
+  const problems: string[] = [];
+  const readFile = options.readFile ?? Deno.readTextFileSync;
+  const registries = readRegistries(set, { readFile, problems });
+  const result = v.safeParse(Environment, set);
+  if (!result.success) {
+    problems.push(
+      ...result.issues.map((issue) => `${v.getDotPath(issue) ?? "environment"}: ${issue.message}`),
+    );
+    throw new ConfigError(problems);
+  }
+  const values = result.output;
+  const debug = values.DEBUG ?? values.MODE === "debug";
+  if ((values.TLS_CERT === undefined) !== (values.TLS_KEY === undefined)) {
+    problems.push("TLS_CERT: Set both TLS_CERT and TLS_KEY, or neither");
+  }
+  if (values.TARGET_UPSTREAM && !debug) {
+    problems.push(
+      "TARGET_UPSTREAM: Only with DEBUG=true: it opens every host name to one upstream",
+    );
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+
+  const onDeploy = values.DENO_DEPLOY ?? values.DENO_DEPLOYMENT_ID ?? false;
+  const cacheEnabled = !onDeploy && (values.CACHE_ENABLED ?? true);
+  return deepFreeze({
+    customDomain: values.CUSTOM_DOMAIN,
+    listen: {
+      host: values.HOST,
+      port: values.PORT,
+      tls: values.TLS_CERT && values.TLS_KEY
+        ? { cert: values.TLS_CERT, key: values.TLS_KEY }
+        : undefined,
+    },
+    cache: cacheEnabled
+      ? {
+        dir: values.CACHE_DIR,
+        maxSize: values.CACHE_MAX_SIZE,
+        manifestTtl: values.CACHE_MANIFEST_TTL,
+        blobTtl: values.CACHE_BLOB_TTL,
+      }
+      : undefined,
+    registries,
+    fallback: values.TARGET_UPSTREAM && fallbackFor(values.TARGET_UPSTREAM),
+    redirects: {
+      followAll: values.FOLLOW_ALL_REDIRECTS ?? cacheEnabled,
+      blockedHosts: values.BLOCKED_HOSTS,
+      storageHosts: values.STORAGE_HOSTS,
+    },
+    allowPrivateNetworks: values.ALLOW_PRIVATE_NETWORKS,
+    outboundProxy: OUTBOUND_PROXY.some((name) => set[name] !== undefined),
+    trustProxy: values.TRUST_PROXY,
+    publicScheme: values.PUBLIC_SCHEME === "auto" ? undefined : values.PUBLIC_SCHEME,
+    upstreamIdleTimeout: values.UPSTREAM_IDLE_TIMEOUT,
+    shutdownTimeout: values.SHUTDOWN_TIMEOUT,
+    log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
+    debug,
+  });
+}
+
+/** `TARGET_UPSTREAM` as a registry; Docker Hub keeps its `library/` habit there too. */
+function fallbackFor(url: URL): Registry {
+  const isHub = url.hostname === new URL(SEEDS[DEFAULT_REGISTRY]!.url).hostname;
+  return registryOf("target", url, { library: isHub });
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) {
+    if (typeof inner === "object" && inner !== null && !Object.isFrozen(inner)) deepFreeze(inner);
+  }
+  return Object.freeze(value);
+}

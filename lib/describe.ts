@@ -1,0 +1,54 @@
+/**
+ * The configuration in force, for people: every setting, secrets masked.
+ *
+ * @module
+ */
+import type { Config } from "./config.ts";
+import type { Registry } from "./registry.ts";
+import { formatDuration, formatSize } from "./units.ts";
+
+const MASK = "********";
+
+function registryLines(registry: Registry): string[] {
+  const name = `UPSTREAM_${registry.name.toUpperCase().replaceAll("-", "_")}`;
+  const lines = [`${name}=${registry.url.href.replace(/\/$/, "")}`];
+  if (registry.credential) {
+    lines.push(`${name}_USERNAME=${registry.credential.username}`, `${name}_PASSWORD=${MASK}`);
+  }
+  if (registry.sharePrivate) lines.push(`${name}_SHARE_PRIVATE=true`);
+  return lines;
+}
+
+/** `config` as lines that could stand in an environment file. */
+export function describeConfig(config: Config): string {
+  const { listen, cache, redirects, log } = config;
+  const lines = [
+    `CUSTOM_DOMAIN=${config.customDomain}`,
+    `HOST=${listen.host}`,
+    `PORT=${listen.port}`,
+    ...listen.tls ? [`TLS_CERT=${listen.tls.cert}`, `TLS_KEY=${listen.tls.key}`] : [],
+    `CACHE_ENABLED=${cache !== undefined}`,
+    ...cache
+      ? [
+        `CACHE_DIR=${cache.dir}`,
+        `CACHE_MAX_SIZE=${formatSize(cache.maxSize).replace(" ", "")}`,
+        `CACHE_MANIFEST_TTL=${formatDuration(cache.manifestTtl)}`,
+        `CACHE_BLOB_TTL=${formatDuration(cache.blobTtl)}`,
+      ]
+      : [],
+    ...config.registries.flatMap(registryLines),
+    ...config.fallback ? [`TARGET_UPSTREAM=${config.fallback.url.href}`] : [],
+    `BLOCKED_HOSTS=${redirects.blockedHosts.join(",")}`,
+    `STORAGE_HOSTS=${redirects.storageHosts.join(",")}`,
+    `FOLLOW_ALL_REDIRECTS=${redirects.followAll}`,
+    `ALLOW_PRIVATE_NETWORKS=${config.allowPrivateNetworks}`,
+    `TRUST_PROXY=${config.trustProxy}`,
+    `PUBLIC_SCHEME=${config.publicScheme ?? "auto"}`,
+    `UPSTREAM_IDLE_TIMEOUT=${formatDuration(config.upstreamIdleTimeout)}`,
+    `SHUTDOWN_TIMEOUT=${formatDuration(config.shutdownTimeout)}`,
+    `DEBUG=${config.debug}`,
+    `LOG_LEVEL=${log.level}`,
+    `LOG_FORMAT=${log.format}`,
+  ];
+  return lines.join("\n");
+}

@@ -1,0 +1,69 @@
+/**
+ * Digests: `algorithm:encoded`, as the OCI image specification (descriptor.md, "Digests") has them.
+ *
+ * @module
+ */
+import { createHash, type Hash } from "node:crypto";
+import { OciError } from "./error.ts";
+
+/** A well-formed digest, in its two parts. */
+export interface Digest {
+  readonly algorithm: string;
+  readonly encoded: string;
+}
+
+/** The algorithms this proxy can verify, and therefore store. */
+export type StorableAlgorithm = "sha256" | "sha512";
+
+const DIGEST = /^([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)$/;
+
+/** What the encoded part of a registered algorithm has to look like, exactly. */
+const ENCODED: ReadonlyMap<string, RegExp> = new Map([
+  ["sha256", /^[a-f0-9]{64}$/],
+  ["sha512", /^[a-f0-9]{128}$/],
+]);
+
+/**
+ * Returns the parts of `text`. An algorithm this proxy does not know is fine as long as the grammar
+ * holds: it is passed through and never stored.
+ *
+ * @throws {OciError} `DIGEST_INVALID` (400) where `text` is no digest.
+ */
+export function parseDigest(text: string): Digest {
+  const [, algorithm, encoded] = DIGEST.exec(text) ?? [];
+  const known = ENCODED.get(algorithm ?? "");
+  if (algorithm === undefined || encoded === undefined || known?.test(encoded) === false) {
+    throw new OciError("DIGEST_INVALID", "Malformed digest", { detail: { digest: text } });
+  }
+  return { algorithm, encoded };
+}
+
+/** Whether `text` is meant as a digest, well-formed or not: a tag never contains a colon. */
+export function isDigest(text: string): boolean {
+  return text.includes(":");
+}
+
+/** Whether `text` is a well-formed digest of an algorithm that this proxy can verify. */
+export function isStorable(text: string): boolean {
+  const colon = text.indexOf(":");
+  return ENCODED.get(text.slice(0, colon))?.test(text.slice(colon + 1)) ?? false;
+}
+
+/**
+ * Returns an incremental hash of the algorithm of `digest`; its hex must equal the encoded part.
+ * `node:crypto`, because `crypto.subtle` has no incremental form.
+ *
+ * @throws {OciError} `DIGEST_INVALID` (400) where {@linkcode isStorable} is false.
+ */
+export function createHasher(digest: string): Hash {
+  const { algorithm } = parseDigest(digest);
+  if (!isStorable(digest)) {
+    throw new OciError("DIGEST_INVALID", `Unsupported digest algorithm: ${algorithm}`);
+  }
+  return createHash(algorithm);
+}
+
+/** Returns the digest of `bytes`. */
+export function digestOf(bytes: Uint8Array, algorithm: StorableAlgorithm = "sha256"): string {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest("hex")}`;
+}

@@ -1,0 +1,52 @@
+/**
+ * Token scopes: `repository:owner/img:pull,push`.
+ *
+ * Source: distribution, "Token Scope Documentation".
+ *
+ * @module
+ */
+
+/** A scope in its parts. */
+export interface Scope {
+  /** `repository`, `registry`. */
+  readonly type: string;
+  /** `plugin` in `repository(plugin):…`. */
+  readonly class?: string;
+  /** May contain a colon: `localhost:5000/a/b`. */
+  readonly name: string;
+  /** `pull`, `push`, `*`; may be empty. */
+  readonly actions: readonly string[];
+}
+
+const SCOPE = /^([a-z0-9]+)(?:\(([a-z0-9]+)\))?:([^\s]+):([^\s:]*)$/;
+
+/** Returns the parts of `text`, or undefined where it is no resource scope (`openid`, `aws`). */
+export function parseScope(text: string): Scope | undefined {
+  const [, type, kind, name, actions] = SCOPE.exec(text) ?? [];
+  if (type === undefined || name === undefined || actions === undefined) return undefined;
+  return {
+    type,
+    ...kind !== undefined && { class: kind },
+    name,
+    actions: actions.split(",").filter(Boolean),
+  };
+}
+
+/** Returns `scope` as text; the inverse of {@linkcode parseScope}. */
+export function formatScope(scope: Scope): string {
+  const kind = scope.class === undefined ? "" : `(${scope.class})`;
+  return `${scope.type}${kind}:${scope.name}:${scope.actions.join(",")}`;
+}
+
+/**
+ * Returns the single scopes of `values`, each once and in order: one `scope` parameter may hold
+ * several, separated by spaces.
+ */
+export function splitScopes(values: readonly string[]): string[] {
+  return [...new Set(values.flatMap((value) => value.split(/\s+/)).filter(Boolean))];
+}
+
+/** Returns the scope for reading `repository`. */
+export function pullScope(repository: string): string {
+  return `repository:${repository}:pull`;
+}

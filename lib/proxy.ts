@@ -1,0 +1,363 @@
+/**
+ * The pipeline, in order.
+ *
+ * @module
+ */
+import { Access, memoryMarks } from "./access.ts";
+import { type Answer, plainAnswer, watchBody } from "./answer.ts";
+import type { Cache } from "./cache/cache.ts";
+import type { Config } from "./config.ts";
+import { requestLog } from "./log.ts";
+import { OciError, renderError } from "./oci/error.ts";
+import { pullScope } from "./oci/scope.ts";
+import type { Registry } from "./registry.ts";
+import { forwardedSearch, Relay } from "./relay.ts";
+import { Stats } from "./stats.ts";
+import { answerToken } from "./token_endpoint.ts";
+import { challengeFor, clientScope, credentialOf, publicScheme } from "./transforms/auth.ts";
+import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
+import { library } from "./transforms/library.ts";
+import { type Route, route, type Target } from "./transforms/route.ts";
+import { Asker } from "./upstream/ask.ts";
+import { Upstream } from "./upstream/client.ts";
+import { createConnect } from "./upstream/connect.ts";
+import { upstreamFailure } from "./upstream/failure.ts";
+import { createSend } from "./upstream/send.ts";
+import { Tokens } from "./upstream/token.ts";
+import { VERSION } from "./version.ts";
+
+/** What is known of a connection besides its request. `Deno.ServeHandlerInfo` is one. */
+export interface ConnectionInfo {
+  readonly remoteAddr?: Deno.Addr;
+}
+
+/** A request on its way through the pipeline. */
+interface Visit {
+  readonly request: Request;
+  readonly url: URL;
+  /** As the client named it, port included. */
+  readonly host: string;
+  readonly scheme: "http" | "https";
+}
+
+/** What a request turned out to mean, for its log line. */
+interface Meaning {
+  registry?: string;
+  repository?: string;
+  reference?: string;
+  kind: string;
+}
+
+const API_VERSION = { "docker-distribution-api-version": "registry/2.0" };
+
+/** The whole proxy behind one `fetch`. */
+export class Proxy {
+  readonly stats = new Stats();
+  /** Settles when the cache is open; rejects with a `CacheOpenError`. */
+  readonly ready: Promise<void>;
+  readonly config: Config;
+  readonly upstream: Upstream;
+  readonly #connect: Disposable;
+  readonly #startedAt = Date.now();
+  #relay!: Relay;
+  #access!: Access;
+  #cache: Cache | undefined;
+  #isReady = false;
+
+  constructor(config: Config) {
+    this.config = config;
+    const allowPrivate = config.allowPrivateNetworks;
+    const connect = createConnect({ allowPrivate, proxied: config.outboundProxy });
+    this.#connect = connect;
+    const send = createSend({ connect, stats: this.stats });
+    const tokens = new Tokens({ send, allowPrivate });
+    this.upstream = new Upstream({ send, tokens, redirects: config.redirects });
+    this.ready = this.#open();
+    this.ready.catch(() => {}); // every request rejects with it; nobody has to wait for it before
+  }
+
+  async #open(): Promise<void> {
+    const { cache, upstreamIdleTimeout: idle } = this.config;
+    const upstream = this.upstream;
+    if (cache) {
+      // Loaded here, so that without a cache none of its modules is.
+      const { Cache } = await import("./cache/cache.ts");
+      this.#cache = await Cache.open({ config: cache, upstream, idle, stats: this.stats });
+    }
+    this.#access = this.#cache?.access ?? new Access({
+      marks: memoryMarks(),
+      isAnonymousToken: (token) => upstream.tokens.isAnonymous(token),
+    });
+    this.#relay = this.#cache?.relay ??
+      new Relay({ asker: new Asker({ upstream, access: this.#access }), idle });
+    this.#isReady = true;
+  }
+
+  /** The open cache, for who operates it; undefined without one, and before `ready`. */
+  get cache(): Cache | undefined {
+    return this.#cache;
+  }
+
+  /** Answers one request. Never rejects, unless the cache could not be opened. */
+  fetch = async (request: Request, info: ConnectionInfo = {}): Promise<Response> => {
+    if (!this.#isReady) await this.ready;
+    const started = performance.now();
+    const meaning: Meaning = { kind: "other" };
+    let answer: Answer;
+    try {
+      answer = await this.#handle(request, meaning);
+    } catch (error) {
+      answer = plainAnswer(renderError(toOciError(error), request.method));
+    }
+    this.#record(request, { info, answer, meaning, started });
+    return answer.response;
+  };
+
+  async #handle(request: Request, meaning: Meaning): Promise<Answer> {
+    const visit = this.#visit(request);
+    const { customDomain, registries, fallback } = this.config;
+    const table = { customDomain, registries, fallback };
+    const found = route(visit, table);
+    meaning.kind = found.kind;
+    requestLog.debug("Route of {host}{path}: {kind}", {
+      host: visit.host,
+      path: visit.url.pathname,
+      kind: found.kind,
+      registry: "registry" in found ? found.registry.name : undefined,
+      target: found.kind === "target" ? found.target.repository : undefined,
+    });
+    if (!isAllowed(request.method, found)) {
+      throw new OciError(
+        "UNSUPPORTED",
+        `${request.method} is not supported: this proxy only reads`,
+        {
+          headers: { allow: found.kind === "token" ? "GET, POST" : "GET, HEAD" },
+        },
+      );
+    }
+    switch (found.kind) {
+      case "home":
+        return plainAnswer(redirect("/v2/"));
+      case "health":
+        return json({
+          status: "ok",
+          version: VERSION,
+          uptime: Math.floor((Date.now() - this.#startedAt) / 1000),
+        });
+      case "unrouted":
+        return json({ routes: found.routes, message: "No registry at this host" }, 404);
+      case "token":
+        meaning.registry = found.registry.name;
+        return plainAnswer(
+          await answerToken(request, {
+            registry: found.registry,
+            pathMode: found.pathMode,
+            table,
+            tokens: this.upstream.tokens,
+            hasCache: this.#cache !== undefined,
+          }),
+        );
+      case "ping":
+        meaning.registry = found.registry.name;
+        return await this.#ping(visit, found.registry);
+      case "catalog":
+        meaning.registry = found.registry.name;
+        return await this.#catalog(visit, found.registry);
+      case "target":
+        return await this.#target(visit, found.target, meaning);
+    }
+  }
+
+  /** Reads what routing needs of a request. Throws an `OciError` (400) for a Host that is none. */
+  #visit(request: Request): Visit {
+    const url = URL.parse(request.url);
+    // HTTP/2 has no Host header, and an absolute-form request line overrides it: the URL has the host then.
+    const named = request.headers.get("host") ?? url?.host ?? "";
+    if (!url || !/^([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i.test(named)) {
+      throw new OciError("NAME_INVALID", "Malformed Host");
+    }
+    const { publicScheme: setting, trustProxy, listen } = this.config;
+    const scheme = publicScheme({
+      listener: listen.tls || url.protocol === "https:" ? "https" : "http",
+      host: named,
+      setting,
+      trustProxy,
+      forwardedProto: request.headers.get("x-forwarded-proto"),
+    });
+    return { request, url, host: named, scheme };
+  }
+
+  async #target(visit: Visit, target: Target, meaning: Meaning): Promise<Answer> {
+    const { request, url } = visit;
+    const { registry, repository, reference } = target;
+    Object.assign(meaning, { registry: registry.name, repository, reference, kind: target.kind });
+    const path = library(target);
+    if (path !== undefined) return plainAnswer(redirect(path + url.search));
+    try {
+      const caller = this.#access.caller(
+        registry,
+        credentialOf(request.headers.get("authorization")),
+      );
+      const { method, headers } = request;
+      const handler = this.#cache ?? this.#relay;
+      return await handler.answer({ method, headers, url, target, caller });
+    } catch (error) {
+      throw this.#challenged(error, visit, {
+        scope: clientScope(pullScope(repository), target.prefix),
+      });
+    }
+  }
+
+  /** `GET /v2/`: whether the registry wants authentication, without needing it to be up. */
+  async #ping(visit: Visit, registry: Registry): Promise<Answer> {
+    const { request } = visit;
+    const { tokens } = this.upstream;
+    try {
+      const credential = credentialOf(request.headers.get("authorization"));
+      const caller = this.#access.caller(registry, credential);
+      if (caller.credential.kind !== "anonymous" && !caller.isShared) {
+        // Somebody logs in: only the registry can say whether that is right.
+        const { response } = await this.upstream.request({
+          registry,
+          method: "GET",
+          path: "/v2/",
+          headers: upstreamHeaders(request.headers, { kind: "ping" }),
+          credential: caller.credential,
+          redirects: "follow",
+        });
+        if (!response.ok) {
+          throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
+        }
+        await response.body?.cancel();
+        return json({}, 200);
+      }
+      const hasToken = request.headers.has("authorization");
+      const requirement = hasToken ? undefined : await tokens.requirement(registry).catch(() => {
+        // Upstream is away. A challenge loses nothing: a token for what is public can be had here.
+        return { scheme: "bearer" } as const;
+      });
+      if (requirement && requirement.scheme !== "none") {
+        throw new OciError("UNAUTHORIZED", "Authentication required");
+      }
+      return json({}, 200);
+    } catch (error) {
+      throw this.#challenged(error, visit, {});
+    }
+  }
+
+  async #catalog(visit: Visit, registry: Registry): Promise<Answer> {
+    const { request, url } = visit;
+    try {
+      const credential = credentialOf(request.headers.get("authorization"));
+      const answer = await this.upstream.request({
+        registry,
+        method: request.method as "GET" | "HEAD",
+        path: `/v2/_catalog${forwardedSearch(url)}`,
+        headers: upstreamHeaders(request.headers, { kind: "catalog" }),
+        // Never the operator's account: a catalogue would show what only it can see.
+        credential:
+          this.#access.caller({ ...registry, sharePrivate: false }, credential).credential,
+        scope: "registry:catalog:*",
+        redirects: "follow",
+      });
+      const { response } = answer;
+      if (!response.ok) {
+        throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
+      }
+      const link = { upstream: answer.url, client: url };
+      const headers = replyHeaders(response.headers, { kind: "catalog", status: 200, link });
+      return watchBody(response.body, { headers });
+    } catch (error) {
+      throw this.#challenged(error, visit, { scope: "registry:catalog:*" });
+    }
+  }
+
+  /** A 401 gets its challenge: exactly one, Bearer, to this proxy's own token endpoint. */
+  #challenged(error: unknown, visit: Visit, { scope }: { scope?: string }): unknown {
+    if (!(error instanceof OciError) || error.status !== 401) return error;
+    const { scheme, host, url } = visit;
+    const ns = url.searchParams.get("ns") ?? undefined;
+    const challenge = challengeFor({ scheme, host, scope, ns });
+    return new OciError(error.code, error.message, {
+      status: 401,
+      detail: error.detail,
+      cause: error.cause,
+      headers: { ...error.headers, "www-authenticate": challenge },
+    });
+  }
+
+  /** The log line and the counters, when the body has ended. */
+  async #record(
+    request: Request,
+    record: { info: ConnectionInfo; answer: Answer; meaning: Meaning; started: number },
+  ): Promise<void> {
+    const { info, answer, meaning, started } = record;
+    const { response, cache } = answer;
+    const { status, headers } = response;
+    const length = Number(headers.get("content-length") ?? 0);
+    const host = request.headers.get("host") ?? "";
+    const { bytes, complete } = await answer.delivered;
+    const { stats } = this;
+    const statusClass = `${Math.floor(status / 100)}xx`;
+    stats.requests.add(
+      `${meaning.registry ?? "-"} ${meaning.kind} ${statusClass} ${cache ?? "-"}`,
+    );
+    stats.bytesToClients += bytes;
+    if (cache === "HIT" || cache === "STALE") stats.bytesFromCache += bytes;
+    requestLog.info("{method} {path} {status}", {
+      method: request.method,
+      path: pathOf(request.url),
+      status,
+      host,
+      ...meaning,
+      bytes,
+      length: complete ? undefined : length,
+      complete: complete ? undefined : false,
+      ms: Math.round(performance.now() - started),
+      cache,
+      client: info.remoteAddr && "hostname" in info.remoteAddr
+        ? info.remoteAddr.hostname
+        : undefined,
+    });
+  }
+
+  /** Ends: fills under way are waited for up to `grace` ms. */
+  async close({ grace = 0 }: { grace?: number } = {}): Promise<void> {
+    await this.ready.catch(() => {});
+    await this.#cache?.close(grace);
+    this.#connect[Symbol.dispose]();
+  }
+}
+
+function isAllowed(method: string, found: Route): boolean {
+  return method === "GET" || method === "HEAD" || method === "POST" && found.kind === "token";
+}
+
+/** The path alone: a query may hold a secret that a client put there by mistake. */
+function pathOf(url: string): string {
+  return URL.parse(url)?.pathname ?? "-";
+}
+
+function redirect(location: string): Response {
+  return new Response(null, { status: 301, headers: { location, ...API_VERSION } });
+}
+
+function json(value: unknown, status = 200): Answer {
+  const body = new TextEncoder().encode(JSON.stringify(value));
+  const headers = {
+    "content-type": "application/json",
+    "content-length": String(body.byteLength),
+    "cache-control": "no-store",
+    ...API_VERSION,
+  };
+  return plainAnswer(new Response(body, { status, headers }), undefined, body.byteLength);
+}
+
+/** What went wrong, for the client. What nobody expected stays in the log. */
+function toOciError(error: unknown): OciError {
+  if (error instanceof OciError) return error;
+  requestLog.error("Unexpected error: {error}", {
+    error: String((error as Error)?.stack ?? error),
+  });
+  return new OciError("UNKNOWN", "Internal error");
+}

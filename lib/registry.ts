@@ -1,0 +1,89 @@
+/**
+ * One upstream registry as the proxy knows it, and the registries it knows from the start.
+ *
+ * @module
+ */
+
+/** A service credential of the operator's. It raises rate limits; it never widens access. */
+export interface ServiceCredential {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** One upstream. */
+export interface Registry {
+  /** The first label of its host name below `CUSTOM_DOMAIN`, and its name in path mode: `docker`. */
+  readonly name: string;
+  /** The API's origin, with a base path where it has one; never a trailing slash in the path but `/`. */
+  readonly url: URL;
+  /**
+   * What its cache keys begin with: the URL's host and base path. Two names of one upstream share
+   * their entries; a name that is pointed elsewhere later does not inherit the old upstream's.
+   */
+  readonly id: string;
+  /** Other names for path mode and `?ns=`: `docker.io`. The URL's own host is always one. */
+  readonly aliases: readonly string[];
+  /** Docker Hub's habit: a repository of one component lives under `library/`. */
+  readonly library: boolean;
+  /** The operator's own account there, if any. */
+  readonly credential?: ServiceCredential;
+  /** Whether what only the service credential can read may be served to everybody. */
+  readonly sharePrivate: boolean;
+}
+
+interface Seed {
+  readonly url: string;
+  readonly aliases?: readonly string[];
+  readonly library?: boolean;
+}
+
+const HUB_ALIASES = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/** The registries every installation has: the predecessors' nine names, and two more. */
+export const SEEDS: Readonly<Record<string, Seed>> = {
+  "docker": { url: "https://registry-1.docker.io", aliases: HUB_ALIASES, library: true },
+  "docker-staging": { url: "https://registry-1.docker.io", library: true },
+  "quay": { url: "https://quay.io" },
+  "gcr": { url: "https://gcr.io" },
+  "k8s-gcr": { url: "https://k8s.gcr.io" },
+  "k8s": { url: "https://registry.k8s.io" },
+  "ghcr": { url: "https://ghcr.io" },
+  "cloudsmith": { url: "https://docker.cloudsmith.io" },
+  "ecr": { url: "https://public.ecr.aws" },
+  "mcr": { url: "https://mcr.microsoft.com" },
+  "nvcr": { url: "https://nvcr.io" },
+};
+
+/** The name of the registry that a path without a registry in it means. */
+export const DEFAULT_REGISTRY = "docker";
+
+/** Options for {@linkcode registryOf}. */
+export interface RegistryOptions {
+  /** @default {[]} */
+  readonly aliases?: readonly string[];
+  /** @default {false} */
+  readonly library?: boolean;
+  readonly credential?: ServiceCredential;
+  /** @default {false} */
+  readonly sharePrivate?: boolean;
+}
+
+/** The registry `name` at `url` (http or https, without query or credentials). Returns it frozen. */
+export function registryOf(name: string, url: URL, options: RegistryOptions = {}): Registry {
+  const path = url.pathname.replace(/\/+$/, "");
+  const aliases = new Set([...options.aliases ?? [], url.host, url.hostname]);
+  return Object.freeze({
+    name,
+    url: new URL(path || "/", url),
+    id: url.host + path,
+    aliases: [...aliases],
+    library: options.library ?? false,
+    credential: options.credential,
+    sharePrivate: options.sharePrivate ?? false,
+  });
+}
+
+/** The path that the registry's API is below: empty, or `/base` without a trailing slash. */
+export function basePath(registry: Pick<Registry, "url">): string {
+  return registry.url.pathname.replace(/\/$/, "");
+}

@@ -1,0 +1,209 @@
+/**
+ * Upstream's answer passed through: everything without a cache, and with one what it does not keep.
+ *
+ * @module
+ */
+import type { Caller } from "./access.ts";
+import {
+  type Answer,
+  type CacheResult,
+  type ClientRequest,
+  contentAnswer,
+  watchBody,
+} from "./answer.ts";
+import {
+  digestOf,
+  isDigest,
+  isStorable,
+  parseDigest,
+  type StorableAlgorithm,
+} from "./oci/digest.ts";
+import { OciError } from "./oci/error.ts";
+import { essence } from "./oci/media_type.ts";
+import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
+import type { Target } from "./transforms/route.ts";
+import type { Asker } from "./upstream/ask.ts";
+import { announcedLength, readBounded, readWithin } from "./upstream/body.ts";
+import type { UpstreamAnswer } from "./upstream/client.ts";
+import { verifiedStream } from "./upstream/verified.ts";
+
+/** DESIGN invariant 10; the specification lets registries refuse larger ones. */
+export const MAX_MANIFEST = 4 * 2 ** 20;
+/** The whole manifest must be here within this, ms. */
+export const MANIFEST_DEADLINE = 60_000;
+
+/** A request as a handler gets it. */
+export interface TargetRequest extends ClientRequest {
+  readonly target: Target;
+  readonly caller: Caller;
+  /** As the client sent it. */
+  readonly url: URL;
+}
+
+/** A manifest as upstream gave it, verified. */
+export interface Manifest {
+  readonly digest: string;
+  /** As upstream's Content-Type says, without parameters. */
+  readonly mediaType: string;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** The client's query without what was meant for this proxy. */
+export function forwardedSearch(url: URL): string {
+  if (!url.searchParams.has("ns")) return url.search;
+  const params = new URLSearchParams(url.search);
+  params.delete("ns");
+  const text = params.toString();
+  return text && `?${text}`;
+}
+
+/**
+ * Reads the manifest in `answer` and hashes it. Throws an `OciError` (502) when it is too large, is not
+ * what the requested digest says, or not what upstream's own header says.
+ */
+export async function readManifestAnswer(
+  answer: UpstreamAnswer,
+  target: Target,
+): Promise<Manifest> {
+  const { response } = answer;
+  const bytes = await readBounded(response, {
+    limit: MAX_MANIFEST,
+    deadline: MANIFEST_DEADLINE,
+    what: "manifest",
+  });
+  const said = response.headers.get("docker-content-digest") ?? "";
+  const wanted = isDigest(target.reference)
+    ? target.reference
+    : isStorable(said)
+    ? said
+    : undefined;
+  const mediaType = essence(response.headers.get("content-type") ?? "application/octet-stream");
+  // Of a digest that cannot be computed here nothing is claimed or kept; the client verifies it.
+  if (wanted !== undefined && !isStorable(wanted)) {
+    return { digest: wanted, mediaType, bytes: bytes as Uint8Array<ArrayBuffer> };
+  }
+  const algorithm = wanted === undefined ? "sha256" : parseDigest(wanted).algorithm;
+  const digest = digestOf(bytes, algorithm as StorableAlgorithm);
+  if (wanted !== undefined && digest !== wanted) {
+    throw new OciError("UNAVAILABLE", "Upstream sent other content than the digest says", {
+      detail: { digest: wanted, actual: digest },
+    });
+  }
+  return { digest, mediaType, bytes: bytes as Uint8Array<ArrayBuffer> };
+}
+
+/** The redirect that a client is to follow itself. Never cached: presigned URLs live for minutes. */
+export function handOver(answer: UpstreamAnswer, target: URL): Answer {
+  const headers = new Headers({
+    "location": target.href,
+    "docker-distribution-api-version": "registry/2.0",
+    "cache-control": "no-store",
+    "x-cache": "BYPASS",
+  });
+  const response = new Response(null, { status: answer.response.status, headers });
+  return { response, cache: "BYPASS", delivered: { bytes: 0, complete: true } };
+}
+
+/** Options for {@linkcode Relay}. */
+export interface RelayOptions {
+  readonly asker: Asker;
+  /** How long upstream's body may stand still, ms. */
+  readonly idle: number;
+}
+
+/** Passes requests through. */
+export class Relay {
+  readonly #asker: Asker;
+  readonly #idle: number;
+
+  constructor(options: RelayOptions) {
+    this.#asker = options.asker;
+    this.#idle = options.idle;
+  }
+
+  /** The answer to any read request, as upstream gives it to this client. */
+  async answer(request: TargetRequest): Promise<Answer> {
+    const { target, caller, method, headers, url } = request;
+    const answer = await this.#asker.ask(target, {
+      method: method as "GET" | "HEAD",
+      caller,
+      headers: upstreamHeaders(headers, { kind: target.kind }),
+      search: forwardedSearch(url),
+    });
+    if (answer.handOver) return handOver(answer, answer.handOver);
+    const { response } = answer;
+    if (method === "HEAD") return this.#head(answer, request);
+    if (target.kind === "manifest") {
+      const { bytes, ...manifest } = await readManifestAnswer(answer, target);
+      const size = bytes.byteLength;
+      const byTag = !isDigest(target.reference);
+      return contentAnswer(
+        request,
+        { kind: "manifest", ...manifest, size, byTag, cache: "BYPASS" },
+        {
+          bytes,
+        },
+      );
+    }
+    if (target.kind === "blob") return this.blob(answer, request);
+    const reply = replyHeaders(response.headers, {
+      kind: target.kind,
+      status: response.status,
+      link: { upstream: answer.url, client: url },
+    });
+    return watchBody(response.body && withIdleLimit(response.body, this.#idle), {
+      status: response.status,
+      headers: reply,
+    });
+  }
+
+  #head({ response }: UpstreamAnswer, { target }: TargetRequest): Answer {
+    const reply = replyHeaders(response.headers, { kind: target.kind, status: response.status });
+    const isContent = target.kind === "manifest" || target.kind === "blob";
+    const cache: CacheResult | undefined = isContent ? "BYPASS" : undefined;
+    if (cache) reply.set("x-cache", cache);
+    // Some registries leave it out of a HEAD; clients cannot do without.
+    if (isContent && isDigest(target.reference)) {
+      reply.set("docker-content-digest", target.reference);
+    }
+    return watchBody(null, { status: response.status, headers: reply }, cache);
+  }
+
+  /** A blob on its way to one client, verified as it passes where it is whole and can be. */
+  blob({ response }: UpstreamAnswer, { target }: TargetRequest): Answer {
+    const digest = target.reference;
+    const reply = replyHeaders(response.headers, { kind: "blob", status: response.status });
+    reply.set("docker-content-digest", digest);
+    reply.set("etag", `"${digest}"`);
+    reply.set("cache-control", "private, no-transform");
+    reply.set("x-cache", "BYPASS");
+    if (!reply.has("content-type")) reply.set("content-type", "application/octet-stream");
+    const init = { status: response.status, headers: reply };
+    if (!response.body) return watchBody(null, init, "BYPASS");
+    const isWhole = response.status === 200 && isStorable(digest);
+    const body = isWhole
+      ? verifiedStream(response.body, {
+        digest,
+        size: announcedLength(response.headers),
+        idle: this.#idle,
+      })
+      : withIdleLimit(response.body, this.#idle);
+    return watchBody(body, init, "BYPASS");
+  }
+}
+
+/** `body`, which errors when it stands still for `idle` ms. */
+function withIdleLimit(
+  body: ReadableStream<Uint8Array>,
+  idle: number,
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await readWithin(reader, idle);
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}

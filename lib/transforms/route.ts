@@ -1,0 +1,260 @@
+/**
+ * Which registry a request means, and what it asks of it: the contract is DESIGN "Routing".
+ *
+ * @module
+ */
+import { parseDigest } from "../oci/digest.ts";
+import { OciError } from "../oci/error.ts";
+import { isRepository, parseReference } from "../oci/reference.ts";
+import { DEFAULT_REGISTRY, type Registry } from "../registry.ts";
+
+/** What routing depends on. */
+export interface RouteTable {
+  readonly customDomain: string;
+  readonly registries: readonly Registry[];
+  /** Where every host that matches nothing goes (`TARGET_UPSTREAM` with `DEBUG=true`). */
+  readonly fallback?: Registry;
+}
+
+/** One thing of one repository, named by a request. */
+export interface Target {
+  readonly registry: Registry;
+  /** The name as the registry knows it. */
+  readonly repository: string;
+  readonly kind: TargetKind;
+  /** Tag or digest; "" for `tags`. */
+  readonly reference: string;
+  /**
+   * What the client wrote up to where the repository begins: "/v2/", "/v2/ghcr.io/", "/prefix/v2/".
+   * A Location or a Link for this client begins with it.
+   */
+  readonly base: string;
+  /**
+   * What this client must write before the repository in a token scope for `/v2/auth` to find the
+   * registry again: "" where the host says it, else "ghcr.io/".
+   */
+  readonly prefix: string;
+}
+
+/** What of a repository a target is. */
+export type TargetKind = "manifest" | "blob" | "tags" | "referrers";
+
+/** What a request is for. */
+export type Route =
+  | { readonly kind: "home" }
+  | { readonly kind: "health" }
+  | { readonly kind: "unrouted"; readonly routes: Record<string, string> }
+  | { readonly kind: "ping"; readonly registry: Registry; readonly base: string }
+  | { readonly kind: "token"; readonly registry: Registry; readonly pathMode: boolean }
+  | { readonly kind: "catalog"; readonly registry: Registry; readonly base: string }
+  | { readonly kind: "target"; readonly target: Target };
+
+/** What routing looks at. */
+export interface RouteRequest {
+  readonly url: URL;
+  /** The host as the client named it, port included. */
+  readonly host: string;
+}
+
+const KINDS: ReadonlyMap<string, TargetKind> = new Map([
+  ["manifests", "manifest"],
+  ["blobs", "blob"],
+  ["referrers", "referrers"],
+]);
+
+/**
+ * Returns what `request` is for.
+ *
+ * @throws {OciError} `NAME_INVALID` or `DIGEST_INVALID` (400) for a malformed path, `NAME_UNKNOWN`
+ * (404) for an unknown `ns` and for a path below `/v2/` that is not of this API.
+ */
+export function route(request: RouteRequest, table: RouteTable): Route {
+  const { url, host } = request;
+  if (url.pathname === "/health" || url.pathname === "/healthz") return { kind: "health" };
+
+  const unrouted = { kind: "unrouted", routes: routesOf(table) } as const;
+  const pathMode = isPathHost(host, table);
+  const hosted = pathMode ? defaultRegistry(table) : hostRegistry(host, table);
+  if (hosted === undefined) return unrouted;
+  if (url.pathname === "/") return { kind: "home" };
+
+  const parts = url.pathname.split("/").slice(1);
+  const v2 = parts.indexOf("v2");
+  if (v2 < 0) return unrouted;
+  const left = parts.slice(0, v2).map(decodePart);
+  // An empty part would make the base "//host/v2/": a redirect to it leaves this proxy.
+  if (left.includes("")) throw invalid("Malformed path");
+  const right = parts.slice(v2 + 1).map(decodePart);
+
+  const ns = url.searchParams.get("ns") || undefined;
+  const named = left.length === 1 ? registryNamed(table, left[0] ?? "") : undefined;
+  const byPrefix = pathMode ? named : undefined;
+  const isToken = right.length === 1 && right[0] === "auth";
+  if (left.length > 0 && !ns && !isToken && (pathMode ? !byPrefix : named !== hosted)) {
+    return unrouted;
+  }
+  const byNs = ns === undefined ? undefined : registryNamed(table, ns);
+  if (ns !== undefined && byNs === undefined) {
+    throw new OciError("NAME_UNKNOWN", "Unknown registry in ns", { detail: { ns } });
+  }
+  const chosen = byNs ?? byPrefix;
+  const registry = chosen ?? hosted;
+  if (isToken) return { kind: "token", registry, pathMode: pathMode && chosen === undefined };
+
+  const stripped = byPrefix && !byNs ? undefined : pathPrefix(right, { table, pathMode, byNs });
+  const base = "/" + parts.slice(0, v2 + (stripped ? 2 : 1)).join("/") + "/";
+  const rest = stripped ? right.slice(1) : right;
+  const to = stripped?.registry ?? registry;
+  if (rest.length === 0 || rest.join("/") === "") return { kind: "ping", registry: to, base };
+  if (rest.length === 1 && rest[0] === "_catalog") return { kind: "catalog", registry: to, base };
+
+  const written = stripped?.written ?? ns ?? (byPrefix ? left[0] : undefined);
+  const prefix = pathMode && written !== undefined ? `${written}/` : "";
+  return { kind: "target", target: { ...parseRest(rest, to), registry: to, base, prefix } };
+}
+
+/** Returns host → URL of everything that is routed by host, for people: nothing in it is secret. */
+export function routesOf(table: RouteTable): Record<string, string> {
+  return Object.fromEntries(
+    table.registries.map(({ name, url }) => [
+      `${name}.${table.customDomain}`,
+      url.origin + url.pathname.replace(/\/$/, ""),
+    ]),
+  );
+}
+
+/**
+ * Returns the registry that `name` is the name, the URL's host or an alias of, in this order of
+ * preference and whatever the case; a port that is the scheme's own may be written out.
+ */
+export function registryNamed(table: RouteTable, name: string): Registry | undefined {
+  const wanted = name.toLowerCase();
+  const { registries } = table;
+  return registries.find((registry) => registry.name.toLowerCase() === wanted) ??
+    registries.find(({ url }) => url.host === wanted || hostAndPort(url) === wanted) ??
+    registries.find(({ aliases }) => aliases.some((alias) => alias.toLowerCase() === wanted));
+}
+
+/** Returns the registry that a path without a registry in it means. */
+export function defaultRegistry(table: RouteTable): Registry | undefined {
+  return table.registries.find(({ name }) => name === DEFAULT_REGISTRY) ?? table.registries[0];
+}
+
+/** A repository in path mode, taken apart. */
+export interface Stripped {
+  readonly registry: Registry;
+  /** The first component, as the client wrote it. */
+  readonly written: string;
+  /** The rest: the name as the registry knows it. */
+  readonly repository: string;
+}
+
+/**
+ * Returns what `repository` means in path mode if its first component names a registry, else
+ * undefined: it is the default registry's own.
+ *
+ * `docker/<one component>` is undefined too: Docker Hub's repositories have exactly two components,
+ * and `docker/dockerfile` is the frontend that every BuildKit build pulls.
+ */
+export function stripRegistry(repository: string, table: RouteTable): Stripped | undefined {
+  const [written = "", ...rest] = repository.split("/");
+  if (rest.length === 0) return undefined;
+  if (rest.length === 1 && written.toLowerCase() === DEFAULT_REGISTRY) return undefined;
+  const registry = registryNamed(table, written);
+  return registry && { registry, written, repository: rest.join("/") };
+}
+
+/** Returns `host` in lower case, without port, brackets and trailing dot; "" where it is no host. */
+export function hostnameOf(host: string): string {
+  const text = host.toLowerCase();
+  if (text.split(":").length > 2 && !text.includes("[")) return text; // a bare IPv6 address
+  const [, ipv6, name = ""] = /^(?:\[([^[\]]*)\]|([^:[\]]*))(?::\d*)?$/.exec(text) ?? [];
+  return ipv6 ?? name.replace(/\.$/, "");
+}
+
+/** Whether `host` (port and brackets allowed) is an IPv4 or IPv6 address. */
+export function isIpLiteral(host: string): boolean {
+  const hostname = hostnameOf(host);
+  if (hostname.includes(":")) {
+    return /^[0-9a-f:.]+$/.test(hostname) && URL.canParse(`http://[${hostname}]`);
+  }
+  const parts = hostname.split(".");
+  return parts.length === 4 && parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) < 256);
+}
+
+/** Whether `host` is one where the path says the registry. */
+export function isPathHost(host: string, table: RouteTable): boolean {
+  const hostname = hostnameOf(host);
+  return hostname !== "" &&
+    (hostname === hostnameOf(table.customDomain) || hostname === "localhost" || isIpLiteral(host));
+}
+
+function hostRegistry(host: string, table: RouteTable): Registry | undefined {
+  const hostname = hostnameOf(host);
+  const domain = hostnameOf(table.customDomain);
+  return table.registries.find(({ name }) => hostname === `${name.toLowerCase()}.${domain}`) ??
+    table.fallback;
+}
+
+interface PathPrefixOptions {
+  readonly table: RouteTable;
+  readonly pathMode: boolean;
+  readonly byNs: Registry | undefined;
+}
+
+type PathPrefix = Pick<Stripped, "registry" | "written">;
+
+/** Returns the registry that the first part after `/v2/` names, if that part is to be stripped. */
+function pathPrefix(right: readonly string[], options: PathPrefixOptions): PathPrefix | undefined {
+  const { table, pathMode, byNs } = options;
+  const [written = "", ...rest] = right;
+  const registry = registryNamed(table, written);
+  if (byNs !== undefined) {
+    // With ns the path is the repository: "quay/busybox" is one on quay.io. Only a host that says
+    // the same again is containerd's override_path, and no repository begins with one.
+    return registry === byNs && /[.:]/.test(written) ? { registry, written } : undefined;
+  }
+  if (!pathMode || registry === undefined) return undefined;
+  const isRoot = rest.join("/") === "" || rest.join("/") === "_catalog";
+  return isRoot ? { registry, written } : stripRegistry(right.slice(0, -2).join("/"), table);
+}
+
+/** Returns what `<name>/<kind>/<reference>` says; the last match wins, so names may hold any word. */
+function parseRest(
+  rest: readonly string[],
+  registry: Registry,
+): Pick<Target, "repository" | "kind" | "reference"> {
+  const [word = "", last = ""] = rest.slice(-2);
+  const repository = rest.slice(0, -2).join("/");
+  const kind = word === "tags" && last === "list" ? "tags" : KINDS.get(word);
+  if (kind === undefined || rest.length < 3 || last === "") {
+    throw new OciError("NAME_UNKNOWN", "Unknown path");
+  }
+  if (!isRepository(repository, registry.url.host)) throw invalid("Malformed repository name");
+  if (kind === "manifest") parseReference(last);
+  if (kind === "blob" || kind === "referrers") parseDigest(last);
+  return { repository, kind, reference: kind === "tags" ? "" : last };
+}
+
+/**
+ * Decodes once: what is still encoded after that fails the grammar of names and references, and dot
+ * segments, encoded or not, are gone since the URL was parsed.
+ */
+function decodePart(part: string): string {
+  let text: string;
+  try {
+    text = decodeURIComponent(part);
+  } catch (cause) {
+    throw invalid("Malformed percent-encoding in path", cause);
+  }
+  if (/[/\\\p{Cc}]/u.test(text)) throw invalid("Malformed path");
+  return text;
+}
+
+function hostAndPort(url: URL): string {
+  return `${url.hostname}:${url.port || (url.protocol === "https:" ? "443" : "80")}`;
+}
+
+function invalid(message: string, cause?: unknown): OciError {
+  return new OciError("NAME_INVALID", message, cause === undefined ? {} : { cause });
+}

@@ -1,0 +1,138 @@
+/**
+ * Asking a registry about a target on behalf of a caller, and noting what the answer proves.
+ *
+ * @module
+ */
+import type { Access, Caller, RepositoryKey } from "../access.ts";
+import { upstreamLog } from "../log.ts";
+import { OciError } from "../oci/error.ts";
+import { pullScope } from "../oci/scope.ts";
+import type { Credential } from "../transforms/auth.ts";
+import { isRedirect } from "../transforms/redirect.ts";
+import type { Target } from "../transforms/route.ts";
+import type { Upstream, UpstreamAnswer, UpstreamRequest } from "./client.ts";
+import { upstreamFailure } from "./failure.ts";
+
+/** How a target is asked for. */
+export interface AskOptions extends Pick<UpstreamRequest, "method" | "timeout" | "redirects"> {
+  readonly caller: Caller;
+  readonly headers?: Headers;
+  /** The client's query, without `ns`. */
+  readonly search?: string;
+}
+
+/** The registry's path of `target`, from `/v2/` on. */
+export function upstreamPath({ repository, kind, reference }: Target): string {
+  const tail = {
+    manifest: "manifests/",
+    blob: "blobs/",
+    referrers: "referrers/",
+    tags: "tags/list",
+  };
+  return `/v2/${repository}/${tail[kind]}${reference}`;
+}
+
+/** The repository of `target` in keys: by registry id and name, so that names do not collide. */
+export function repositoryKey({ registry, repository }: Target): RepositoryKey {
+  return { registry: registry.id, repository };
+}
+
+/** Options for {@linkcode Asker}. */
+export interface AskerOptions {
+  readonly upstream: Upstream;
+  readonly access: Access;
+}
+
+/** Asks upstream. */
+export class Asker {
+  readonly access: Access;
+  readonly #upstream: Upstream;
+
+  constructor(options: AskerOptions) {
+    this.access = options.access;
+    this.#upstream = options.upstream;
+  }
+
+  /** Whether the registry could not be reached a moment ago. */
+  isDown(target: Target): boolean {
+    return this.#upstream.isDown(target.registry);
+  }
+
+  /**
+   * Upstream's answer, a 2xx or a redirect that was not followed: both prove that the caller may read the
+   * repository, and that is noted. Throws an `OciError` for anything else.
+   */
+  async ask(target: Target, options: AskOptions): Promise<UpstreamAnswer> {
+    const { caller } = options;
+    const key = repositoryKey(target);
+    const credential = await this.access.fetchWith(caller, target.registry, key);
+    let used = credential;
+    let answer = await this.#try(target, { ...options, credential });
+    if (answer instanceof OciError && isRefusal(answer) && credential !== caller.credential) {
+      // The operator's account is no good here; what everybody may read does not depend on it.
+      upstreamLog.warn("{registry} refuses the configured credentials", {
+        registry: target.registry.name,
+      });
+      used = caller.credential;
+      answer = await this.#try(target, { ...options, credential: used });
+    }
+    if (answer instanceof OciError) {
+      if (isRefusal(answer)) await this.access.refused(caller, key, used);
+      throw answer;
+    }
+    await this.access.allowed(caller, key, used);
+    return answer;
+  }
+
+  async #try(
+    target: Target,
+    options: AskOptions & { credential: Credential },
+  ): Promise<UpstreamAnswer | OciError> {
+    const { registry, repository, kind } = target;
+    const { method, headers, credential, timeout, redirects, search = "" } = options;
+    try {
+      const answer = await this.#upstream.request({
+        registry,
+        method,
+        path: upstreamPath(target) + search,
+        headers: headers ?? new Headers({ "accept-encoding": "identity" }),
+        credential,
+        scope: pullScope(repository),
+        timeout,
+        redirects,
+      });
+      const { response } = answer;
+      upstreamLog.debug("{method} {url} answers {status}", {
+        method,
+        url: answer.url.origin + answer.url.pathname,
+        status: response.status,
+      });
+      if (response.ok || isRedirect(response.status)) return answer;
+      return await upstreamFailure(response, { kind, host: answer.url.host });
+    } catch (error) {
+      if (error instanceof OciError) return error;
+      throw error;
+    }
+  }
+
+  /**
+   * Finds out in the background whether the repository of a manifest is public, when only a caller with
+   * credentials has read it: what is public is to be served to everybody, and while upstream is away.
+   */
+  async learnPublic(target: Target): Promise<void> {
+    const key = repositoryKey(target);
+    if (await this.access.isPublic(key)) return;
+    const anonymous = this.access.caller({ ...target.registry, sharePrivate: false }, {
+      kind: "anonymous",
+    });
+    try {
+      await this.ask(target, { method: "HEAD", caller: anonymous, redirects: "stop" });
+    } catch {
+      // Not public, or not to be learned now: nothing depends on it.
+    }
+  }
+}
+
+function isRefusal(error: OciError): boolean {
+  return error.status === 401 || error.status === 403;
+}

@@ -1,0 +1,162 @@
+/**
+ * The upstream side of the distribution API: authorization, redirects, and what each registry last did.
+ *
+ * @module
+ */
+import { upstreamLog } from "../log.ts";
+import { OciError } from "../oci/error.ts";
+import { basePath, type Registry } from "../registry.ts";
+import type { Credential } from "../transforms/auth.ts";
+import {
+  classifyRedirect,
+  isRedirect,
+  MAX_HOPS,
+  mayCarryAuthorization,
+  nextHop,
+  type RedirectPolicy,
+} from "../transforms/redirect.ts";
+import type { Send, Sent } from "./send.ts";
+import type { Tokens } from "./token.ts";
+
+/** One request to a registry's API. */
+export interface UpstreamRequest {
+  readonly registry: Registry;
+  readonly method: "GET" | "HEAD";
+  /** From `/v2/` on, with the query: `/v2/library/nginx/tags/list?n=5`. */
+  readonly path: string;
+  /** Never with an Authorization: that is what `credential` is for. */
+  readonly headers: Headers;
+  readonly credential: Credential;
+  /** What a token must allow: `repository:library/nginx:pull`. */
+  readonly scope?: string;
+  /** How long to wait for headers, ms, per hop. */
+  readonly timeout?: number;
+  /**
+   * What to do with a redirect: `policy` hands storage over to the client where the configuration says
+   * so; `follow` brings the content in any case; `stop` returns it, as the proof of access that it is.
+   * @default {"policy"}
+   */
+  readonly redirects?: "policy" | "follow" | "stop";
+}
+
+/** An upstream answer. */
+export interface UpstreamAnswer extends Sent {
+  /** Where the answer came from, after redirects. */
+  readonly url: URL;
+  /** Set when the answer is a redirect that the client is to follow itself: its absolute target. */
+  readonly handOver?: URL;
+}
+
+/** How long a registry that could not be reached counts as down, ms. */
+const DOWN_FOR = 10_000;
+
+/** Options for {@linkcode Upstream}. */
+export interface UpstreamOptions {
+  readonly send: Send;
+  readonly tokens: Tokens;
+  readonly redirects: RedirectPolicy;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/** All registries, as this proxy asks them. */
+export class Upstream {
+  readonly tokens: Tokens;
+  readonly #send: Send;
+  readonly #redirects: RedirectPolicy;
+  readonly #now: () => number;
+  readonly #downUntil = new Map<string, number>();
+
+  constructor(options: UpstreamOptions) {
+    this.tokens = options.tokens;
+    this.#send = options.send;
+    this.#redirects = options.redirects;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Whether the registry could not be reached a moment ago: who has an old answer need not wait. */
+  isDown(registry: Registry): boolean {
+    return (this.#downUntil.get(registry.id) ?? 0) > this.#now();
+  }
+
+  /**
+   * Sends `request` with the authorization its credential gives, and follows redirects as it says.
+   * Returns whatever status the registry answers. Throws an `OciError`: 401 where its realm refuses the
+   * credential, 429, 502 or 504.
+   */
+  async request(request: UpstreamRequest): Promise<UpstreamAnswer> {
+    try {
+      const answer = await this.#authorized(request);
+      this.#downUntil.delete(request.registry.id);
+      return answer;
+    } catch (error) {
+      if (error instanceof OciError && error.status >= 502) {
+        this.#downUntil.set(request.registry.id, this.#now() + DOWN_FOR);
+      }
+      throw error;
+    }
+  }
+
+  async #authorized(request: UpstreamRequest): Promise<UpstreamAnswer> {
+    const { registry, credential, scope } = request;
+    const { tokens } = this;
+    if (credential.kind === "bearer") {
+      // A client's own token is not held back until the registry asks: it was given for this.
+      const answer = await this.#follow(request, `Bearer ${credential.token}`);
+      if (isChallenge(answer, registry)) await tokens.learn(registry, answer.response.headers);
+      return answer;
+    }
+    const known = tokens.known(registry);
+    const remembered = known &&
+      await tokens.authorization(registry, { credential, scope, requirement: known });
+    const answer = await this.#follow(request, remembered);
+    if (!isChallenge(answer, registry)) return answer;
+    // Nothing was known yet, or what was remembered is no longer accepted: once more, with a new token.
+    const requirement = await tokens.learn(registry, answer.response.headers);
+    const renew = remembered !== undefined;
+    const fresh = await tokens.authorization(registry, { credential, scope, requirement, renew });
+    if (fresh === undefined || fresh === remembered) return answer;
+    await answer.response.body?.cancel().catch(() => {}); // read to no purpose, only to free it
+    return await this.#follow(request, fresh);
+  }
+
+  async #follow(request: UpstreamRequest, authorization?: string): Promise<UpstreamAnswer> {
+    const { registry, method, redirects = "policy" } = request;
+    let url = new URL(basePath(registry) + request.path, registry.url);
+    for (let hop = 0; hop <= MAX_HOPS; hop++) {
+      const headers = new Headers(request.headers);
+      // Never beyond the registry's own origin: presigned storage refuses it, and it is not theirs.
+      if (authorization !== undefined && mayCarryAuthorization(url, registry)) {
+        headers.set("authorization", authorization);
+      }
+      const sent = await this.#send(url, { registry, method, headers, timeout: request.timeout });
+      const { response } = sent;
+      if (!isRedirect(response.status)) return { ...sent, url };
+      if (redirects === "stop") return { ...sent, url };
+      const target = nextHop({ from: url, location: response.headers.get("location"), registry });
+      await response.body?.cancel().catch(() => {});
+      upstreamLog.debug("Redirect from {from} to {to}: {how}", {
+        from: url.host,
+        to: target.host,
+        status: response.status,
+        how: classifyRedirect(target, this.#redirects),
+      });
+      const isHandedOver = redirects === "policy" && target.origin !== registry.url.origin &&
+        classifyRedirect(target, this.#redirects) === "hand-over";
+      if (isHandedOver) return { ...sent, url, handOver: target };
+      url = target;
+    }
+    throw new OciError(
+      "UNAVAILABLE",
+      `${registry.url.host} redirects more than ${MAX_HOPS} times`,
+      {
+        detail: { host: url.host },
+      },
+    );
+  }
+}
+
+/** A 401 of the registry's own, rather than of somewhere it redirected to. */
+function isChallenge(answer: UpstreamAnswer, registry: Registry): boolean {
+  return answer.response.status === 401 && answer.url.origin === registry.url.origin;
+}

@@ -1,0 +1,130 @@
+/**
+ * One HTTP request to one URL: no redirects, no credentials of its own, no decoding, and no connection
+ * to where the guard says no.
+ *
+ * @module
+ */
+import { lookup as systemLookup } from "node:dns";
+import type { IncomingMessage } from "node:http";
+import { Readable } from "node:stream";
+import { OciError } from "../oci/error.ts";
+import type { Registry } from "../registry.ts";
+import { checkUrl, isOwnOrigin, isPrivateAddress } from "./guard.ts";
+
+/** One request as {@linkcode Connect} takes it. */
+export interface ConnectRequest {
+  readonly registry: Pick<Registry, "url">;
+  readonly method: string;
+  readonly headers: Headers;
+  readonly body?: string;
+  /** Aborting it ends the request or, later, the body. */
+  readonly signal: AbortSignal;
+}
+
+/** Sends a request; resolves when the status and headers are here. */
+export type Connect = (url: URL, request: ConnectRequest) => Promise<Response>;
+
+/** Resolves a host name to addresses, as `node:dns` `lookup` with `all` does. */
+export type Lookup = (
+  hostname: string,
+  options: { all: true },
+  callback: (error: Error | null, addresses: { address: string; family: number }[]) => void,
+) => void;
+
+/** Options for {@linkcode createConnect}. */
+export interface ConnectOptions {
+  readonly allowPrivate: boolean;
+  /**
+   * Whether an outbound proxy makes the connections: then it also resolves the names, and only literal
+   * addresses can be checked here. @default {false}
+   */
+  readonly proxied?: boolean;
+  /** @default {node:dns lookup} */
+  readonly lookup?: Lookup;
+}
+
+/** The narrowest view of node's `lookup` option: it is called with either form of options. */
+type NodeLookup = (
+  hostname: string,
+  options: { all?: boolean },
+  callback: (error: Error | null, address?: unknown, family?: number) => void,
+) => void;
+
+/**
+ * A lookup that hides private addresses. The address it returns is the one that is then connected to,
+ * so a name cannot change its mind between the check and the connection.
+ */
+function guardedLookup(lookup: Lookup): NodeLookup {
+  return (hostname, options, callback) =>
+    lookup(hostname, { all: true }, (error, addresses) => {
+      if (error) return callback(error);
+      const allowed = addresses.filter(({ address }) => !isPrivateAddress(address));
+      const first = allowed[0];
+      if (!first) {
+        return callback(
+          new OciError("UNAVAILABLE", "Refusing to connect: the name has only private addresses", {
+            status: 502,
+            detail: { host: hostname },
+          }),
+        );
+      }
+      if (options.all) callback(null, allowed);
+      else callback(null, first.address, first.family);
+    });
+}
+
+function responseOf(message: IncomingMessage): Response {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(message.headersDistinct)) {
+    for (const one of value ?? []) headers.append(name, one);
+  }
+  const status = message.statusCode ?? 502;
+  const isNull = status === 204 || status === 304;
+  const body = isNull ? null : Readable.toWeb(message) as ReadableStream<Uint8Array<ArrayBuffer>>;
+  return new Response(body, { status, headers });
+}
+
+/** The route through `node:http(s)`, for hosts that an upstream named: only it can pin the address. */
+async function guardedRequest(
+  url: URL,
+  init: ConnectRequest,
+  lookup: NodeLookup,
+): Promise<Response> {
+  const { request } = url.protocol === "https:"
+    ? await import("node:https")
+    : await import("node:http");
+  return await new Promise<Response>((resolve, reject) => {
+    const outgoing = request(url, {
+      method: init.method,
+      headers: Object.fromEntries(init.headers),
+      signal: init.signal,
+      lookup: lookup as never, // node's own type wants one overload; both forms are answered
+    }, (message) => resolve(responseOf(message)));
+    outgoing.on("error", reject);
+    outgoing.end(init.body);
+  });
+}
+
+/**
+ * Returns the way out. It throws an `OciError` (502) for a URL the guard refuses, and whatever the
+ * network throws otherwise.
+ */
+export function createConnect(options: ConnectOptions): Connect & Disposable {
+  // HTTP/2 to a registry would let three unread blobs stall every other request to it.
+  const client = Deno.createHttpClient({ http2: false, poolMaxIdlePerHost: 32 });
+  const lookup = guardedLookup(options.lookup ?? systemLookup as Lookup);
+  const connect: Connect = async (url, request) => {
+    checkUrl(url, { registry: request.registry, allowPrivate: options.allowPrivate });
+    const unguarded = options.allowPrivate || options.proxied || isOwnOrigin(url, request.registry);
+    if (!unguarded) return await guardedRequest(url, request, lookup);
+    return await fetch(url, {
+      method: request.method,
+      headers: request.headers,
+      body: request.body,
+      signal: request.signal,
+      redirect: "manual",
+      client,
+    });
+  };
+  return Object.assign(connect, { [Symbol.dispose]: () => client.close() });
+}
