@@ -204,6 +204,7 @@ export class Proxy {
     } catch (error) {
       throw this.#challenged(error, visit, {
         scope: clientScope(pullScope(repository), target.prefix),
+        hasPrefix: target.prefix !== "",
       });
     }
   }
@@ -273,10 +274,15 @@ export class Proxy {
   }
 
   /** A 401 gets its challenge: exactly one, Bearer, to this proxy's own token endpoint. */
-  #challenged(error: unknown, visit: Visit, { scope }: { scope?: string }): unknown {
+  #challenged(
+    error: unknown,
+    visit: Visit,
+    { scope, hasPrefix }: { scope?: string; hasPrefix?: boolean },
+  ): unknown {
     if (!(error instanceof OciError) || error.status !== 401) return error;
     const { scheme, host, url } = visit;
-    const ns = url.searchParams.get("ns") ?? undefined;
+    // A scope that names the registry itself is told apart by that; a second mention would hide it.
+    const ns = hasPrefix ? undefined : url.searchParams.get("ns") ?? undefined;
     const challenge = challengeFor({ scheme, host, scope, ns });
     return new OciError(error.code, error.message, {
       status: 401,

@@ -44,6 +44,7 @@ for (
     "repository::pull",
     "a(b:c:d",
     "a:b c:d",
+    "a:b:c d",
   ]
 ) {
   Deno.test(`${JSON.stringify(text)} is no resource scope`, () => {
