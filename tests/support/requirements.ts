@@ -1,0 +1,72 @@
+/**
+ * Tests that need a program: skipped with its name where it is missing, failed where `CI=true`.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { ROOT } from "./proxy_process.ts";
+
+/** A program on PATH or among the installed tools, or `root`: being the superuser on Linux. */
+export type Tool =
+  | "root"
+  | "docker"
+  | "dockerd"
+  | "containerd"
+  | "ctr"
+  | "skopeo"
+  | "podman"
+  | "umoci"
+  | "docker-registry"
+  | "nginx"
+  | "redis-server"
+  | "chromium"
+  | "openssl"
+  | "unshare"
+  | "curl"
+  | "crane"
+  | "regctl"
+  | "oras"
+  | "conformance";
+
+/** Where install.sh puts what it builds with Go. */
+export const TOOLS_DIR: string = join(ROOT, "tests/e2e/.tools/bin");
+
+/** The path of a program, or `undefined` where it is not installed. */
+export function which(tool: string): string | undefined {
+  const folders = [TOOLS_DIR, ...(Deno.env.get("PATH") ?? "").split(":"), "/usr/sbin", "/sbin"];
+  return folders.map((folder) => join(folder, tool)).find(isFile);
+}
+
+/** Which of these are missing. */
+export function missing(tools: readonly Tool[]): Tool[] {
+  return tools.filter((tool) =>
+    tool === "root" ? Deno.build.os !== "linux" || Deno.uid() !== 0 : which(tool) === undefined
+  );
+}
+
+/** A test and the programs without which it says nothing. */
+export interface ToolTest {
+  readonly needs: readonly Tool[];
+  readonly fn: (context: Deno.TestContext) => void | Promise<void>;
+}
+
+/** `Deno.test` for a test that needs programs. */
+export function toolTest(name: string, { needs, fn }: ToolTest): void {
+  const absent = missing(needs);
+  if (!absent.length) return Deno.test(name, fn);
+  const why = `missing: ${absent.join(", ")}`;
+  if (Deno.env.get("CI") !== "true") {
+    return Deno.test({ name: `${name} (${why})`, ignore: true, fn });
+  }
+  Deno.test(name, () => {
+    throw new Error(`A tool is required where CI=true: ${why}`);
+  });
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
