@@ -1,0 +1,3 @@
+// The signatures of @std/yaml that are used here.
+export function parse(text: string): unknown;
+export function parseAll(text: string): unknown[];
