@@ -12,6 +12,13 @@ import {
   SEEDS,
   type ServiceCredential,
 } from "./registry.ts";
+import {
+  checkEngines,
+  type IndexSetting,
+  parseIndexSetting,
+  parseStoreSetting,
+  type StoreSetting,
+} from "./engine_url.ts";
 import { parseDuration, parseSize } from "./units.ts";
 
 /** Everything the proxy may be told, parsed. Durations in milliseconds, sizes in bytes. */
@@ -29,6 +36,12 @@ export interface Config {
     readonly maxSize: number;
     readonly manifestTtl: number;
     readonly blobTtl: number;
+    readonly store: StoreSetting;
+    readonly index: IndexSetting;
+    /** Whether clients are sent to the store for blobs that are in it. */
+    readonly storeRedirect: boolean;
+    /** How the instances that share the cache reach this one; absent: by its first address. */
+    readonly peerUrl?: string;
   };
   readonly registries: readonly Registry[];
   /** Where every unmatched host goes (`TARGET_UPSTREAM`, only with `DEBUG`). */
@@ -155,6 +168,14 @@ const Environment = v.object({
   CACHE_MAX_SIZE: v.optional(parsed(parseSize), "10GiB"),
   CACHE_MANIFEST_TTL: duration("5m"),
   CACHE_BLOB_TTL: duration("1y"),
+  CACHE_STORE: v.optional(parsed(parseStoreSetting), "files"),
+  CACHE_INDEX: v.optional(parsed(parseIndexSetting)),
+  STORE_REDIRECT: flag("false"),
+  PEER_URL: v.optional(parsed(parseUpstream)),
+  AWS_ACCESS_KEY_ID: v.optional(v.string()),
+  AWS_SECRET_ACCESS_KEY: v.optional(v.string()),
+  AWS_SESSION_TOKEN: v.optional(v.string()),
+  AWS_REGION: v.optional(v.string()),
   BLOCKED_HOSTS: hosts,
   STORAGE_HOSTS: hosts,
   FOLLOW_ALL_REDIRECTS: optionalFlag,
@@ -322,6 +343,7 @@ export function parseConfig(
       "TARGET_UPSTREAM: Only with DEBUG=true: it opens every host name to one upstream",
     );
   }
+  const engines = checkEngines(values, problems);
   if (problems.length > 0) throw new ConfigError(problems);
 
   const onDeploy = values.DENO_DEPLOY ?? values.DENO_DEPLOYMENT_ID ?? false;
@@ -341,6 +363,9 @@ export function parseConfig(
         maxSize: values.CACHE_MAX_SIZE,
         manifestTtl: values.CACHE_MANIFEST_TTL,
         blobTtl: values.CACHE_BLOB_TTL,
+        ...engines,
+        storeRedirect: values.STORE_REDIRECT,
+        peerUrl: values.PEER_URL?.href.replace(/\/$/, ""),
       }
       : undefined,
     registries,

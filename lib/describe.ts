@@ -4,6 +4,7 @@
  * @module
  */
 import type { Config } from "./config.ts";
+import { describeEngine } from "./engine_url.ts";
 import type { Registry } from "./registry.ts";
 import { formatDuration, formatSize } from "./units.ts";
 
@@ -34,6 +35,10 @@ export function describeConfig(config: Config): string {
         `CACHE_MAX_SIZE=${formatSize(cache.maxSize).replace(" ", "")}`,
         `CACHE_MANIFEST_TTL=${formatDuration(cache.manifestTtl)}`,
         `CACHE_BLOB_TTL=${formatDuration(cache.blobTtl)}`,
+        `CACHE_STORE=${describeEngine(cache.store)}`,
+        `CACHE_INDEX=${describeEngine(cache.index)}`,
+        `STORE_REDIRECT=${cache.storeRedirect}`,
+        ...cache.peerUrl ? [`PEER_URL=${cache.peerUrl}`] : [],
       ]
       : [],
     ...config.registries.flatMap(registryLines),
