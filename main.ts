@@ -32,15 +32,20 @@ Flags:
 Settings are environment variables: see README.md or .env.example.
 `;
 
+/** A second signal cut transfers off: what a shell says of a program that SIGINT ended. */
+const EXIT_CUT = 130;
+
 const COMMANDS = ["serve", "health", "config", "version", "help"] as const;
 type Command = typeof COMMANDS[number];
 
 interface CommandLine {
   readonly command: Command;
   readonly flags: { readonly host?: string; readonly port?: string; readonly "env-file"?: string };
+  /** What is wrong with it: told together with what is wrong with the settings. */
+  readonly problems: readonly string[];
 }
 
-/** The command line in words. Throws a `ConfigError` that lists every problem. */
+/** The command line in words. */
 function readCommandLine(args: readonly string[]): CommandLine {
   // The predecessor's spelling, still in people's HEALTHCHECK lines.
   const known = args.map((arg) => /^--?health-check$/.test(arg) ? "health" : arg);
@@ -72,92 +77,145 @@ function readCommandLine(args: readonly string[]): CommandLine {
   const command = COMMANDS.find((one) => one === word);
   if (!command) problems.push(`${word}: Unknown command`);
   for (const extra of rest) problems.push(`${extra}: Unexpected argument`);
-  if (problems.length > 0) throw new ConfigError(problems);
-  if (values["help"]) return { command: "help", flags: {} };
-  if (values["version"]) return { command: "version", flags: {} };
-  return { command: command!, flags: values as CommandLine["flags"] };
+  const asked = values["help"] ? "help" : values["version"] ? "version" : command;
+  // A flag whose value is missing is `true` here; it is among the problems already.
+  const text = (name: string) => typeof values[name] === "string" ? values[name] : undefined;
+  const flags = { host: text("host"), port: text("port"), "env-file": text("env-file") };
+  return { command: asked ?? "help", flags, problems };
 }
 
-/** Environment, file and flags as one configuration. Throws a `ConfigError`. */
-async function loadConfig({ flags }: CommandLine): Promise<Config> {
+/** Environment, file and flags as one configuration. Throws a `ConfigError` with every problem. */
+async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
+  const problems = [...line.problems];
   let file: Record<string, string> = {};
   const path = flags["env-file"];
-  if (path !== undefined) {
+  if (path) {
     const { parse } = await import("dotenv");
     try {
       file = parse(Deno.readTextFileSync(path));
     } catch (error) {
-      throw new ConfigError([`--env-file: Cannot read: ${(error as Error).message}`]);
+      problems.push(`--env-file: Cannot read: ${(error as Error).message}`);
     }
   }
   const env = { ...file, ...Deno.env.toObject() };
-  if (flags.host !== undefined) env["HOST"] = flags.host;
-  if (flags.port !== undefined) env["PORT"] = flags.port;
-  return parseConfig(env);
+  if (flags.host) env["HOST"] = flags.host;
+  if (flags.port) env["PORT"] = flags.port;
+  try {
+    const config = parseConfig(env);
+    if (problems.length === 0) return config;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    problems.push(...error.problems);
+  }
+  throw new ConfigError(problems);
 }
 
 /** Listens until a signal comes, then lets transfers finish. Returns the exit code. */
 async function serve(config: Config): Promise<number> {
+  const tls = readTls(config);
   const endLogging = await startLogging(config.log);
   const proxy = createProxy(config);
   try {
     await proxy.ready;
-    const server = listen(config, proxy);
-    await stopSignal();
+    const server = listen(config, { tls, proxy });
+    const signals = stopSignals();
+    await signals.first;
     programLog.info("Stopping: waiting for transfers", { seconds: config.shutdownTimeout / 1000 });
-    await stop(server, { proxy, grace: config.shutdownTimeout });
-    programLog.info("Stopped");
-    return 0;
+    const grace = config.shutdownTimeout;
+    const isCut = await stop(server, { proxy, grace, cut: signals.second });
+    programLog.info(isCut ? "Stopped at once, by a second signal" : "Stopped");
+    return isCut ? EXIT_CUT : 0;
   } catch (error) {
     programLog.error("Cannot start: {cause}", { cause: (error as Error).message });
-    console.error((error as Error).message);
     return 1;
   } finally {
     await endLogging();
   }
 }
 
-function listen(config: Config, proxy: RunningProxy): Deno.HttpServer {
-  const { host: hostname, port, tls } = config.listen;
+interface Tls {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** The certificate and key that are configured. Throws a `ConfigError` for what cannot be read. */
+function readTls({ listen: { tls } }: Config): Tls | undefined {
+  if (!tls) return undefined;
+  const problems: string[] = [];
+  const read = (name: string, path: string) => {
+    try {
+      return Deno.readTextFileSync(path);
+    } catch (error) {
+      problems.push(`${name}: Cannot read: ${(error as Error).message}`);
+      return "";
+    }
+  };
+  const pem = { cert: read("TLS_CERT", tls.cert), key: read("TLS_KEY", tls.key) };
+  if (problems.length > 0) throw new ConfigError(problems);
+  return pem;
+}
+
+function listen(
+  config: Config,
+  { tls, proxy }: { tls: Tls | undefined; proxy: RunningProxy },
+): Deno.HttpServer {
+  const { host: hostname, port } = config.listen;
+  const urlOf = (address: { hostname: string; port: number }) => {
+    const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
+    return `${tls ? "https" : "http"}://${host}:${address.port}`;
+  };
   const onListen = (address: Deno.NetAddr) => {
-    const scheme = tls ? "https" : "http";
     programLog.info("Listening", {
-      url: `${scheme}://${address.hostname}:${address.port}`,
+      url: urlOf(address),
       version: VERSION,
       cache: config.cache?.dir ?? "off",
     });
   };
   const options = { hostname, port, onListen, automaticCompression: false };
-  if (!tls) return Deno.serve(options, proxy.fetch);
-  const [cert, key] = [Deno.readTextFileSync(tls.cert), Deno.readTextFileSync(tls.key)];
-  return Deno.serve({ ...options, cert, key }, proxy.fetch);
+  try {
+    return Deno.serve({ ...options, ...tls }, proxy.fetch);
+  } catch (error) {
+    const isTaken = error instanceof Deno.errors.AddrInUse;
+    const reason = isTaken ? "the port is in use" : (error as Error).message;
+    throw new Error(`Cannot listen at ${urlOf({ hostname, port })}: ${reason}`, { cause: error });
+  }
 }
 
-function stopSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      // Windows knows only SIGINT of these.
-      if (Deno.build.os === "windows" && signal === "SIGTERM") continue;
-      Deno.addSignalListener(signal, resolve);
-    }
-  });
+/** Signals that ask to stop: the first begins it, the second cuts it short. */
+function stopSignals(): { first: Promise<void>; second: Promise<void> } {
+  const arrivals = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const;
+  let count = 0;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    // Windows knows only SIGINT of these.
+    if (Deno.build.os === "windows" && signal === "SIGTERM") continue;
+    Deno.addSignalListener(signal, () => arrivals[count++]?.resolve());
+  }
+  return { first: arrivals[0].promise, second: arrivals[1].promise };
 }
 
-/** Stops accepting at once; transfers have `grace` ms to finish, and fills what is left of it. */
+/**
+ * Stops accepting at once; transfers have `grace` ms to finish, and fills what is left of it. Returns
+ * whether `cut` came before that.
+ */
 async function stop(
   server: Deno.HttpServer,
-  { proxy, grace }: { proxy: RunningProxy; grace: number },
-): Promise<void> {
+  { proxy, grace, cut }: { proxy: RunningProxy; grace: number; cut: Promise<void> },
+): Promise<boolean> {
   const until = performance.now() + grace;
-  const finished = server.shutdown();
   let timer: ReturnType<typeof setTimeout> | undefined;
   const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, grace));
-  await Promise.race([finished, limit]);
+  const finishing = Promise.race([server.shutdown(), limit]).then(async () => {
+    await proxy.close({ grace: Math.max(0, until - performance.now()) });
+    return false;
+  });
+  const isCut = await Promise.race([finishing, cut.then(() => true)]);
   clearTimeout(timer);
-  await proxy.close({ grace: Math.max(0, until - performance.now()) });
+  if (isCut) await proxy.close();
+  return isCut;
 }
 
 async function run(line: CommandLine): Promise<number> {
+  if (line.problems.length > 0) await loadConfig(line); // throws them all
   switch (line.command) {
     case "help":
       console.log(HELP);

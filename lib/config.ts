@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { isIP } from "node:net";
 import * as v from "valibot";
 import {
   DEFAULT_REGISTRY,
@@ -120,6 +121,28 @@ function parseDomain(text: string): string {
   return domain;
 }
 
+function parseHost(text: string): string {
+  const host = text.replace(/^\[(.*)\]$/, "$1");
+  if (isIP(host) !== 0) return host;
+  if (!/^[\w-]+(\.[\w-]+)*$/.test(host)) {
+    throw new RangeError(`Expected an address or a host name, without port: ${text}`);
+  }
+  return host;
+}
+
+/** Longer timers than this (24.8 days) would run out at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** A time to wait: `parseDuration` within what a timer can do, and at least `least` ms. */
+function parseWait(least: number): (text: string) => number {
+  return (text) => {
+    const ms = parseDuration(text);
+    if (ms < least) throw new RangeError(`Expected a longer time: ${text}`);
+    if (ms > LONGEST_TIMER) throw new RangeError(`Expected at most 24d: ${text}`);
+    return ms;
+  };
+}
+
 function parseUpstream(text: string): URL {
   const url = URL.parse(text.includes("://") ? text : `https://${text}`);
   if (!url || !["http:", "https:"].includes(url.protocol)) {
@@ -159,7 +182,7 @@ function word<const T extends string>(words: readonly T[], fallback: T) {
 
 const Environment = v.object({
   CUSTOM_DOMAIN: v.optional(parsed(parseDomain), "localhost"),
-  HOST: v.optional(v.string(), "0.0.0.0"),
+  HOST: v.optional(parsed(parseHost), "0.0.0.0"),
   PORT: v.optional(parsed(parsePort), "8080"),
   TLS_CERT: v.optional(v.string()),
   TLS_KEY: v.optional(v.string()),
@@ -182,8 +205,8 @@ const Environment = v.object({
   ALLOW_PRIVATE_NETWORKS: flag("false"),
   TRUST_PROXY: flag("false"),
   PUBLIC_SCHEME: word(["auto", "http", "https"], "auto"),
-  UPSTREAM_IDLE_TIMEOUT: duration("30s"),
-  SHUTDOWN_TIMEOUT: duration("30s"),
+  UPSTREAM_IDLE_TIMEOUT: v.optional(parsed(parseWait(1)), "30s"),
+  SHUTDOWN_TIMEOUT: v.optional(parsed(parseWait(0)), "30s"),
   DEBUG: optionalFlag,
   MODE: word(["production", "debug"], "production"),
   LOG_LEVEL: v.optional(
@@ -209,12 +232,19 @@ function optionalPresence() {
 /** The names of every setting that has a fixed name, in the order of the documentation. */
 export const SETTINGS: readonly string[] = Object.keys(Environment.entries);
 
+/** The suffixes of the settings that each registry has, after `UPSTREAM_<NAME>`. */
+export const UPSTREAM_SUFFIXES = [
+  "_PASSWORD_FILE",
+  "_PASSWORD",
+  "_USERNAME",
+  "_SHARE_PRIVATE",
+] as const;
+
 /** Deno reads these itself; here it only matters that there is one. */
 const OUTBOUND_PROXY = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
   .flatMap((name) => [name, name.toLowerCase()]);
 
 const UPSTREAM_PREFIX = "UPSTREAM_";
-const UPSTREAM_SUFFIXES = ["_PASSWORD_FILE", "_PASSWORD", "_USERNAME", "_SHARE_PRIVATE"] as const;
 type UpstreamSuffix = typeof UPSTREAM_SUFFIXES[number] | "";
 
 interface UpstreamSettings {
@@ -268,7 +298,6 @@ function readUpstream(
   const username = values._USERNAME;
   if (!url && values[""] === undefined && !seed) {
     context.problems.push(`${upstreamKey(name, "")}: Missing: no registry is called ${name}`);
-    return undefined;
   }
   if (values._PASSWORD !== undefined && values._PASSWORD_FILE !== undefined) {
     context.problems.push(`${upstreamKey(name, "_PASSWORD")}: Set either this or _PASSWORD_FILE`);
@@ -327,6 +356,7 @@ export function parseConfig(
   const readFile = options.readFile ?? Deno.readTextFileSync;
   const registries = readRegistries(set, { readFile, problems });
   const result = v.safeParse(Environment, set);
+  problems.push(...crossProblems(set));
   if (!result.success) {
     problems.push(
       ...result.issues.map((issue) => `${v.getDotPath(issue) ?? "environment"}: ${issue.message}`),
@@ -384,6 +414,22 @@ export function parseConfig(
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
   });
+}
+
+/** What is wrong between settings. It looks at the text, so that it is told beside what is wrong in one. */
+function crossProblems(set: Readonly<Record<string, string>>): string[] {
+  const problems: string[] = [];
+  if ((set["TLS_CERT"] === undefined) !== (set["TLS_KEY"] === undefined)) {
+    problems.push("TLS_CERT: Set both TLS_CERT and TLS_KEY, or neither");
+  }
+  const debug = v.safeParse(v.object({ DEBUG: optionalFlag, MODE: Environment.entries.MODE }), set);
+  const isDebug = debug.success && (debug.output.DEBUG ?? debug.output.MODE === "debug");
+  if (set["TARGET_UPSTREAM"] !== undefined && debug.success && !isDebug) {
+    problems.push(
+      "TARGET_UPSTREAM: Only with DEBUG=true: it opens every host name to one upstream",
+    );
+  }
+  return problems;
 }
 
 /** `TARGET_UPSTREAM` as a registry; Docker Hub keeps its `library/` habit there too. */

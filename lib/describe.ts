@@ -6,7 +6,7 @@
 import type { Config } from "./config.ts";
 import { describeEngine } from "./engine_url.ts";
 import type { Registry } from "./registry.ts";
-import { formatDuration, formatSize } from "./units.ts";
+import { formatDuration, formatExactSize } from "./units.ts";
 
 const MASK = "********";
 
@@ -32,7 +32,7 @@ export function describeConfig(config: Config): string {
     ...cache
       ? [
         `CACHE_DIR=${cache.dir}`,
-        `CACHE_MAX_SIZE=${formatSize(cache.maxSize).replace(" ", "")}`,
+        `CACHE_MAX_SIZE=${formatExactSize(cache.maxSize)}`,
         `CACHE_MANIFEST_TTL=${formatDuration(cache.manifestTtl)}`,
         `CACHE_BLOB_TTL=${formatDuration(cache.blobTtl)}`,
         `CACHE_STORE=${describeEngine(cache.store)}`,

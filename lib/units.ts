@@ -70,6 +70,16 @@ export function formatSize(bytes: number): string {
   return `${Number(value.toFixed(1))} TiB`;
 }
 
+/** `bytes` as {@linkcode parseSize} reads it back, in the largest unit that divides it: `10GiB`, `1500`. */
+export function formatExactSize(bytes: number): string {
+  if (bytes === 0) return "0";
+  for (const unit of ["TiB", "GiB", "MiB", "KiB"]) {
+    const size = SIZES[unit.toLowerCase()]!;
+    if (bytes % size === 0) return `${bytes / size}${unit}`;
+  }
+  return String(bytes);
+}
+
 /** `ms` for a person, in the unit of {@linkcode parseDuration} that divides it best: `5m`, `1y`. */
 export function formatDuration(ms: number): string {
   for (const unit of ["y", "M", "w", "d", "h", "m", "s"]) {
