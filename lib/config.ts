@@ -144,12 +144,13 @@ function parseWait(least: number): (text: string) => number {
 }
 
 function parseUpstream(text: string): URL {
+  // Before anything that repeats the text in its message.
+  if (text.includes("@")) {
+    throw new RangeError("Credentials do not belong in the URL: use _USERNAME and _PASSWORD");
+  }
   const url = URL.parse(text.includes("://") ? text : `https://${text}`);
   if (!url || !["http:", "https:"].includes(url.protocol)) {
     throw new RangeError(`Expected an http or https URL: ${text}`);
-  }
-  if (url.username || url.password) {
-    throw new RangeError("Credentials do not belong in the URL: use _USERNAME and _PASSWORD");
   }
   if (url.search || url.hash) throw new RangeError(`Expected a URL without query: ${text}`);
   return url;

@@ -20,6 +20,14 @@ function registryLines(registry: Registry): string[] {
   return lines;
 }
 
+/** `line` with its value in quotes where an environment file needs them. */
+function quoted(line: string): string {
+  const [, name, value = ""] = /^([^=]*)=(.*)$/s.exec(line) ?? [];
+  if (!/[\s#'"`]/.test(value)) return line;
+  const quote = ["'", '"', "`"].find((mark) => !value.includes(mark)) ?? "'";
+  return `${name}=${quote}${value}${quote}`;
+}
+
 /** `config` as lines that could stand in an environment file. */
 export function describeConfig(config: Config): string {
   const { listen, cache, redirects, log } = config;
@@ -55,5 +63,5 @@ export function describeConfig(config: Config): string {
     `LOG_LEVEL=${log.level}`,
     `LOG_FORMAT=${log.format}`,
   ];
-  return lines.join("\n");
+  return lines.map(quoted).join("\n");
 }

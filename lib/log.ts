@@ -31,8 +31,19 @@ function logfmt(value: unknown): string {
   return typeof value === "string" && /[\s"=]|^$/.test(value) ? JSON.stringify(value) : text;
 }
 
+/** What ends a line, moves a terminal's cursor or turns its text around. */
+const CONTROL = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu;
+
+/** `text` on one line, harmless to a terminal: much of it comes from clients and upstreams. */
+function inert(text: string): string {
+  return text.replace(CONTROL, (char) => {
+    const escaped = JSON.stringify(char).slice(1, -1);
+    return escaped === char ? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}` : escaped;
+  });
+}
+
 /** `2026-01-02T03:04:05.678Z info request GET … key=value`. */
-function formatText(record: LogRecord): string {
+export function formatText(record: LogRecord): string {
   const message = record.message.map((part) => typeof part === "string" ? part : String(part)).join(
     "",
   );
@@ -42,7 +53,7 @@ function formatText(record: LogRecord): string {
     .filter(([key, value]) => value !== undefined && value !== "" && !said.has(key))
     .map(([key, value]) => `${key}=${logfmt(value)}`);
   const time = new Date(record.timestamp).toISOString();
-  return [time, record.level, record.category.at(-1), message, ...pairs].join(" ") + "\n";
+  return inert([time, record.level, record.category.at(-1), message, ...pairs].join(" ")) + "\n";
 }
 
 /** Starts writing to standard output. Returns what flushes and ends it. */

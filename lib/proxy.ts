@@ -107,7 +107,9 @@ export class Proxy {
     try {
       answer = await this.#handle(request, meaning);
     } catch (error) {
-      answer = plainAnswer(renderError(toOciError(error), request.method));
+      const response = renderError(toOciError(error), request.method);
+      const bytes = response.body ? Number(response.headers.get("content-length")) : 0;
+      answer = plainAnswer(response, undefined, bytes);
     }
     this.#record(request, { info, answer, meaning, started });
     return answer.response;

@@ -49,11 +49,14 @@ export function backoff(n: number, base = 100): number {
   return ceiling / 2 + Math.random() * ceiling / 2;
 }
 
-/** A network failure in words: the innermost cause says most. */
+/**
+ * A network failure in words: the innermost cause says most. Without the query of a URL in it: that of
+ * presigned storage is a credential, and clients and logs get these words.
+ */
 export function causeOf(error: unknown): string {
   let message = String(error);
   for (let inner = error; inner instanceof Error; inner = inner.cause) message = inner.message;
-  return message.replaceAll(/[\r\n]+/g, " ");
+  return message.replaceAll(/[\r\n]+/g, " ").replaceAll(/(https?:\/\/[^\s?#]*)[?#][^\s)]*/g, "$1");
 }
 
 /**
