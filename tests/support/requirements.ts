@@ -26,7 +26,8 @@ export type Tool =
   | "crane"
   | "regctl"
   | "oras"
-  | "conformance";
+  | "conformance"
+  | "versitygw";
 
 /** Where install.sh puts what it builds with Go. */
 export const TOOLS_DIR: string = join(ROOT, "tests/e2e/.tools/bin");

@@ -1,0 +1,128 @@
+/**
+ * A fill that runs on another instance: its bytes as they come, so that upstream is asked once for all
+ * instances, and what the others are given of ours.
+ *
+ * @module
+ */
+import { timingSafeEqual } from "node:crypto";
+import type { Source } from "./fill.ts";
+import type { BlobStore } from "./blob_store.ts";
+import type { Lease, LeaseHolder, Leases } from "./lease.ts";
+import { RedisDownError } from "./redis.ts";
+
+/** Where instances ask each other. No registry's route can begin so. */
+export const PEER_PATH = "/.fills/";
+/** Another instance must begin to answer within this, ms. */
+const PEER_TIMEOUT = 5_000;
+/** How often a fill that cannot be reached is looked for again, ms. */
+const LOOK_AGAIN = 500;
+
+/** Whether `request` shows `key`. */
+export function showsKey(request: Request, key: string): boolean {
+  const shown = new TextEncoder().encode(request.headers.get("authorization") ?? "");
+  const expected = new TextEncoder().encode(`Bearer ${key}`);
+  return shown.byteLength === expected.byteLength && timingSafeEqual(shown, expected);
+}
+
+/** The byte a peer goes on from: `Range: bytes=<n>-`. */
+export function peerOffset(request: Request): number {
+  return Number(/^bytes=(\d{1,15})-$/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
+}
+
+/** The body of the fill of `digest` at `holder` from `offset` on; undefined where it has none. */
+async function fromPeer(
+  holder: LeaseHolder,
+  { digest, offset }: { digest: string; offset: number },
+): Promise<ReadableStream<Uint8Array> | undefined> {
+  // Until the headers only: the body may take its time, and the fill watches over that.
+  const abort = new AbortController();
+  const timer = setTimeout(() => abort.abort(), PEER_TIMEOUT);
+  try {
+    const response = await fetch(holder.url + PEER_PATH + digest, {
+      headers: { "authorization": `Bearer ${holder.key}`, "range": `bytes=${offset}-` },
+      redirect: "error",
+      signal: abort.signal,
+    });
+    if (response.status === 206 && response.body) return response.body;
+    await response.body?.cancel();
+  } catch {
+    // Gone, or not to be reached from here: the lease tells what comes of it.
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What is stored of `digest` from `offset` on; undefined when it is not there. */
+async function fromStore(
+  store: BlobStore,
+  { digest, offset }: { digest: string; offset: number },
+): Promise<ReadableStream<Uint8Array> | undefined> {
+  const blob = await store.open(digest).catch(() => undefined); // in trouble: upstream has it
+  if (!blob) return undefined;
+  let position = offset;
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const buffer = new Uint8Array(256 * 1024);
+      const n = await blob.read(position, buffer);
+      if (n > 0) {
+        position += n;
+        return controller.enqueue(buffer.subarray(0, n));
+      }
+      blob.close();
+      controller.close();
+    },
+    cancel: () => blob.close(),
+  }, { highWaterMark: 0 });
+}
+
+/** Options for {@linkcode FollowedSource}. */
+export interface FollowedSourceOptions {
+  readonly digest: string;
+  readonly holder: LeaseHolder;
+  readonly leases: Leases;
+  readonly store: BlobStore;
+  /** Upstream, for when nobody else fills any more. */
+  readonly upstream: Source;
+}
+
+/** The bytes of another instance's fill; of the store when it is done, of upstream when it died. */
+export class FollowedSource implements Source {
+  readonly #options: FollowedSourceOptions;
+  #lease: Lease | undefined;
+  #isAlone = false;
+
+  constructor(options: FollowedSourceOptions) {
+    this.#options = options;
+  }
+
+  /** The lease, once it became ours. */
+  get lease(): Lease | undefined {
+    return this.#lease;
+  }
+
+  /** Whether what comes of this fill is ours to publish. */
+  get isOurs(): boolean {
+    return this.#isAlone || this.#lease !== undefined;
+  }
+
+  async open(offset: number): Promise<ReadableStream<Uint8Array>> {
+    const { digest, leases, store, upstream } = this.#options;
+    let { holder } = this.#options;
+    while (!this.isOurs) {
+      const body = await fromPeer(holder, { digest, offset }) ??
+        await fromStore(store, { digest, offset });
+      if (body) return body;
+      try {
+        const taken = await leases.acquire(digest);
+        if ("lease" in taken) this.#lease = taken.lease;
+        else holder = taken.holder;
+      } catch (error) {
+        if (!(error instanceof RedisDownError)) throw error;
+        this.#isAlone = true;
+      }
+      // It is alive and cannot be reached: its object will come, or its lease will end.
+      if (!this.isOurs) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    }
+    return await upstream.open(offset);
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * {@linkcode Index} in Redis, shared by several instances. Every change that touches more than one key is
+ * one script, so that no instance ever sees half of it.
+ *
+ * @module
+ */
+import type { RepositoryKey } from "../access.ts";
+import type {
+  BlobRow,
+  Index,
+  LeastRecentOptions,
+  LinkKey,
+  LinkRow,
+  Reservation,
+  TagEntry,
+  TagRow,
+  Totals,
+} from "./index.ts";
+import type { Redis, Reply } from "./redis.ts";
+import * as scripts from "./redis_scripts.ts";
+
+/** Content used within this is not offered for eviction: another instance may be sending it, ms. */
+const IN_USE = 10 * 60_000;
+/** What an instance promised ends this long after its last sign of life, ms. */
+const PROMISE_LIFE = 30_000;
+/** Rows that are read or written at a time. */
+const PAGE = 500;
+
+function text(reply: Reply | undefined): string | undefined {
+  return typeof reply === "string" ? reply : undefined;
+}
+
+function list(reply: Reply | undefined): readonly Reply[] {
+  return Array.isArray(reply) ? reply : [];
+}
+
+function repositoryText({ registry, repository }: RepositoryKey): string {
+  return `${registry} ${repository}`;
+}
+
+function linkField({ registry, repository, kind }: LinkKey): string {
+  return `${registry} ${repository} ${kind}`;
+}
+
+function tagRow(value: string): TagRow {
+  const [checkedAt, digest = ""] = value.split(" ");
+  return { checkedAt: Number(checkedAt), digest };
+}
+
+function blobRow(reply: Reply): BlobRow {
+  const [digest, size, createdAt, verifiedAt, usedAt] = list(reply);
+  return {
+    digest: String(digest),
+    size: Number(size),
+    createdAt: Number(createdAt),
+    verifiedAt: Number(verifiedAt),
+    usedAt: Number(usedAt),
+  };
+}
+
+function rowArguments({ digest, size, createdAt, verifiedAt, usedAt }: BlobRow): string[] {
+  return [digest, ...[size, createdAt, verifiedAt, usedAt].map(String)];
+}
+
+/** Options for {@linkcode RedisIndex}. */
+export interface RedisIndexOptions {
+  /** Tells apart who promised what. */
+  readonly instance: string;
+  /** How long content stays after its last use, ms. @default {600000} */
+  readonly inUse?: number;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/** The shared index. Every method throws when Redis is down. */
+export class RedisIndex implements Index {
+  readonly #redis: Redis;
+  readonly #instance: string;
+  readonly #inUse: number;
+  readonly #now: () => number;
+  #promised = 0;
+  #turn: Promise<unknown> = Promise.resolve();
+  readonly #heartbeat: ReturnType<typeof setInterval>;
+
+  constructor(redis: Redis, options: RedisIndexOptions) {
+    this.#redis = redis;
+    this.#instance = options.instance;
+    this.#inUse = options.inUse ?? IN_USE;
+    this.#now = options.now ?? Date.now;
+    this.#heartbeat = setInterval(() => {
+      if (this.#promised === 0 || !redis.isUp) return;
+      this.#promise(0, Infinity).catch(() => {}); // while it is down nobody else promises anything
+    }, PROMISE_LIFE / 3);
+    Deno.unrefTimer(this.#heartbeat);
+  }
+
+  async blob(digest: string): Promise<BlobRow | undefined> {
+    const [row, usedAt] = await Promise.all([
+      this.#redis.command("HMGET", this.#redis.key(`b:${digest}`), "size", "created", "verified"),
+      this.#redis.command("ZSCORE", this.#redis.key("u"), digest),
+    ]);
+    const values = list(row);
+    return text(values[0]) === undefined ? undefined : blobRow([digest, ...values, usedAt]);
+  }
+
+  async addBlob(row: BlobRow): Promise<void> {
+    await this.#redis.run(scripts.ADD_BLOB, ...rowArguments(row));
+  }
+
+  async restoreBlobs(rows: readonly BlobRow[]): Promise<void> {
+    for (let i = 0; i < rows.length; i += PAGE) {
+      const args = rows.slice(i, i + PAGE).flatMap(rowArguments);
+      await this.#redis.run(scripts.RESTORE_BLOBS, ...args);
+    }
+  }
+
+  async removeBlob(digest: string): Promise<void> {
+    await this.#redis.run(scripts.REMOVE_BLOB, digest);
+  }
+
+  async touch(uses: ReadonlyMap<string, number>): Promise<void> {
+    const entries = [...uses];
+    for (let i = 0; i < entries.length; i += PAGE) {
+      const args = entries.slice(i, i + PAGE).flatMap(([digest, at]) => [String(at), digest]);
+      await this.#redis.command("ZADD", this.#redis.key("u"), "XX", "GT", ...args);
+    }
+  }
+
+  async setVerified(digest: string, at: number): Promise<void> {
+    await this.#redis.run(scripts.SET_VERIFIED, digest, String(at));
+  }
+
+  async leastRecent(limit: number, options: LeastRecentOptions = {}): Promise<readonly BlobRow[]> {
+    const { before = Infinity, skip = 0 } = options;
+    const until = Math.min(before, this.#now() - this.#inUse);
+    return await this.#least("u", { limit, skip, until: String(until) });
+  }
+
+  async leastVerified(limit: number): Promise<readonly BlobRow[]> {
+    return await this.#least("v", { limit, skip: 0, until: "+inf" });
+  }
+
+  async #least(
+    order: "u" | "v",
+    { limit, skip, until }: { limit: number; skip: number; until: string },
+  ): Promise<readonly BlobRow[]> {
+    const reply = await this.#redis.run(
+      scripts.LEAST,
+      order,
+      until,
+      String(skip),
+      String(limit),
+    );
+    return list(reply).map(blobRow);
+  }
+
+  async *blobs(): AsyncIterable<BlobRow> {
+    let cursor = "0";
+    do {
+      const key = this.#redis.key("u");
+      const [next, page] = list(await this.#redis.command("ZSCAN", key, cursor, "COUNT", "500"));
+      const digests = list(page).filter((_member, i) => i % 2 === 0).map(String);
+      const rows = await Promise.all(digests.map((digest) => this.blob(digest)));
+      yield* rows.filter((row) => row !== undefined);
+      cursor = String(next);
+    } while (cursor !== "0");
+  }
+
+  async totals(): Promise<Totals> {
+    const [bytes, entries, reserved] = list(await this.#redis.run(scripts.TOTALS)).map(Number);
+    return { bytes: bytes!, entries: entries!, reserved: reserved! };
+  }
+
+  async reserve(bytes: number, limit: number): Promise<Reservation | undefined> {
+    let held = 0;
+    const grow = async (more: number, limit: number): Promise<boolean> => {
+      if (!await this.#promise(more, limit)) return false;
+      held += more;
+      return true;
+    };
+    if (!await grow(bytes, limit)) return undefined;
+    return {
+      grow,
+      release: async () => {
+        const given = held;
+        held = 0;
+        await this.#promise(-given, Infinity);
+      },
+    };
+  }
+
+  /** Changes what this instance promises by `bytes`, if all that is here and promised stays within `limit`. */
+  #promise(bytes: number, limit: number): Promise<boolean> {
+    // One after the other: each says the whole of what is promised.
+    const turn = this.#turn.then(async () => {
+      const total = this.#promised + bytes;
+      const args = [this.#instance, total, limit === Infinity ? -1 : limit, PROMISE_LIFE];
+      // What is given back is given back, also where Redis hears of it later.
+      if (bytes < 0) this.#promised = total;
+      const isPromised = await this.#redis.run(scripts.PROMISE, ...args.map(String)) === 1;
+      if (isPromised) this.#promised = total;
+      return isPromised;
+    });
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  async link(key: LinkKey): Promise<LinkRow | undefined> {
+    const name = this.#redis.key(`l:${key.digest}`);
+    const mediaType = text(await this.#redis.command("HGET", name, linkField(key)));
+    return mediaType === undefined ? undefined : { mediaType };
+  }
+
+  async addLink(key: LinkKey, { mediaType }: LinkRow): Promise<void> {
+    const args = [key.digest, linkField(key), mediaType, repositoryText(key), String(this.#now())];
+    await this.#redis.run(scripts.ADD_LINK, ...args);
+  }
+
+  async tag(key: RepositoryKey, tag: string): Promise<TagRow | undefined> {
+    const name = this.#redis.key(`t:${repositoryText(key)}`);
+    const value = text(await this.#redis.command("HGET", name, tag));
+    return value === undefined ? undefined : tagRow(value);
+  }
+
+  async setTag(key: RepositoryKey, tag: string, { digest, checkedAt }: TagRow): Promise<void> {
+    await this.#redis.run(scripts.SET_TAG, repositoryText(key), tag, digest, String(checkedAt));
+  }
+
+  async removeTag(key: RepositoryKey, tag: string): Promise<void> {
+    await this.#redis.run(scripts.REMOVE_TAG, repositoryText(key), tag);
+  }
+
+  async *tags(): AsyncIterable<TagEntry> {
+    for (const name of list(await this.#redis.command("SMEMBERS", this.#redis.key("T")))) {
+      const [registry = "", repository = ""] = String(name).split(" ");
+      const pairs = list(await this.#redis.command("HGETALL", this.#redis.key(`t:${name}`)));
+      for (let i = 0; i < pairs.length; i += 2) {
+        const row = tagRow(String(pairs[i + 1]));
+        yield { registry, repository, tag: String(pairs[i]), ...row };
+      }
+    }
+  }
+
+  async publicSince(key: RepositoryKey): Promise<number | undefined> {
+    const name = this.#redis.key("P");
+    const at = text(await this.#redis.command("ZSCORE", name, repositoryText(key)));
+    return at === undefined ? undefined : Number(at);
+  }
+
+  async setPublic(key: RepositoryKey, at: number | undefined): Promise<void> {
+    const name = this.#redis.key("P");
+    if (at === undefined) await this.#redis.command("ZREM", name, repositoryText(key));
+    else await this.#redis.command("ZADD", name, String(at), repositoryText(key));
+  }
+
+  async prune(before: number, cursor?: string): Promise<string | undefined> {
+    const skip = Number(cursor ?? 0);
+    const reply = await this.#redis.run(scripts.PRUNE, String(before), String(PAGE), String(skip));
+    const next = Number(reply);
+    return next < 0 ? undefined : String(next);
+  }
+
+  async unsettle(digest: string): Promise<void> {
+    await this.#redis.command("ZADD", this.#redis.key("x"), String(this.#now()), digest);
+  }
+
+  async settle(digest: string): Promise<void> {
+    await this.#redis.command("ZREM", this.#redis.key("x"), digest);
+  }
+
+  async unsettled(): Promise<readonly string[]> {
+    return list(await this.#redis.command("ZRANGE", this.#redis.key("x"), "0", "-1")).map(String);
+  }
+
+  close(): void {
+    clearInterval(this.#heartbeat);
+  }
+}

@@ -1,0 +1,325 @@
+/**
+ * The few S3 operations that the store needs and the client library has no method for: multipart uploads
+ * that are completed or aborted by us, and requests that cannot hang.
+ *
+ * @module
+ */
+import { S3Client, S3Errors } from "@bradenmacdonald/s3-lite-client";
+import { DeadlineError, within } from "../deadline.ts";
+import { readWithin } from "../upstream/body.ts";
+import { backoff } from "../upstream/send.ts";
+
+/** Where an S3-compatible service is, and what of it is ours. */
+export interface S3Location {
+  /** The service's URL. */
+  readonly endpoint: string;
+  readonly region: string;
+  readonly bucket: string;
+  /** Before every key; empty, or without a slash at either end. */
+  readonly prefix: string;
+  /** Whether the bucket stands in the path and not in the host name. */
+  readonly pathStyle: boolean;
+  readonly accessKey?: string;
+  readonly secretKey?: string;
+  readonly sessionToken?: string;
+}
+
+/** A part of a multipart upload that the service has. */
+export interface UploadedPart {
+  readonly number: number;
+  readonly etag: string;
+}
+
+/** A multipart upload that was neither completed nor aborted. */
+export interface PendingUpload {
+  readonly key: string;
+  readonly id: string;
+  /** When it began, ms since the epoch. */
+  readonly startedAt: number;
+}
+
+/** An object that is there. */
+export interface S3Entry {
+  readonly key: string;
+  /** Bytes. */
+  readonly size: number;
+  /** ms since the epoch. */
+  readonly storedAt: number;
+}
+
+/** An object on its way here. */
+export interface S3Body {
+  /** Bytes of the whole object. */
+  readonly size: number;
+  readonly body: ReadableStream<Uint8Array>;
+}
+
+/** One request may take this long until its headers are here, ms; a part is 8 MiB. */
+const REQUEST_TIMEOUT = 60_000;
+/** The same for requests that a client waits for, ms. */
+const FIRST_BYTE_TIMEOUT = 10_000;
+/** The service copies by itself, but all of it before it answers, ms. */
+const COPY_TIMEOUT = 10 * 60_000;
+const ATTEMPTS = 3;
+
+/** `text` of the first element called `name`; S3's answers are flat and their ids need no unescaping. */
+function element(xml: string, name: string): string | undefined {
+  return new RegExp(`<${name}>([^<]*)</${name}>`).exec(xml)?.[1];
+}
+
+function unescapeXml(text: string): string {
+  const names: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+  return text.replace(/&(?:#(\d+)|#x([\da-f]+)|(\w+));/gi, (whole, decimal, hex, name) => {
+    if (decimal) return String.fromCodePoint(Number(decimal));
+    if (hex) return String.fromCodePoint(parseInt(hex, 16));
+    return names[name] ?? whole;
+  });
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof S3Errors.ServerError && error.statusCode === 404;
+}
+
+/** Whether asking again may help. */
+function isPassing(error: unknown): boolean {
+  return !(error instanceof S3Errors.ServerError) || error.statusCode >= 500 ||
+    error.statusCode === 429;
+}
+
+/** Objects below the prefix. Methods throw what the client throws, or a `DeadlineError`. */
+export class S3Objects {
+  readonly #client: S3Client;
+  readonly #prefix: string;
+
+  constructor(location: S3Location) {
+    const { endpoint, region, bucket, prefix, pathStyle } = location;
+    this.#client = new S3Client({
+      endPoint: endpoint,
+      region,
+      bucket,
+      pathStyle,
+      accessKey: location.accessKey,
+      secretKey: location.secretKey,
+      sessionToken: location.sessionToken,
+    });
+    this.#prefix = prefix && `${prefix}/`;
+  }
+
+  /** The object from byte `offset` on; undefined when there is none. */
+  async get(key: string, offset = 0): Promise<S3Body | undefined> {
+    try {
+      const response = await within(
+        this.#client.getPartialObject(this.#prefix + key, { offset, length: 0 }),
+        { ms: FIRST_BYTE_TIMEOUT, what: "The store" },
+      );
+      const body = response.body ?? new ReadableStream({ start: (c) => c.close() });
+      const rest = Number(response.headers.get("content-length"));
+      return { size: offset + rest, body };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** The object's size and age; undefined when there is none. */
+  async stat(key: string): Promise<S3Entry | undefined> {
+    try {
+      const { size, lastModified } = await within(this.#client.statObject(this.#prefix + key), {
+        ms: FIRST_BYTE_TIMEOUT,
+        what: "The store",
+      });
+      return { key, size, storedAt: lastModified.getTime() };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Copies an object (of at most 5 GiB) to another key; false when there is none. */
+  async copy(from: string, to: string): Promise<boolean> {
+    try {
+      const copied = this.#client.copyObject({ sourceKey: this.#prefix + from }, this.#prefix + to);
+      await within(copied, { ms: COPY_TIMEOUT, what: "The store" });
+      return true;
+    } catch (error) {
+      if (isMissing(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Stores all of `bytes`. */
+  async put(key: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    await this.#request("PUT", key, { payload: bytes });
+  }
+
+  /** Removes the object; what is not there is removed already. */
+  async remove(key: string): Promise<void> {
+    try {
+      await within(this.#client.deleteObject(this.#prefix + key), {
+        ms: REQUEST_TIMEOUT,
+        what: "The store",
+      });
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+  }
+
+  /** Every object below `prefix`. */
+  async *list(prefix: string): AsyncIterable<S3Entry> {
+    const entries = this.#client.listObjects({ prefix: this.#prefix + prefix });
+    for await (const { key, size, lastModified } of entries) {
+      const storedAt = lastModified.getTime();
+      yield { key: key.slice(this.#prefix.length), size, storedAt };
+    }
+  }
+
+  /** A URL that gives the object to whoever has it, for `seconds`. */
+  presign(key: string, seconds: number): Promise<string> {
+    return this.#client.presignedGetObject(this.#prefix + key, { expirySeconds: seconds });
+  }
+
+  /** Begins a multipart upload; returns its id. */
+  async createUpload(key: string): Promise<string> {
+    const xml = await this.#request("POST", key, { query: "uploads" });
+    const id = element(xml, "UploadId");
+    if (!id) throw new Error("The store began an upload without an id");
+    return unescapeXml(id);
+  }
+
+  /** Uploads part `number`, from 1 on. */
+  async uploadPart(
+    key: string,
+    { id, number, bytes }: { id: string; number: number; bytes: Uint8Array<ArrayBuffer> },
+  ): Promise<UploadedPart> {
+    const query = { partNumber: String(number), uploadId: id };
+    let etag = "";
+    await this.#request("PUT", key, {
+      query,
+      payload: bytes,
+      onHeaders: (headers) => etag = headers.get("etag") ?? "",
+    });
+    return { number, etag };
+  }
+
+  /** Makes the object of the parts. */
+  async completeUpload(
+    key: string,
+    { id, parts }: { id: string; parts: readonly UploadedPart[] },
+  ): Promise<void> {
+    const list = parts.map(({ number, etag }) =>
+      `<Part><PartNumber>${number}</PartNumber><ETag>${etag}</ETag></Part>`
+    );
+    const payload = new TextEncoder().encode(
+      `<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${
+        list.join("")
+      }</CompleteMultipartUpload>`,
+    );
+    const xml = await this.#request("POST", key, { query: { uploadId: id }, payload });
+    // An error may come after the 200: the service answers before it has put the parts together.
+    if (!xml.includes("<CompleteMultipartUploadResult")) {
+      throw new Error(`The store did not complete an upload: ${element(xml, "Code") ?? "?"}`);
+    }
+  }
+
+  /** Drops an upload with its parts; one that is gone is dropped already. */
+  async abortUpload(key: string, id: string): Promise<void> {
+    try {
+      await this.#request("DELETE", key, { query: { uploadId: id }, status: 204 });
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+  }
+
+  /** Uploads under way below `prefix`, at most the service's page of them (1000). */
+  async uploads(prefix: string): Promise<readonly PendingUpload[]> {
+    const query = `uploads=&prefix=${encodeURIComponent(this.#prefix + prefix)}`;
+    const response = await within(
+      this.#client.makeRequest({ method: "GET", objectName: "", query, returnBody: true }),
+      { ms: REQUEST_TIMEOUT, what: "The store" },
+    );
+    const xml = await response.text();
+    return [...xml.matchAll(/<Upload>(.*?)<\/Upload>/gs)].flatMap(([, upload = ""]) => {
+      const key = unescapeXml(element(upload, "Key") ?? "");
+      const id = unescapeXml(element(upload, "UploadId") ?? "");
+      if (!key.startsWith(this.#prefix) || !id) return [];
+      const startedAt = Date.parse(element(upload, "Initiated") ?? "");
+      return [{ key: key.slice(this.#prefix.length), id, startedAt }];
+    });
+  }
+
+  /** A request with its answer's text; again after passing trouble. */
+  async #request(
+    method: string,
+    key: string,
+    options: {
+      query?: string | Record<string, string>;
+      payload?: Uint8Array<ArrayBuffer>;
+      status?: number;
+      onHeaders?: (headers: Headers) => void;
+    } = {},
+  ): Promise<string> {
+    const { query, payload, status, onHeaders } = options;
+    const attempt = async () => {
+      const response = await this.#client.makeRequest({
+        method,
+        objectName: this.#prefix + key,
+        query,
+        payload,
+        statusCode: status,
+        returnBody: true,
+      });
+      onHeaders?.(response.headers);
+      return await response.text();
+    };
+    for (let n = 1;; n++) {
+      try {
+        return await within(attempt(), { ms: REQUEST_TIMEOUT, what: "The store" });
+      } catch (error) {
+        const isLast = n === ATTEMPTS || error instanceof DeadlineError || !isPassing(error);
+        if (isLast) throw error;
+        await new Promise((resolve) => setTimeout(resolve, backoff(n)));
+      }
+    }
+  }
+}
+
+/** Reads a body at rising positions into buffers of the reader's own size. */
+export class BodyReader {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #idle: number;
+  #left: Uint8Array = new Uint8Array();
+  /** The byte of the object that comes next. */
+  position: number;
+
+  constructor(
+    body: ReadableStream<Uint8Array>,
+    { position, idle }: { position: number; idle: number },
+  ) {
+    this.#reader = body.getReader();
+    this.position = position;
+    this.#idle = idle;
+  }
+
+  /** Reads into `buffer`; returns how many bytes, 0 at the end. */
+  async read(buffer: Uint8Array): Promise<number> {
+    let n = 0;
+    while (n < buffer.byteLength) {
+      if (this.#left.byteLength === 0) {
+        if (n > 0) break; // what is here goes out before more is waited for
+        const { done, value } = await readWithin(this.#reader, this.#idle);
+        if (done) break;
+        this.#left = value;
+      }
+      const take = this.#left.subarray(0, buffer.byteLength - n);
+      buffer.set(take, n);
+      n += take.byteLength;
+      this.#left = this.#left.subarray(take.byteLength);
+    }
+    this.position += n;
+    return n;
+  }
+
+  close(): void {
+    this.#reader.cancel().catch(() => {}); // nobody reads it any more
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * {@linkcode BlobStore} on an S3-compatible service: `<prefix>/blobs/sha256/ab/<hex>`. A draft is a local
+ * file that readers follow; its parts go up while it grows, and it becomes an object only by `commit`.
+ *
+ * @module
+ */
+import { isStorable } from "../oci/digest.ts";
+import type { Awaitable } from "./index.ts";
+import type { BlobStore, ByteReader, Draft, StoredBlob, StoredEntry } from "./blob_store.ts";
+import { Permits } from "./permits.ts";
+import { BodyReader, type S3Objects, type UploadedPart } from "./s3_objects.ts";
+
+/** The size of a part: S3's least is 5 MiB, its most parts 10,000 (80 GiB in all). */
+const PART = 8 * 2 ** 20;
+/** Parts in memory at once, of all drafts together. */
+const PARTS_AT_ONCE = 4;
+/** An upload younger than this, ms, is not swept: its lease may not be visible yet. */
+const YOUNG = 60_000;
+
+function keyOf(digest: string, folder: "blobs" | "quarantine" = "blobs"): string {
+  if (!isStorable(digest)) throw new TypeError(`Not a storable digest: ${digest}`);
+  const [algorithm, hex] = digest.split(":") as [string, string];
+  return `${folder}/${algorithm}/${hex.slice(0, 2)}/${hex}`;
+}
+
+function digestOfKey(key: string): string | undefined {
+  const [, algorithm, , hex] = key.split("/");
+  const digest = `${algorithm}:${hex}`;
+  return isStorable(digest) ? digest : undefined;
+}
+
+/** Options for {@linkcode S3Store}. */
+export interface S3StoreOptions {
+  readonly objects: S3Objects;
+  /** Where drafts are while they grow. */
+  readonly drafts: BlobStore;
+  /** How long the service may stand still in the middle of an object, ms. */
+  readonly idle: number;
+}
+
+/** The objects below one prefix of a bucket. */
+export class S3Store implements BlobStore {
+  readonly #objects: S3Objects;
+  readonly #drafts: BlobStore;
+  readonly #idle: number;
+  readonly #permits = new Permits(PARTS_AT_ONCE);
+
+  constructor({ objects, drafts, idle }: S3StoreOptions) {
+    this.#objects = objects;
+    this.#drafts = drafts;
+    this.#idle = idle;
+  }
+
+  async open(digest: string): Promise<StoredBlob | undefined> {
+    const key = keyOf(digest);
+    const found = await this.#objects.get(key);
+    if (!found) return undefined;
+    return new S3Blob({ objects: this.#objects, key, idle: this.#idle, ...found });
+  }
+
+  async begin(digest: string): Promise<Draft> {
+    return new S3Draft({
+      objects: this.#objects,
+      key: keyOf(digest),
+      local: await this.#drafts.begin(digest),
+      permits: this.#permits,
+      open: () => this.open(digest),
+    });
+  }
+
+  async remove(digest: string): Promise<void> {
+    await this.#objects.remove(keyOf(digest));
+  }
+
+  async stat(digest: string): Promise<StoredEntry | undefined> {
+    const entry = await this.#objects.stat(keyOf(digest));
+    return entry && { digest, size: entry.size, storedAt: entry.storedAt };
+  }
+
+  async *list(): AsyncIterable<StoredEntry> {
+    for await (const { key, size, storedAt } of this.#objects.list("blobs/")) {
+      const digest = digestOfKey(key);
+      if (digest) yield { digest, size, storedAt };
+    }
+  }
+
+  async quarantine(digest: string): Promise<void> {
+    if (await this.#objects.copy(keyOf(digest), keyOf(digest, "quarantine"))) {
+      await this.#objects.remove(keyOf(digest));
+    }
+  }
+
+  async purge(before: number): Promise<number> {
+    let kept = 0;
+    for await (const { key, size, storedAt } of this.#objects.list("quarantine/")) {
+      if (storedAt < before) await this.#objects.remove(key);
+      else kept += size;
+    }
+    return kept;
+  }
+
+  async sweep(isRunning: (digest: string) => Awaitable<boolean> = () => false): Promise<void> {
+    for (const { key, id, startedAt } of await this.#objects.uploads("blobs/")) {
+      const digest = digestOfKey(key);
+      if (!digest || Date.now() - startedAt < YOUNG || await isRunning(digest)) continue;
+      await this.#objects.abortUpload(key, id);
+    }
+  }
+
+  /** A URL from which `digest` can be had for a few minutes, without a credential. */
+  async redirect(digest: string): Promise<string> {
+    return await this.#objects.presign(keyOf(digest), 10 * 60);
+  }
+}
+
+/** An object that is read: one request as long as the reader goes straight on. */
+class S3Blob implements StoredBlob {
+  readonly size: number;
+  readonly #objects: S3Objects;
+  readonly #key: string;
+  readonly #idle: number;
+  #body: BodyReader;
+
+  constructor(options: {
+    readonly objects: S3Objects;
+    readonly key: string;
+    readonly idle: number;
+    readonly size: number;
+    readonly body: ReadableStream<Uint8Array>;
+  }) {
+    const { idle } = options;
+    this.size = options.size;
+    this.#objects = options.objects;
+    this.#key = options.key;
+    this.#idle = idle;
+    this.#body = new BodyReader(options.body, { position: 0, idle });
+  }
+
+  async read(offset: number, buffer: Uint8Array): Promise<number> {
+    if (offset >= this.size) return 0;
+    if (offset !== this.#body.position) {
+      this.#body.close();
+      const found = await this.#objects.get(this.#key, offset);
+      if (!found) throw new Error("The object is gone");
+      this.#body = new BodyReader(found.body, { position: offset, idle: this.#idle });
+    }
+    return await this.#body.read(buffer);
+  }
+
+  close(): void {
+    this.#body.close();
+  }
+}
+
+interface S3DraftOptions {
+  readonly objects: S3Objects;
+  readonly key: string;
+  readonly local: Draft;
+  readonly permits: Permits;
+  readonly open: () => Promise<StoredBlob | undefined>;
+}
+
+class S3Draft implements Draft {
+  readonly #options: S3DraftOptions;
+  #written = 0;
+  #uploaded = 0;
+  #uploadId: string | undefined;
+  readonly #parts: UploadedPart[] = [];
+  #source: ByteReader | undefined;
+  #uploading: Promise<void> | undefined;
+  /** Why no more parts go up. Clients are served from the local file all the same. */
+  #failure: unknown;
+
+  constructor(options: S3DraftOptions) {
+    this.#options = options;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    await this.#options.local.write(chunk);
+    this.#written += chunk.byteLength;
+    if (this.#written - this.#uploaded >= PART && this.#failure === undefined) {
+      this.#uploading ??= this.#upload(PART).catch((error) => void (this.#failure = error))
+        .finally(() => this.#uploading = undefined);
+    }
+  }
+
+  async reader(): Promise<ByteReader> {
+    try {
+      return await this.#options.local.reader();
+    } catch (error) {
+      // Committed a moment ago: it is an object now.
+      const blob = await this.#options.open();
+      if (!blob) throw error;
+      return blob;
+    }
+  }
+
+  async commit(): Promise<void> {
+    const { objects, key, permits } = this.#options;
+    await this.#uploading;
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#uploadId === undefined) {
+      await permits.use(async () => {
+        await objects.put(key, await this.#readPart(this.#written));
+      });
+    } else {
+      await this.#upload(1);
+      await objects.completeUpload(key, { id: this.#uploadId, parts: this.#parts });
+      this.#uploadId = undefined;
+    }
+    this.#source?.close();
+    await this.#options.local.discard();
+  }
+
+  async discard(): Promise<void> {
+    await this.#uploading;
+    this.#source?.close();
+    await this.#options.local.discard();
+    const { objects, key } = this.#options;
+    if (this.#uploadId === undefined) return;
+    // Best effort: what stays is swept.
+    await objects.abortUpload(key, this.#uploadId).catch(() => {});
+  }
+
+  /** Uploads parts while at least `least` bytes wait for it. */
+  async #upload(least: number): Promise<void> {
+    const { objects, key, permits } = this.#options;
+    while (this.#written - this.#uploaded >= least) {
+      await permits.use(async () => {
+        const id = this.#uploadId ??= await objects.createUpload(key);
+        const bytes = await this.#readPart(Math.min(PART, this.#written - this.#uploaded));
+        const number = this.#parts.length + 1;
+        this.#parts.push(await objects.uploadPart(key, { id, number, bytes }));
+        this.#uploaded += bytes.byteLength;
+      });
+    }
+  }
+
+  async #readPart(length: number): Promise<Uint8Array<ArrayBuffer>> {
+    this.#source ??= await this.#options.local.reader();
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length;) {
+      const n = await this.#source.read(this.#uploaded + done, bytes.subarray(done));
+      if (n === 0) throw new Error("The draft is shorter than what was written to it");
+      done += n;
+    }
+    return bytes;
+  }
+}

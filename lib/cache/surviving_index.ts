@@ -1,0 +1,239 @@
+/**
+ * An index on another machine that may go away: while it is gone, what this instance has seen of it goes on
+ * being known here, and what happens is kept and told when it is back.
+ *
+ * @module
+ */
+import { LRUCache } from "lru-cache";
+import type { RepositoryKey } from "../access.ts";
+import type {
+  Awaitable,
+  BlobRow,
+  Index,
+  LeastRecentOptions,
+  LinkKey,
+  LinkRow,
+  Reservation,
+  TagEntry,
+  TagRow,
+  Totals,
+} from "./index.ts";
+import { RedisDownError } from "./redis.ts";
+
+/** Changes that are kept for later; the oldest go first, and are found again by asking upstream. */
+const JOURNAL = 20_000;
+
+function textOf(...parts: readonly string[]): string {
+  return parts.join(" ");
+}
+
+function repositoryText({ registry, repository }: RepositoryKey): string {
+  return textOf(registry, repository);
+}
+
+/** The index, and what is remembered of it. */
+export class SurvivingIndex implements Index {
+  readonly #remote: Index;
+  readonly #rows = new LRUCache<string, BlobRow>({ max: 50_000 });
+  readonly #links = new LRUCache<string, LinkRow>({ max: 100_000 });
+  readonly #tags = new LRUCache<string, TagRow>({ max: 20_000 });
+  readonly #marks = new LRUCache<string, number>({ max: 20_000 });
+  readonly #journal: (() => Promise<void>)[] = [];
+  #totals: Totals = { bytes: 0, entries: 0, reserved: 0 };
+  /** Promised here while nobody else could be asked, bytes. */
+  #promised = 0;
+
+  constructor(remote: Index) {
+    this.#remote = remote;
+  }
+
+  /** Tells the index what happened while it was gone. Throws when it goes again; what is left is kept. */
+  async replay(): Promise<void> {
+    while (this.#journal.length > 0) {
+      await this.#journal[0]!();
+      this.#journal.shift();
+    }
+  }
+
+  async blob(digest: string): Promise<BlobRow | undefined> {
+    return await this.#read(this.#rows, digest, () => this.#remote.blob(digest));
+  }
+
+  async addBlob(row: BlobRow): Promise<void> {
+    this.#rows.set(row.digest, row);
+    await this.#write(() => this.#remote.addBlob(row));
+  }
+
+  async restoreBlobs(rows: readonly BlobRow[]): Promise<void> {
+    await this.#write(() => this.#remote.restoreBlobs(rows));
+  }
+
+  async removeBlob(digest: string): Promise<void> {
+    this.#rows.delete(digest);
+    await this.#write(() => this.#remote.removeBlob(digest));
+  }
+
+  async touch(uses: ReadonlyMap<string, number>): Promise<void> {
+    await this.#write(() => this.#remote.touch(uses));
+  }
+
+  async setVerified(digest: string, at: number): Promise<void> {
+    await this.#write(() => this.#remote.setVerified(digest, at));
+  }
+
+  async leastRecent(limit: number, options?: LeastRecentOptions): Promise<readonly BlobRow[]> {
+    return await this.#whenUp(() => this.#remote.leastRecent(limit, options), []);
+  }
+
+  async leastVerified(limit: number): Promise<readonly BlobRow[]> {
+    return await this.#whenUp(() => this.#remote.leastVerified(limit), []);
+  }
+
+  blobs(): Iterable<BlobRow> | AsyncIterable<BlobRow> {
+    return this.#remote.blobs();
+  }
+
+  async totals(): Promise<Totals> {
+    this.#totals = await this.#whenUp(() => this.#remote.totals(), this.#totals);
+    return this.#totals;
+  }
+
+  async link(key: LinkKey): Promise<LinkRow | undefined> {
+    const name = textOf(repositoryText(key), key.digest, key.kind);
+    return await this.#read(this.#links, name, () => this.#remote.link(key));
+  }
+
+  async addLink(key: LinkKey, row: LinkRow): Promise<void> {
+    this.#links.set(textOf(repositoryText(key), key.digest, key.kind), row);
+    await this.#write(() => this.#remote.addLink(key, row));
+  }
+
+  async tag(key: RepositoryKey, tag: string): Promise<TagRow | undefined> {
+    const name = textOf(repositoryText(key), tag);
+    return await this.#read(this.#tags, name, () => this.#remote.tag(key, tag));
+  }
+
+  async setTag(key: RepositoryKey, tag: string, row: TagRow): Promise<void> {
+    this.#tags.set(textOf(repositoryText(key), tag), row);
+    await this.#write(() => this.#remote.setTag(key, tag, row));
+  }
+
+  async removeTag(key: RepositoryKey, tag: string): Promise<void> {
+    this.#tags.delete(textOf(repositoryText(key), tag));
+    await this.#write(() => this.#remote.removeTag(key, tag));
+  }
+
+  tags(): Iterable<TagEntry> | AsyncIterable<TagEntry> {
+    return this.#remote.tags();
+  }
+
+  async prune(before: number, cursor?: string): Promise<string | undefined> {
+    return await this.#whenUp(() => this.#remote.prune(before, cursor), undefined);
+  }
+
+  async publicSince(key: RepositoryKey): Promise<number | undefined> {
+    return await this.#read(this.#marks, repositoryText(key), () => this.#remote.publicSince(key));
+  }
+
+  async setPublic(key: RepositoryKey, at: number | undefined): Promise<void> {
+    if (at === undefined) this.#marks.delete(repositoryText(key));
+    else this.#marks.set(repositoryText(key), at);
+    await this.#write(() => this.#remote.setPublic(key, at));
+  }
+
+  async unsettle(digest: string): Promise<void> {
+    await this.#write(() => this.#remote.unsettle(digest));
+  }
+
+  async settle(digest: string): Promise<void> {
+    await this.#write(() => this.#remote.settle(digest));
+  }
+
+  async unsettled(): Promise<readonly string[]> {
+    return await this.#whenUp(() => this.#remote.unsettled(), []);
+  }
+
+  async reserve(bytes: number, limit: number): Promise<Reservation | undefined> {
+    const own = this.#promise();
+    let remote: Reservation | undefined;
+    try {
+      remote = await this.#remote.reserve(bytes, limit);
+      if (!remote) return undefined;
+    } catch (error) {
+      if (!(error instanceof RedisDownError)) throw error;
+      if (!own.grow(bytes, limit)) return undefined;
+    }
+    return {
+      grow: async (more, limit) => {
+        try {
+          if (remote) return await remote.grow(more, limit);
+        } catch (error) {
+          if (!(error instanceof RedisDownError)) throw error;
+        }
+        return own.grow(more, limit);
+      },
+      release: async () => {
+        own.release();
+        if (remote) await this.#write(() => remote.release());
+      },
+    };
+  }
+
+  /** A promise by what was last known of the totals. */
+  #promise(): { grow(bytes: number, limit: number): boolean; release(): void } {
+    let held = 0;
+    return {
+      grow: (bytes, limit) => {
+        const { bytes: stored, reserved } = this.#totals;
+        if (stored + reserved + this.#promised + bytes > limit) return false;
+        held += bytes;
+        this.#promised += bytes;
+        return true;
+      },
+      release: () => {
+        this.#promised -= held;
+        held = 0;
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#remote.close();
+  }
+
+  async #whenUp<T>(ask: () => Awaitable<T>, otherwise: T): Promise<T> {
+    try {
+      return await ask();
+    } catch (error) {
+      if (error instanceof RedisDownError) return otherwise;
+      throw error;
+    }
+  }
+
+  /** What the index says, remembered; what it last said while it is gone. */
+  async #read<V extends object | number>(
+    view: LRUCache<string, V>,
+    key: string,
+    ask: () => Awaitable<V | undefined>,
+  ): Promise<V | undefined> {
+    try {
+      const value = await ask();
+      if (value === undefined) view.delete(key);
+      else view.set(key, value);
+      return value;
+    } catch (error) {
+      if (error instanceof RedisDownError) return view.get(key);
+      throw error;
+    }
+  }
+
+  async #write(tell: () => Awaitable<void>): Promise<void> {
+    try {
+      await tell();
+    } catch (error) {
+      if (!(error instanceof RedisDownError)) throw error;
+      this.#journal.push(async () => await tell());
+      if (this.#journal.length > JOURNAL) this.#journal.shift();
+    }
+  }
+}
