@@ -23,6 +23,14 @@ export interface PublicMarks {
   setPublic(key: RepositoryKey, at: number | undefined): void | Promise<void>;
 }
 
+/** Grants that other instances see too. What cannot be reached has none. */
+export interface SharedGrants {
+  has(grant: string): Promise<boolean>;
+  /** For `ms`. */
+  add(grant: string, ms: number): Promise<void>;
+  remove(grant: string): Promise<void>;
+}
+
 /** The caller of a request, as far as access is concerned. */
 export interface Caller {
   /** Stands for the credential in keys; reveals nothing of it. */
@@ -43,6 +51,7 @@ export interface AccessOptions {
   readonly marks: PublicMarks;
   /** Whether a token is one that upstream's realm gave to nobody in particular. */
   readonly isAnonymousToken: (token: string) => boolean;
+  readonly shared?: SharedGrants;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -51,12 +60,14 @@ export interface AccessOptions {
 export class Access {
   readonly #marks: PublicMarks;
   readonly #isAnonymousToken: (token: string) => boolean;
+  readonly #shared: SharedGrants | undefined;
   readonly #now: () => number;
   readonly #grants = new LRUCache<string, number>({ max: 100_000 });
 
   constructor(options: AccessOptions) {
     this.#marks = options.marks;
     this.#isAnonymousToken = options.isAnonymousToken;
+    this.#shared = options.shared;
     this.#now = options.now ?? Date.now;
   }
 
@@ -80,7 +91,8 @@ export class Access {
 
   /** Whether `caller` may have cached content of the repository without upstream being asked. */
   async mayRead(caller: Caller, key: RepositoryKey): Promise<boolean> {
-    return this.#hasGrant(caller, key) || await this.isPublic(key);
+    return this.#hasGrant(caller, key) || await this.isPublic(key) ||
+      await this.#hasSharedGrant(caller, key);
   }
 
   /**
@@ -89,11 +101,16 @@ export class Access {
    */
   async mayReadStale(caller: Caller, key: RepositoryKey): Promise<boolean> {
     return caller.isShared || this.#hasGrant(caller, key) ||
-      await this.#marks.publicSince(key) !== undefined;
+      await this.#marks.publicSince(key) !== undefined || await this.#hasSharedGrant(caller, key);
   }
 
   #hasGrant(caller: Caller, key: RepositoryKey): boolean {
     return (this.#grants.get(grantKey(caller, key)) ?? 0) > this.#now();
+  }
+
+  async #hasSharedGrant(caller: Caller, key: RepositoryKey): Promise<boolean> {
+    if (!this.#shared || caller.credential.kind === "anonymous") return false;
+    return await this.#shared.has(grantKey(caller, key));
   }
 
   /** Notes that upstream let `caller` read the repository when asked with `used`. */
@@ -101,6 +118,7 @@ export class Access {
     if (used.kind === "anonymous") await this.#marks.setPublic(key, this.#now());
     else if (caller.credential.kind !== "anonymous") {
       this.#grants.set(grantKey(caller, key), this.#now() + GRANT_FOR);
+      await this.#shared?.add(grantKey(caller, key), GRANT_FOR);
     }
   }
 
@@ -108,6 +126,7 @@ export class Access {
   async refused(caller: Caller, key: RepositoryKey, used: Credential): Promise<void> {
     if (used.kind === "anonymous") await this.#marks.setPublic(key, undefined);
     this.#grants.delete(grantKey(caller, key));
+    await this.#shared?.remove(grantKey(caller, key));
   }
 
   /**
