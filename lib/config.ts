@@ -362,21 +362,11 @@ export function parseConfig(
     problems.push(
       ...result.issues.map((issue) => `${v.getDotPath(issue) ?? "environment"}: ${issue.message}`),
     );
-    throw new ConfigError(problems);
   }
+  if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const values = result.output;
-  const debug = values.DEBUG ?? values.MODE === "debug";
-  if ((values.TLS_CERT === undefined) !== (values.TLS_KEY === undefined)) {
-    problems.push("TLS_CERT: Set both TLS_CERT and TLS_KEY, or neither");
-  }
-  if (values.TARGET_UPSTREAM && !debug) {
-    problems.push(
-      "TARGET_UPSTREAM: Only with DEBUG=true: it opens every host name to one upstream",
-    );
-  }
-  const engines = checkEngines(values, problems);
-  if (problems.length > 0) throw new ConfigError(problems);
-
+  const debug = isDebug(values);
+  const engines = checkEngines(values, []); // its problems are among those of `crossProblems`
   const onDeploy = values.DENO_DEPLOY ?? values.DENO_DEPLOYMENT_ID ?? false;
   const cacheEnabled = !onDeploy && (values.CACHE_ENABLED ?? true);
   return deepFreeze({
@@ -417,20 +407,39 @@ export function parseConfig(
   });
 }
 
-/** What is wrong between settings. It looks at the text, so that it is told beside what is wrong in one. */
+const DebugSettings = v.pick(Environment, ["DEBUG", "MODE"]);
+const EngineSettings = v.pick(Environment, [
+  "CACHE_STORE",
+  "CACHE_INDEX",
+  "STORE_REDIRECT",
+  "AWS_REGION",
+  "AWS_ACCESS_KEY_ID",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
+]);
+
+/**
+ * What is wrong between settings that are right by themselves: told beside what is wrong in others, so
+ * that everything is told at once.
+ */
 function crossProblems(set: Readonly<Record<string, string>>): string[] {
   const problems: string[] = [];
   if ((set["TLS_CERT"] === undefined) !== (set["TLS_KEY"] === undefined)) {
     problems.push("TLS_CERT: Set both TLS_CERT and TLS_KEY, or neither");
   }
-  const debug = v.safeParse(v.object({ DEBUG: optionalFlag, MODE: Environment.entries.MODE }), set);
-  const isDebug = debug.success && (debug.output.DEBUG ?? debug.output.MODE === "debug");
-  if (set["TARGET_UPSTREAM"] !== undefined && debug.success && !isDebug) {
+  const debug = v.safeParse(DebugSettings, set);
+  if (set["TARGET_UPSTREAM"] !== undefined && debug.success && !isDebug(debug.output)) {
     problems.push(
       "TARGET_UPSTREAM: Only with DEBUG=true: it opens every host name to one upstream",
     );
   }
+  const engines = v.safeParse(EngineSettings, set);
+  if (engines.success) checkEngines(engines.output, problems);
   return problems;
+}
+
+function isDebug({ DEBUG, MODE }: v.InferOutput<typeof DebugSettings>): boolean {
+  return DEBUG ?? MODE === "debug";
 }
 
 /** `TARGET_UPSTREAM` as a registry; Docker Hub keeps its `library/` habit there too. */

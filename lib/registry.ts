@@ -76,7 +76,7 @@ export function registryOf(name: string, url: URL, options: RegistryOptions = {}
     name,
     url: new URL(path || "/", url),
     id: url.host + path,
-    aliases: [...aliases],
+    aliases: Object.freeze([...aliases]),
     library: options.library ?? false,
     credential: options.credential,
     sharePrivate: options.sharePrivate ?? false,

@@ -1,0 +1,341 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { type Config, ConfigError, parseConfig, SETTINGS } from "../lib/config.ts";
+import { describeConfig } from "../lib/describe.ts";
+import type { Registry } from "../lib/registry.ts";
+
+const HOUR = 3_600_000;
+
+function readFile(path: string): string {
+  if (path === "/secret") return "from file\n";
+  throw new Error(`No such file: ${path}`);
+}
+
+function problemsOf(env: Record<string, string>): readonly string[] {
+  const error = assertThrows(() => parseConfig(env, { readFile }), ConfigError);
+  assertEquals(error.message, error.problems.join("\n"));
+  return error.problems;
+}
+
+function registryNamed(config: Config, name: string): Registry {
+  const registry = config.registries.find((one) => one.name === name);
+  assert(registry, `No registry ${name}`);
+  return registry;
+}
+
+/** What `describeConfig` prints, read back. */
+function linesOf(config: Config): Record<string, string> {
+  return Object.fromEntries(
+    describeConfig(config).split("\n").map((line) => {
+      const [, name, value] = /^([A-Z0-9_]+)=(.*)$/.exec(line)!;
+      return [name!, value!.replace(/^(['"`])(.*)\1$/, "$2")];
+    }),
+  );
+}
+
+Deno.test("without any setting everything has its default", () => {
+  const config = parseConfig({});
+  assertEquals(config.customDomain, "localhost");
+  assertEquals(config.listen, { host: "0.0.0.0", port: 8080, tls: undefined });
+  assertEquals(config.cache?.dir, "./cache");
+  assertEquals(config.cache?.maxSize, 10 * 2 ** 30);
+  assertEquals(config.cache?.manifestTtl, HOUR / 12);
+  assertEquals(config.cache?.blobTtl, 365 * 24 * HOUR);
+  assertEquals(config.redirects, { followAll: true, blockedHosts: [], storageHosts: [] });
+  assertEquals(config.allowPrivateNetworks, false);
+  assertEquals(config.trustProxy, false);
+  assertEquals(config.publicScheme, undefined);
+  assertEquals(config.upstreamIdleTimeout, 30_000);
+  assertEquals(config.shutdownTimeout, 30_000);
+  assertEquals(config.log, { level: "info", format: "text" });
+  assertEquals(config.debug, false);
+  assertEquals(config.fallback, undefined);
+});
+
+Deno.test("the predecessors' nine names and two more are known, with their hosts", () => {
+  const { registries } = parseConfig({});
+  assertEquals(registries.map(({ name, url }) => [name, url.href]), [
+    ["docker", "https://registry-1.docker.io/"],
+    ["docker-staging", "https://registry-1.docker.io/"],
+    ["quay", "https://quay.io/"],
+    ["gcr", "https://gcr.io/"],
+    ["k8s-gcr", "https://k8s.gcr.io/"],
+    ["k8s", "https://registry.k8s.io/"],
+    ["ghcr", "https://ghcr.io/"],
+    ["cloudsmith", "https://docker.cloudsmith.io/"],
+    ["ecr", "https://public.ecr.aws/"],
+    ["mcr", "https://mcr.microsoft.com/"],
+    ["nvcr", "https://nvcr.io/"],
+  ]);
+});
+
+const VALID: readonly [env: Record<string, string>, get: (config: Config) => unknown, unknown][] = [
+  [{ CUSTOM_DOMAIN: "Example.COM." }, (c) => c.customDomain, "example.com"],
+  [{ CUSTOM_DOMAIN: "" }, (c) => c.customDomain, "localhost"],
+  [{ HOST: "::1" }, (c) => c.listen.host, "::1"],
+  [{ HOST: "[::]" }, (c) => c.listen.host, "::"],
+  [{ HOST: "proxy_1.lan" }, (c) => c.listen.host, "proxy_1.lan"],
+  [{ PORT: "0" }, (c) => c.listen.port, 0],
+  [{ PORT: "65535" }, (c) => c.listen.port, 65535],
+  [{ TLS_CERT: "a", TLS_KEY: "b" }, (c) => c.listen.tls, { cert: "a", key: "b" }],
+  [{ CACHE_ENABLED: "No" }, (c) => c.cache, undefined],
+  [{ CACHE_MAX_SIZE: "500MB" }, (c) => c.cache?.maxSize, 500_000_000],
+  [{ CACHE_MANIFEST_TTL: "1d" }, (c) => c.cache?.manifestTtl, 24 * HOUR],
+  [
+    { BLOCKED_HOSTS: "*.Evil.example, .b.example c.example." },
+    (c) => c.redirects.blockedHosts,
+    ["evil.example", "b.example", "c.example"],
+  ],
+  [{ FOLLOW_ALL_REDIRECTS: "off" }, (c) => c.redirects.followAll, false],
+  [{ CACHE_ENABLED: "false" }, (c) => c.redirects.followAll, false],
+  [
+    { CACHE_ENABLED: "false", FOLLOW_ALL_REDIRECTS: "true" },
+    (c) => c.redirects.followAll,
+    true,
+  ],
+  [{ PUBLIC_SCHEME: "HTTP" }, (c) => c.publicScheme, "http"],
+  [{ PUBLIC_SCHEME: "auto" }, (c) => c.publicScheme, undefined],
+  [{ DEBUG: "1" }, (c) => c.log.level, "debug"],
+  [{ MODE: "debug" }, (c) => c.debug, true],
+  [{ MODE: "debug", DEBUG: "false" }, (c) => c.debug, false],
+  [{ DEBUG: "true", LOG_LEVEL: "warn" }, (c) => c.log.level, "warning"],
+  [{ LOG_FORMAT: "JSON" }, (c) => c.log.format, "json"],
+  [{ SHUTDOWN_TIMEOUT: "0s" }, (c) => c.shutdownTimeout, 0],
+  [{ https_proxy: "http://proxy:3128" }, (c) => c.outboundProxy, true],
+  [{ NO_PROXY: "localhost" }, (c) => c.outboundProxy, false],
+  [
+    { DEBUG: "true", TARGET_UPSTREAM: "registry-1.docker.io" },
+    (c) => [c.fallback?.url.href, c.fallback?.library],
+    ["https://registry-1.docker.io/", true],
+  ],
+  [
+    { MODE: "debug", TARGET_UPSTREAM: "http://127.0.0.1:5000/base/" },
+    (c) => [c.fallback?.id, c.fallback?.library],
+    ["127.0.0.1:5000/base", false],
+  ],
+];
+
+Deno.test("each setting is read as its documentation says", () => {
+  for (const [env, get, expected] of VALID) {
+    assertEquals(get(parseConfig(env)), expected, JSON.stringify(env));
+  }
+});
+
+Deno.test("on Deno Deploy the cache is off, whatever CACHE_ENABLED says", () => {
+  for (const name of ["DENO_DEPLOY", "DENO_DEPLOYMENT_ID"]) {
+    const config = parseConfig({ [name]: "1", CACHE_ENABLED: "true" });
+    assertEquals(config.cache, undefined);
+    assertEquals(config.redirects.followAll, false);
+  }
+  assert(parseConfig({ DENO_DEPLOY: "0" }).cache);
+});
+
+Deno.test("UPSTREAM_<NAME> overrides a registry, and keeps its habits and names", () => {
+  const docker = registryNamed(parseConfig({ UPSTREAM_DOCKER: "http://127.0.0.1:5000" }), "docker");
+  assertEquals(docker.url.href, "http://127.0.0.1:5000/");
+  assertEquals(docker.library, true);
+  assert(docker.aliases.includes("docker.io"));
+  assert(docker.aliases.includes("127.0.0.1:5000"));
+});
+
+Deno.test("UPSTREAM_<NAME> adds a registry, https unless the URL says otherwise", () => {
+  const config = parseConfig({ UPSTREAM_MY_CORP: "registry.corp.example/base" });
+  const added = registryNamed(config, "my-corp");
+  assertEquals(added.url.href, "https://registry.corp.example/base");
+  assertEquals(added.library, false);
+  assertEquals(added.sharePrivate, false);
+});
+
+Deno.test("a service credential is read from the environment or a file", () => {
+  const config = parseConfig({
+    UPSTREAM_DOCKER_USERNAME: "me",
+    UPSTREAM_DOCKER_PASSWORD: "pass",
+    UPSTREAM_K8S_GCR_USERNAME: "bot",
+    UPSTREAM_K8S_GCR_PASSWORD_FILE: "/secret",
+    UPSTREAM_K8S_GCR_SHARE_PRIVATE: "true",
+  }, { readFile });
+  assertEquals(registryNamed(config, "docker").credential, { username: "me", password: "pass" });
+  assertEquals(registryNamed(config, "docker").sharePrivate, false);
+  const k8s = registryNamed(config, "k8s-gcr");
+  assertEquals(k8s.credential, { username: "bot", password: "from file" });
+  assertEquals(k8s.sharePrivate, true);
+});
+
+const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
+  [{ CUSTOM_DOMAIN: "https://example.com" }, /^CUSTOM_DOMAIN: Expected a host name/],
+  [{ CUSTOM_DOMAIN: "example.com:8080" }, /^CUSTOM_DOMAIN: Expected a host name/],
+  [{ HOST: "0.0.0.0:8080" }, /^HOST: Expected an address or a host name, without port/],
+  [{ PORT: "-1" }, /^PORT: Expected a port/],
+  [{ PORT: "65536" }, /^PORT: Expected a port/],
+  [{ PORT: "80a" }, /^PORT: Expected a port/],
+  [{ TLS_CERT: "cert.pem" }, /^TLS_CERT: Set both/],
+  [{ TLS_KEY: "key.pem" }, /^TLS_CERT: Set both/],
+  [{ CACHE_ENABLED: "maybe" }, /^CACHE_ENABLED: Expected true or false: maybe/],
+  [{ CACHE_MAX_SIZE: "10 monkeys" }, /^CACHE_MAX_SIZE: Expected a size/],
+  [{ CACHE_MANIFEST_TTL: "5" }, /^CACHE_MANIFEST_TTL: Expected a duration/],
+  [{ CACHE_BLOB_TTL: "never" }, /^CACHE_BLOB_TTL: Expected a duration/],
+  [{ BLOCKED_HOSTS: "a.example,https://b" }, /^BLOCKED_HOSTS: Expected a host name/],
+  [{ STORAGE_HOSTS: "a/b" }, /^STORAGE_HOSTS: Expected a host name/],
+  [{ FOLLOW_ALL_REDIRECTS: "2" }, /^FOLLOW_ALL_REDIRECTS: Expected true/],
+  [{ ALLOW_PRIVATE_NETWORKS: "x" }, /^ALLOW_PRIVATE_NETWORKS: Expected true/],
+  [{ TRUST_PROXY: "10.0.0.1" }, /^TRUST_PROXY: Expected true/],
+  [{ PUBLIC_SCHEME: "ftp" }, /^PUBLIC_SCHEME: Expected auto, http, https: ftp/],
+  [{ UPSTREAM_IDLE_TIMEOUT: "0s" }, /^UPSTREAM_IDLE_TIMEOUT: Expected a longer time/],
+  [{ UPSTREAM_IDLE_TIMEOUT: "1M" }, /^UPSTREAM_IDLE_TIMEOUT: Expected at most 24d/],
+  [{ SHUTDOWN_TIMEOUT: "1y" }, /^SHUTDOWN_TIMEOUT: Expected at most 24d/],
+  [{ DEBUG: "verbose" }, /^DEBUG: Expected true/],
+  [{ MODE: "staging" }, /^MODE: Expected production, debug: staging/],
+  [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL: Expected debug, info, warning or error/],
+  [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT: Expected text, json/],
+  [{ TARGET_UPSTREAM: "https://a.example" }, /^TARGET_UPSTREAM: Only with DEBUG=true/],
+  [{ DEBUG: "true", TARGET_UPSTREAM: "ftp://a" }, /^TARGET_UPSTREAM: Expected an http or https/],
+  [{ UPSTREAM_CORP: "http://" }, /^UPSTREAM_CORP: Expected an http or https URL/],
+  [{ UPSTREAM_CORP: "https://a.example?x=1" }, /^UPSTREAM_CORP: Expected a URL without query/],
+  [{ UPSTREAM_CORP_USERNAME: "me", UPSTREAM_CORP_PASSWORD: "x" }, /^UPSTREAM_CORP: Missing/],
+  [{ UPSTREAM__X: "https://a.example" }, /^UPSTREAM__X: Not a registry name/],
+  [{ UPSTREAM_DOCKER_USERNAME: "me" }, /^UPSTREAM_DOCKER_PASSWORD: Missing beside/],
+  [{ UPSTREAM_DOCKER_PASSWORD: "x" }, /^UPSTREAM_DOCKER_USERNAME: Missing beside/],
+  [{ UPSTREAM_QUAY_SHARE_PRIVATE: "true" }, /^UPSTREAM_QUAY_SHARE_PRIVATE: Needs/],
+  [{ UPSTREAM_QUAY_SHARE_PRIVATE: "x" }, /^UPSTREAM_QUAY_SHARE_PRIVATE: Expected true/],
+  [
+    { UPSTREAM_QUAY_USERNAME: "me", UPSTREAM_QUAY_PASSWORD_FILE: "/missing" },
+    /^UPSTREAM_QUAY_PASSWORD_FILE: No such file: \/missing$/,
+  ],
+  [
+    {
+      UPSTREAM_QUAY_USERNAME: "me",
+      UPSTREAM_QUAY_PASSWORD: "x",
+      UPSTREAM_QUAY_PASSWORD_FILE: "/secret",
+    },
+    /^UPSTREAM_QUAY_PASSWORD: Set either this or _PASSWORD_FILE/,
+  ],
+];
+
+Deno.test("a bad value is one problem, named by its setting", () => {
+  for (const [env, problem] of INVALID) {
+    const problems = problemsOf(env);
+    assertEquals(problems.length, 1, `${JSON.stringify(env)}: ${problems.join(" | ")}`);
+    assert(problem.test(problems[0]!), `${problem}: ${problems[0]}`);
+  }
+});
+
+Deno.test("all problems are reported at once, one line each", () => {
+  // Every example whose setting no other one has used: they do not stand in each other's way.
+  const env: Record<string, string> = {};
+  const expected: RegExp[] = [];
+  const groupOf = (name: string) => /^(UPSTREAM_[A-Z]+|TLS)_/.exec(name + "_")?.[1] ?? name;
+  for (const [one, problem] of INVALID) {
+    const taken = new Set(Object.keys(env).map(groupOf));
+    const isFree = Object.keys(one).every((name) =>
+      !taken.has(groupOf(name)) && !["DEBUG", "TARGET_UPSTREAM"].includes(name)
+    );
+    if (!isFree) continue;
+    Object.assign(env, one);
+    expected.push(problem);
+  }
+  assert(expected.length > 12, `only ${expected.length} at once`);
+  const problems = problemsOf(env);
+  assertEquals(problems.length, expected.length, problems.join("\n"));
+  for (const problem of expected) assert(problems.some((one) => problem.test(one)), `${problem}`);
+  for (const problem of problems) assert(!problem.includes("\n"));
+});
+
+Deno.test("what is wrong between settings is told beside what is wrong in one", () => {
+  const problems = problemsOf({ PORT: "x", TLS_CERT: "a", TARGET_UPSTREAM: "https://a.example" });
+  assertEquals(problems.map((problem) => problem.split(":")[0]), [
+    "TLS_CERT",
+    "TARGET_UPSTREAM",
+    "PORT",
+  ]);
+});
+
+Deno.test("a password in a URL is refused without being repeated", () => {
+  for (
+    const url of ["https://me:hunter2@a.example", "ftp://me:hunter2@x", "me:hunter2@a.example"]
+  ) {
+    const [problem] = problemsOf({ UPSTREAM_CORP: url });
+    assert(/Credentials do not belong/.test(problem!), problem);
+    assert(!problem!.includes("hunter2"), problem);
+  }
+});
+
+Deno.test("the configuration is frozen, all of it", () => {
+  const assertFrozen = (value: unknown, path: string) => {
+    if (typeof value !== "object" || value === null || value instanceof URL) return;
+    assert(Object.isFrozen(value), `${path} is not frozen`);
+    for (const [key, inner] of Object.entries(value)) assertFrozen(inner, `${path}.${key}`);
+  };
+  assertFrozen(
+    parseConfig({ TLS_CERT: "a", TLS_KEY: "b", UPSTREAM_A: "b.example", BLOCKED_HOSTS: "c" }),
+    "config",
+  );
+});
+
+Deno.test("config prints every setting, and what it prints means the same configuration", () => {
+  const env = {
+    CUSTOM_DOMAIN: "example.com",
+    HOST: "127.0.0.1",
+    PORT: "8443",
+    TLS_CERT: "/etc/my certs/cert.pem",
+    TLS_KEY: "/etc/key#1.pem",
+    CACHE_DIR: "/var/cache/it's here",
+    CACHE_MAX_SIZE: "1234567",
+    CACHE_MANIFEST_TTL: "90s",
+    BLOCKED_HOSTS: "a.example b.example",
+    STORAGE_HOSTS: "c.example",
+    FOLLOW_ALL_REDIRECTS: "false",
+    ALLOW_PRIVATE_NETWORKS: "true",
+    TRUST_PROXY: "true",
+    PUBLIC_SCHEME: "https",
+    UPSTREAM_IDLE_TIMEOUT: "1.5s",
+    DEBUG: "true",
+    LOG_LEVEL: "warning",
+    LOG_FORMAT: "json",
+    TARGET_UPSTREAM: "https://a.example/base",
+    UPSTREAM_MY_CORP: "https://registry.corp.example/base",
+  };
+  const config = parseConfig(env);
+  assertEquals(parseConfig(linesOf(config)), config);
+  assertEquals(parseConfig(linesOf(parseConfig({}))), parseConfig({}));
+  const off = parseConfig({ CACHE_ENABLED: "false" });
+  assertEquals(parseConfig(linesOf(off)), off);
+});
+
+Deno.test("config prints no secret", () => {
+  const text = describeConfig(parseConfig({
+    UPSTREAM_DOCKER_USERNAME: "me",
+    UPSTREAM_DOCKER_PASSWORD: "hunter2",
+    UPSTREAM_QUAY_USERNAME: "bot",
+    UPSTREAM_QUAY_PASSWORD_FILE: "/secret",
+    CACHE_STORE: "s3://bucket",
+    AWS_ACCESS_KEY_ID: "id",
+    AWS_SECRET_ACCESS_KEY: "hunter3",
+    CACHE_INDEX: "redis://:hunter4@redis.example",
+    ADMIN_TOKEN: "hunter5hunter5hunter5hunter5hunter5",
+  }, { readFile }));
+  assert(text.includes("UPSTREAM_DOCKER_USERNAME=me\nUPSTREAM_DOCKER_PASSWORD=********"), text);
+  assert(text.includes("UPSTREAM_QUAY_PASSWORD=********"), text);
+  assert(!/hunter|from file/.test(text), text);
+});
+
+Deno.test("settings that Deno or the platform set are none of the registries'", () => {
+  assert(SETTINGS.includes("UPSTREAM_IDLE_TIMEOUT"));
+  const names = parseConfig({ UPSTREAM_IDLE_TIMEOUT: "5s" }).registries.map(({ name }) => name);
+  assert(!names.includes("idle-timeout"));
+});
+
+Deno.test("no environment makes it throw anything but a ConfigError", () => {
+  const name = fc.oneof(
+    fc.constantFrom(...SETTINGS),
+    fc.stringMatching(/^UPSTREAM_[A-Z0-9_]{0,6}(_PASSWORD|_USERNAME|_SHARE_PRIVATE)?$/),
+  );
+  const value = fc.oneof(fc.string(), fc.constantFrom("true", "5m", "a.example", "https://b", "1"));
+  fc.assert(fc.property(fc.dictionary(name, value, { maxKeys: 6 }), (env) => {
+    try {
+      assert(Object.isFrozen(parseConfig(env, { readFile })));
+    } catch (error) {
+      assert(error instanceof ConfigError, String(error));
+      for (const problem of error.problems) assert(/^[A-Z0-9_]+: ./s.test(problem), problem);
+    }
+  }));
+});
