@@ -1,0 +1,129 @@
+import { assert, assertEquals } from "@std/assert";
+import { dirname, join } from "@std/path";
+import { parse } from "dotenv";
+import { parseConfig, SETTINGS, UPSTREAM_SUFFIXES } from "../lib/config.ts";
+import { describeConfig } from "../lib/describe.ts";
+import { ROOT } from "./support/proxy_process.ts";
+
+const READMES = ["README.md", "README.zh-CN.md"] as const;
+const DOCUMENTS = [...READMES, "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"] as const;
+
+function read(path: string): string {
+  return Deno.readTextFileSync(join(ROOT, path));
+}
+
+/** The defaults in force, by name; what is not printed has none. */
+function defaults(): Record<string, string> {
+  const printed = describeConfig(parseConfig({})).split("\n").map((line) => line.split("=", 2));
+  const all: Record<string, string> = Object.fromEntries(printed);
+  // An older spelling of DEBUG: `config` prints that one.
+  return { MODE: "production", ...all };
+}
+
+/** Rows of the tables with backquoted names in their first column. */
+function tableRows(text: string): { name: string; cells: string[] }[] {
+  return [...text.matchAll(/^\| `([A-Z][A-Z0-9_<>]*)` \|(.*)\|$/gm)].map((
+    [, name = "", rest = ""],
+  ) => ({
+    name,
+    cells: rest.split(" | ").map((cell) => cell.replaceAll("|", "").trim()),
+  }));
+}
+
+function headings(text: string): string[] {
+  const prose = text.replaceAll(/^```[^]*?^```$/gm, "");
+  return [...prose.matchAll(/^(#+) .+$/gm)].map(([, marks = ""]) => marks);
+}
+
+for (const readme of READMES) {
+  Deno.test(`the settings of ${readme} are those of the program, with their defaults`, () => {
+    const rows = tableRows(read(readme)).filter(({ name }) => !name.startsWith("UPSTREAM_<"));
+    assertEquals(rows.map(({ name }) => name).toSorted(), SETTINGS.toSorted());
+    const inForce = defaults();
+    for (const { name, cells } of rows) {
+      assertEquals(cells.length, 2, `${name}: expected a default and a meaning`);
+      assertEquals(cells[0]!.replaceAll("`", ""), inForce[name] ?? "", `default of ${name}`);
+      assert(cells[1], `${name} has no meaning`);
+    }
+  });
+
+  Deno.test(`the settings of a registry in ${readme} are those of the program`, () => {
+    const rows = tableRows(read(readme)).filter(({ name }) => name.startsWith("UPSTREAM_<NAME>"));
+    assertEquals(
+      rows.map(({ name }) => name.slice("UPSTREAM_<NAME>".length)).toSorted(),
+      ["", ...UPSTREAM_SUFFIXES].toSorted(),
+    );
+  });
+}
+
+Deno.test(".env.example names every setting with its default, and loads", () => {
+  const file = parse(read(".env.example"));
+  assertEquals(Object.keys(file).toSorted(), SETTINGS.toSorted());
+  const inForce = defaults();
+  for (const name of SETTINGS) assertEquals(file[name], inForce[name] ?? "", name);
+  assertEquals(parseConfig(file), parseConfig({}));
+});
+
+Deno.test(".env.example shows every setting of a registry, commented out", () => {
+  const text = read(".env.example");
+  for (const suffix of UPSTREAM_SUFFIXES) {
+    assert(new RegExp(`^# UPSTREAM_[A-Z]+${suffix}=`, "m").test(text), suffix);
+  }
+});
+
+Deno.test("both READMEs have the same headings, level by level", () => {
+  assertEquals(headings(read(READMES[1])), headings(read(READMES[0])));
+});
+
+Deno.test("both READMEs have the same examples, but for their comments", () => {
+  const examples = (text: string) =>
+    [...text.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(([, language, code = ""]) => [
+      language,
+      // A command's explanation stands after several spaces.
+      code.replaceAll(/^\s*#.*$/gm, "").replaceAll(/\s{2,}#?\S.*$/gm, "").replaceAll(
+        /\s+#.*$/gm,
+        "",
+      ),
+    ]);
+  assertEquals(examples(read(READMES[1])), examples(read(READMES[0])));
+});
+
+Deno.test("relative links and their anchors resolve", () => {
+  const anchorsOf = (text: string) =>
+    new Set(
+      [...text.matchAll(/^#+ (.+)$/gm)].map(([, title = ""]) =>
+        title.toLowerCase().replaceAll(/[^\p{L}\p{N} -]/gu, "").replaceAll(" ", "-")
+      ),
+    );
+  for (const document of DOCUMENTS) {
+    for (const [, link = ""] of read(document).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(link)) continue;
+      const [path = "", anchor] = link.split("#");
+      const target = path === "" ? document : join(dirname(document), path);
+      const info = Deno.statSync(join(ROOT, target)); // throws where there is none
+      if (anchor === undefined) continue;
+      assert(info.isFile, `${document}: ${link}`);
+      assert(anchorsOf(read(target)).has(anchor), `${document}: ${link}`);
+    }
+  }
+});
+
+Deno.test("every path that ARCHITECTURE.md and SECURITY.md name exists", () => {
+  for (const document of ["ARCHITECTURE.md", "SECURITY.md"]) {
+    const named = read(document).matchAll(/`((?:lib|tests|std|scripts|contrib|bench)\/[\w./-]+)`/g);
+    for (const [, path = ""] of named) Deno.statSync(join(ROOT, path));
+  }
+});
+
+Deno.test("every file of lib/ is in ARCHITECTURE.md", () => {
+  const text = read("ARCHITECTURE.md");
+  const walk = (dir: string): string[] =>
+    [...Deno.readDirSync(join(ROOT, dir))].flatMap(({ name, isDirectory }) =>
+      isDirectory ? walk(`${dir}/${name}`) : [name]
+    );
+  const files = walk("lib").filter((name) => name.endsWith(".ts"));
+  const missing = files.filter((name) =>
+    !text.includes(name) && !text.includes(name.replace(".ts", ""))
+  );
+  assertEquals(missing, []);
+});
