@@ -21,6 +21,8 @@ import * as scripts from "./redis_scripts.ts";
 
 /** Content used within this is not offered for eviction: another instance may be sending it, ms. */
 const IN_USE = 10 * 60_000;
+/** A digest noted within this is being published or removed by somebody, ms. */
+const AT_WORK = 60_000;
 /** What an instance promised ends this long after its last sign of life, ms. */
 const PROMISE_LIFE = 30_000;
 /** Rows that are read or written at a time. */
@@ -68,6 +70,8 @@ export interface RedisIndexOptions {
   readonly instance: string;
   /** How long content stays after its last use, ms. @default {600000} */
   readonly inUse?: number;
+  /** How old a note must be to be told as unsettled, ms: a younger one is somebody's work. @default {60000} */
+  readonly atWork?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -77,6 +81,7 @@ export class RedisIndex implements Index {
   readonly #redis: Redis;
   readonly #instance: string;
   readonly #inUse: number;
+  readonly #atWork: number;
   readonly #now: () => number;
   #promised = 0;
   #turn: Promise<unknown> = Promise.resolve();
@@ -86,6 +91,7 @@ export class RedisIndex implements Index {
     this.#redis = redis;
     this.#instance = options.instance;
     this.#inUse = options.inUse ?? IN_USE;
+    this.#atWork = options.atWork ?? AT_WORK;
     this.#now = options.now ?? Date.now;
     this.#heartbeat = setInterval(() => {
       if (this.#promised === 0 || !redis.isUp) return;
@@ -269,7 +275,9 @@ export class RedisIndex implements Index {
   }
 
   async unsettled(): Promise<readonly string[]> {
-    return list(await this.#redis.command("ZRANGE", this.#redis.key("x"), "0", "-1")).map(String);
+    const until = String(this.#now() - this.#atWork);
+    const key = this.#redis.key("x");
+    return list(await this.#redis.command("ZRANGE", key, "-inf", until, "BYSCORE")).map(String);
   }
 
   close(): void {
