@@ -1,0 +1,62 @@
+/**
+ * `deno task compile`: executables for every platform in dist/. The permissions that they have are those
+ * that the task names; `--target TRIPLE` (any number) makes only these.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { fromFileUrl, join } from "@std/path";
+
+const ROOT = fromFileUrl(new URL("..", import.meta.url));
+const NAME = "deno-docker-proxy";
+/** What the program reads beside its modules. */
+const EMBEDDED: readonly string[] = [];
+
+const TARGETS: Readonly<Record<string, string>> = {
+  "x86_64-unknown-linux-gnu": "linux-x64",
+  "aarch64-unknown-linux-gnu": "linux-arm64",
+  "x86_64-apple-darwin": "macos-x64",
+  "aarch64-apple-darwin": "macos-arm64",
+  "x86_64-pc-windows-msvc": "windows-x64.exe",
+};
+
+/** Makes one executable. Returns whether it was made; what went wrong is on the terminal then. */
+async function compile(target: string, { permissions, output }: {
+  permissions: readonly string[];
+  output: string;
+}): Promise<boolean> {
+  const { success } = await new Deno.Command(Deno.execPath(), {
+    cwd: ROOT,
+    args: [
+      "compile",
+      "--frozen",
+      ...permissions,
+      ...EMBEDDED.flatMap((path) => ["--include", path]),
+      ...["--target", target, "--output", output],
+      "main.ts",
+    ],
+  }).spawn().status;
+  return success;
+}
+
+const { values, positionals } = parseArgs({
+  options: { target: { type: "string", multiple: true }, output: { type: "string" } },
+  args: Deno.args.filter((arg) => !arg.startsWith("--allow-")),
+});
+const permissions = Deno.args.filter((arg) => arg.startsWith("--allow-"));
+const targets = values.target ?? Object.keys(TARGETS);
+const unknown = [...targets.filter((target) => !(target in TARGETS)), ...positionals];
+if (unknown.length > 0) {
+  console.error(
+    `Unknown target: ${unknown.join(" ")}: expected ${Object.keys(TARGETS).join(", ")}`,
+  );
+  Deno.exit(2);
+}
+const folder = values.output ?? join(ROOT, "dist");
+await Deno.mkdir(folder, { recursive: true });
+let failed = 0;
+for (const target of targets) {
+  const output = join(folder, `${NAME}-${TARGETS[target]}`);
+  if (!await compile(target, { permissions, output })) failed++;
+}
+Deno.exit(failed > 0 ? 1 : 0);
