@@ -11,7 +11,10 @@ export interface ByteReader {
   close(): void;
 }
 
-/** Stored content, open for reading. Removal of the content does not disturb who has it open. */
+/**
+ * Stored content, open for reading. Removal of the content does not disturb who has it open, or makes
+ * `read` throw: it never gives other bytes.
+ */
 export interface StoredBlob extends ByteReader {
   /** Bytes. */
   readonly size: number;
@@ -21,11 +24,17 @@ export interface StoredBlob extends ByteReader {
 export interface Draft {
   /** Appends all of `chunk`. */
   write(chunk: Uint8Array): Promise<void>;
-  /** Opens what has been written and will be. What is open stays readable whatever becomes of it. */
+  /**
+   * Opens what has been written and will be, or, after `commit`, what was published. What is open stays
+   * readable whatever becomes of it.
+   */
   reader(): Promise<ByteReader>;
-  /** Makes it durable and publishes it under its digest. The caller has verified that it is right. */
+  /**
+   * Makes it durable and publishes it under its digest, in place of what was there. The caller has verified
+   * that it is right.
+   */
   commit(): Promise<void>;
-  /** Removes it. Never throws. */
+  /** Removes what is not published. Never throws. */
   discard(): Promise<void>;
 }
 
@@ -34,6 +43,8 @@ export interface StoredEntry {
   readonly digest: string;
   /** Bytes. */
   readonly size: number;
+  /** When it was published, ms since the epoch. */
+  readonly storedAt: number;
 }
 
 /** The store. Methods throw what the engine behind it throws. */
@@ -44,10 +55,17 @@ export interface BlobStore {
   begin(digest: string): Promise<Draft>;
   /** Removes content; what is not here is removed already. */
   remove(digest: string): Promise<void>;
-  /** The size of content in bytes, or undefined when it is not here. */
-  size(digest: string): Promise<number | undefined>;
-  /** Everything that is here, in no order. */
+  /** What is here of `digest`, or undefined. */
+  stat(digest: string): Promise<StoredEntry | undefined>;
+  /** Everything that is here, in no order. What comes or goes meanwhile may be told or not. */
   list(): AsyncIterable<StoredEntry>;
+  /**
+   * Moves content aside, where only an operator finds it, in place of what was aside of the same digest;
+   * what is not here is no error.
+   */
+  quarantine(digest: string): Promise<void>;
+  /** Removes what was moved aside before `before`, ms since the epoch; returns the bytes that stay aside. */
+  purge(before: number): Promise<number>;
   /** Removes what unfinished drafts of an earlier process left behind. */
   sweep(): Promise<void>;
 }

@@ -13,18 +13,16 @@ import type { Stats } from "../stats.ts";
 import { Asker } from "../upstream/ask.ts";
 import type { Upstream } from "../upstream/client.ts";
 import { causeOf } from "../upstream/send.ts";
+import type { BlobStore } from "./blob_store.ts";
 import { Blobs } from "./blobs.ts";
 import { Content } from "./content.ts";
-import { FileStore } from "./file_store.ts";
+import { type EngineEvents, type Engines, openEmbedded } from "./engines.ts";
 import type { Index } from "./index.ts";
 import { Manifests } from "./manifests.ts";
-import { openIndex } from "./recover.ts";
+import { Referrers } from "./referrers.ts";
 import { resilient } from "./resilient.ts";
-import { IndexLockedError } from "./sqlite_index.ts";
-
-/** How often recency is written, and how often unused content is looked for, ms. */
-const FLUSH_EVERY = 5_000;
-const SWEEP_EVERY = 10 * 60_000;
+import { IndexLockedError } from "./sqlite_file.ts";
+import { Upkeep } from "./upkeep.ts";
 
 /** The cache cannot be opened, and that is for the operator to mend. */
 export class CacheOpenError extends Error {
@@ -42,6 +40,7 @@ export interface CacheOptions {
 
 /** The parts of an open cache. */
 interface Parts {
+  readonly store: BlobStore;
   readonly index: Index;
   readonly content: Content;
   readonly access: Access;
@@ -49,6 +48,8 @@ interface Parts {
   readonly relay: Relay;
   readonly manifests: Manifests;
   readonly blobs: Blobs;
+  readonly referrers: Referrers;
+  readonly upkeep: Upkeep;
 }
 
 /** An open cache. */
@@ -57,27 +58,24 @@ export class Cache {
   readonly access: Access;
   readonly asker: Asker;
   readonly relay: Relay;
+  readonly store: BlobStore;
   readonly index: Index;
   readonly #manifests: Manifests;
   readonly #blobs: Blobs;
-  readonly #timers: ReturnType<typeof setInterval>[];
+  readonly #referrers: Referrers;
+  readonly #upkeep: Upkeep;
 
-  private constructor(parts: Parts, blobTtl: number) {
+  private constructor(parts: Parts) {
     this.content = parts.content;
     this.access = parts.access;
     this.asker = parts.asker;
     this.relay = parts.relay;
+    this.store = parts.store;
     this.index = parts.index;
     this.#manifests = parts.manifests;
     this.#blobs = parts.blobs;
-    const { space } = this.content;
-    const attempt = (work: () => Promise<unknown>) => () => {
-      work().catch((error) => this.content.diskTrouble(error));
-    };
-    this.#timers = [
-      setInterval(attempt(() => space.flush()), FLUSH_EVERY),
-      setInterval(attempt(() => space.removeUnused(blobTtl)), SWEEP_EVERY),
-    ];
+    this.#referrers = parts.referrers;
+    this.#upkeep = parts.upkeep;
   }
 
   /**
@@ -87,25 +85,18 @@ export class Cache {
    */
   static async open(options: CacheOptions): Promise<Cache | undefined> {
     const { config, upstream, idle, stats } = options;
-    let store: FileStore;
-    let index: Index;
-    try {
-      store = new FileStore(config.dir);
-      index = await openIndex(config.dir, store);
-    } catch (error) {
-      if (error instanceof IndexLockedError) {
-        throw new CacheOpenError(`Cannot open cache: another process is using ${config.dir}`);
-      }
-      const isForbidden = error instanceof Deno.errors.PermissionDenied ||
-        error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.NotADirectory;
-      if (isForbidden) {
-        throw new CacheOpenError(`Cannot open cache: ${causeOf(error)}: ${config.dir}`);
-      }
-      stats.cacheEvents.add("disk_error");
-      cacheLog.error("Cannot open cache, serving without it: {cause}", { cause: causeOf(error) });
-      return undefined;
-    }
+    // The index may turn out to be damaged before there is anybody to mend it for.
+    let isDamaged = false;
+    let mend = (): void => {
+      isDamaged = true;
+    };
+    const engines = await openEngines(config, { events: { onDamaged: () => mend() }, stats });
+    if (!engines) return undefined;
+    const { store, index } = engines;
     const content = new Content({ store, index, maxSize: config.maxSize, idle, stats });
+    const upkeep = new Upkeep({ content, engines, blobTtl: config.blobTtl });
+    mend = () => upkeep.repair();
+    if (isDamaged) mend();
     const notes = resilient(index, (error) => content.diskTrouble(error));
     const { tokens } = upstream;
     const access = new Access({
@@ -113,11 +104,13 @@ export class Cache {
       isAnonymousToken: (token) => tokens.isAnonymous(token),
     });
     const asker = new Asker({ upstream, access });
-    const relay = new Relay({ asker, idle });
+    const relay = new Relay({ asker, idle, stats });
     const shared = { content, index: notes, access, asker, relay };
     const manifests = new Manifests({ ...shared, ttl: config.manifestTtl });
     const blobs = new Blobs(shared);
-    return new Cache({ ...shared, index, manifests, blobs }, config.blobTtl);
+    const referrers = new Referrers(shared);
+    upkeep.start();
+    return new Cache({ ...shared, store, index, manifests, blobs, referrers, upkeep });
   }
 
   /** The answer to a GET or HEAD of a manifest or blob; anything else is not cached. */
@@ -127,6 +120,8 @@ export class Cache {
         return await this.#manifests.answer(request);
       case "blob":
         return await this.#blobs.answer(request);
+      case "referrers":
+        return await this.#referrers.answer(request);
       default:
         return await this.relay.answer(request);
     }
@@ -134,8 +129,30 @@ export class Cache {
 
   /** Ends; fills under way are waited for up to `grace` ms. */
   async close(grace: number): Promise<void> {
-    for (const timer of this.#timers) clearInterval(timer);
+    await this.#upkeep.stop();
     await this.content.close(grace);
     await this.index.close();
+  }
+}
+
+/** Opens store and index; see {@linkcode Cache.open} for what it returns and throws. */
+export async function openEngines(
+  config: NonNullable<Config["cache"]>,
+  { events, stats }: { events: EngineEvents; stats: Stats },
+): Promise<Engines | undefined> {
+  try {
+    return await openEmbedded(config.dir, events);
+  } catch (error) {
+    if (error instanceof IndexLockedError) {
+      throw new CacheOpenError(`Cannot open cache: another process is using ${config.dir}`);
+    }
+    const isForbidden = error instanceof Deno.errors.PermissionDenied ||
+      error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.NotADirectory;
+    if (isForbidden) {
+      throw new CacheOpenError(`Cannot open cache: ${causeOf(error)}: ${config.dir}`);
+    }
+    stats.cacheEvents.add("disk_error");
+    cacheLog.error("Cannot open cache, serving without it: {cause}", { cause: causeOf(error) });
+    return undefined;
   }
 }

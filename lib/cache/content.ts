@@ -5,12 +5,17 @@
  * @module
  */
 import { LRUCache } from "lru-cache";
+import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
+import { digestOf, parseDigest, type StorableAlgorithm } from "../oci/digest.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { BlobStore, Draft, StoredBlob } from "./blob_store.ts";
-import { type EvictionReason, type Reservation, Space } from "./evict.ts";
-import { Fill, type Source } from "./fill.ts";
+import { type CheckOptions, checkStored, type Verdict } from "./check.ts";
+import { isDiskFull, isOutOfHandles } from "./disk.ts";
+import { type Admission, type EvictionReason, Space } from "./evict.ts";
+import type { Fill } from "./fill.ts";
+import { type FillKeeper, Fills, type FillStart } from "./fills.ts";
 import type { BlobRow, Index } from "./index.ts";
 
 /** Options for {@linkcode Content}. */
@@ -22,19 +27,10 @@ export interface ContentOptions {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
+  /** See `SpaceOptions`. */
+  readonly justFilled?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
-}
-
-/** What a new fill is made of. */
-export interface FillStart {
-  readonly digest: string;
-  /** Bytes, where upstream says. */
-  readonly size?: number;
-  readonly first: ReadableStream<Uint8Array>;
-  readonly source: Source;
-  /** For counters: the registry's name. */
-  readonly registry: string;
 }
 
 /** Manifests are asked for again and again: this many bytes of them stay in memory. */
@@ -47,11 +43,10 @@ export class Content {
   readonly space: Space;
   readonly #store: BlobStore;
   readonly #index: Index;
-  readonly #idle: number;
   readonly #stats: Stats;
   readonly #now: () => number;
-  readonly #fills = new Map<string, Fill>();
-  readonly #settling = new Set<Promise<void>>();
+  readonly #fills: Fills;
+  readonly #checks = new Flights<Verdict>();
   readonly #memory = new LRUCache<string, Uint8Array<ArrayBuffer>>({
     maxSize: MEMORY,
     maxEntrySize: MEMORY / 8,
@@ -62,16 +57,29 @@ export class Content {
   constructor(options: ContentOptions) {
     this.#store = options.store;
     this.#index = options.index;
-    this.#idle = options.idle;
     this.#stats = options.stats;
     this.#now = options.now ?? Date.now;
-    this.space = new Space(options);
+    const onRemoved = (digest: string) => void this.#memory.delete(digest);
+    const space = this.space = new Space({ ...options, onRemoved });
+    const keeper: FillKeeper = {
+      admit: (bytes) => this.#admit(bytes),
+      publish: (draft, content) => this.#publish(draft, content),
+      pin: (digest) => space.pin(digest),
+      diskTrouble: (error) => this.diskTrouble(error),
+    };
+    this.#fills = new Fills({ ...options, keeper });
   }
 
-  /** The row of content that is here; undefined also where the index cannot be read. */
+  /**
+   * The row of content that is here, and whole; undefined also where the index cannot be read. What was
+   * found in the store without a row is hashed before anybody is told of it.
+   */
   async row(digest: string): Promise<BlobRow | undefined> {
     try {
-      return await this.#index.blob(digest);
+      const row = await this.#index.blob(digest);
+      if (row?.verifiedAt !== 0) return row;
+      const verdict = await this.#checks.run(digest, () => this.check(row));
+      return verdict === "right" ? await this.#index.blob(digest) : undefined;
     } catch (error) {
       this.diskTrouble(error);
       return undefined;
@@ -80,26 +88,21 @@ export class Content {
 
   /** Opens content that is here; pinned until the reader is closed. */
   async open(digest: string): Promise<StoredBlob | undefined> {
-    const row = await this.row(digest);
-    if (!row) return undefined;
     const unpin = this.space.pin(digest);
     try {
-      const blob = await this.#store.open(digest);
-      if (blob?.size === row.size) {
+      const row = await this.row(digest);
+      const blob = row && await this.#openWhole(row);
+      if (blob) {
         this.space.use(digest);
         return {
           size: blob.size,
-          read: (offset, buffer) => blob.read(offset, buffer),
+          read: (offset, buffer) => this.#readWhole(blob, { digest, offset, buffer }),
           close: () => {
             blob.close();
             unpin();
           },
         };
       }
-      blob?.close();
-      // Deleted or cut behind our back: forget it, so that it is fetched again.
-      cacheLog.warn("Content of {digest} is gone or cut short: fetching it again", { digest });
-      await this.remove(digest, "damaged");
     } catch (error) {
       this.diskTrouble(error);
     }
@@ -107,7 +110,69 @@ export class Content {
     return undefined;
   }
 
-  /** All of small content that is here. */
+  /** Opens what the row says, if it is that: it may have been deleted or cut behind our back. */
+  async #openWhole(row: BlobRow): Promise<StoredBlob | undefined> {
+    const { digest } = row;
+    let blob: StoredBlob | undefined;
+    try {
+      blob = await this.#store.open(digest);
+    } catch (error) {
+      if (isOutOfHandles(error)) throw error;
+      await this.#damaged(digest, causeOf(error));
+      return undefined;
+    }
+    if (blob?.size === row.size) return blob;
+    blob?.close();
+    await this.#damaged(digest, blob ? `${blob.size} bytes long, not ${row.size}` : "gone");
+    return undefined;
+  }
+
+  /** Reads, and forgets content that cannot be read: the next to ask for it gets it from upstream. */
+  async #readWhole(
+    blob: StoredBlob,
+    { digest, offset, buffer }: { digest: string; offset: number; buffer: Uint8Array },
+  ): Promise<number> {
+    try {
+      const n = await blob.read(offset, buffer);
+      if (n === 0 && offset < blob.size && buffer.byteLength > 0) {
+        await this.#damaged(digest, "cut short");
+      }
+      return n;
+    } catch (error) {
+      await this.#damaged(digest, causeOf(error));
+      throw error;
+    }
+  }
+
+  async #damaged(digest: string, what: string): Promise<void> {
+    cacheLog.warn("Content of {digest} is damaged: {what}", { digest, what });
+    try {
+      await this.remove(digest, "damaged");
+    } catch (error) {
+      this.diskTrouble(error);
+    }
+  }
+
+  /** Hashes stored content. What is right is noted as such, what is not goes to quarantine. */
+  async check(row: BlobRow, options?: CheckOptions): Promise<Verdict> {
+    const { digest } = row;
+    const unpin = this.space.pin(digest);
+    try {
+      const stored = await this.#store.stat(digest);
+      const verdict = stored && stored.size !== row.size
+        ? "wrong"
+        : await checkStored(this.#store, digest, options);
+      if (verdict === "right") await this.#index.setVerified(digest, this.#now());
+      // Evicted meanwhile, or removed: no damage.
+      else if (!await this.#index.blob(digest)) return "gone";
+      else await this.#damaged(digest, verdict);
+      return verdict;
+    } finally {
+      unpin();
+    }
+  }
+
+  /** All of small content that is here, hashed where it comes from the store. */
   async read(digest: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const remembered = this.#memory.get(digest);
     if (remembered) {
@@ -123,6 +188,11 @@ export class Content {
         if (n === 0) return undefined;
         done += n;
       }
+      const { algorithm } = parseDigest(digest);
+      if (digestOf(bytes, algorithm as StorableAlgorithm) !== digest) {
+        await this.#damaged(digest, "wrong");
+        return undefined;
+      }
       this.#memory.set(digest, bytes);
       return bytes;
     } catch (error) {
@@ -136,15 +206,13 @@ export class Content {
   /** Stores verified `bytes`; false when there is no room or the disk fails. */
   async put(digest: string, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     if (await this.row(digest)) return true;
-    const reservation = await this.#reserve(bytes.byteLength);
-    if (!reservation) return false;
+    const admission = await this.#admit(bytes.byteLength);
+    if (!admission) return false;
     let draft: Draft | undefined;
     try {
-      await this.#index.unsettle(digest);
       draft = await this.#store.begin(digest);
       await draft.write(bytes);
-      await draft.commit();
-      await this.#index.addBlob(digest, bytes.byteLength, this.#now());
+      await this.#publish(draft, { digest, size: bytes.byteLength });
       this.#memory.set(digest, bytes);
       return true;
     } catch (error) {
@@ -152,125 +220,69 @@ export class Content {
       await draft?.discard();
       return false;
     } finally {
-      reservation.release();
+      admission.release();
     }
+  }
+
+  /** Makes a verified draft content. Throws where store or index fail: then it is not here. */
+  #publish(draft: Draft, { digest, size }: { digest: string; size: number }): Promise<void> {
+    return this.space.change(digest, async () => {
+      await this.#index.unsettle(digest);
+      await draft.commit();
+      const now = this.#now();
+      try {
+        await this.#index.addBlob({
+          digest,
+          size,
+          createdAt: now,
+          usedAt: now,
+          verifiedAt: now,
+        });
+      } catch (error) {
+        await this.#store.remove(digest).catch(() => {}); // nobody would count it
+        throw error;
+      }
+    });
+  }
+
+  /** Whether somebody is filling or reading content: background work makes way then. */
+  get isBusy(): boolean {
+    return this.#fills.size > 0 || this.space.pinned > this.#checks.size;
   }
 
   /** The fill of `digest` under way that clients can still join. */
   filling(digest: string): Fill | undefined {
-    const fill = this.#fills.get(digest);
-    return fill && fill.state !== "failed" && fill.state !== "detached" ? fill : undefined;
+    return this.#fills.filling(digest);
+  }
+
+  /** Settles when the fill of `digest` under way, if any, is in the store or has come to nothing. */
+  async settled(digest: string): Promise<void> {
+    await this.#fills.settled(digest);
   }
 
   /** Every fill under way. */
   get fills(): Iterable<Fill> {
-    return this.#fills.values();
+    return this.#fills;
   }
 
-  /** Starts a fill; undefined when there is no room or the disk fails: then nothing of it was read. */
+  /**
+   * Starts a fill, or joins the one that is under way: then `first` is cancelled. Undefined when there is no
+   * room or the disk fails: then nothing of `first` was read.
+   */
   async startFill(start: FillStart): Promise<Fill | undefined> {
-    const { digest, size, first, source, registry } = start;
-    const reservation = await this.#reserve(size ?? 0);
-    if (!reservation) return undefined;
-    const unpin = this.space.pin(digest);
-    let draft: Draft;
-    try {
-      await this.#index.unsettle(digest);
-      draft = await this.#store.begin(digest);
-    } catch (error) {
-      this.diskTrouble(error);
-      reservation.release();
-      unpin();
-      return undefined;
-    }
-    const stats = this.#stats;
-    const fill = new Fill({
-      digest,
-      size,
-      draft,
-      source,
-      first,
-      idle: this.#idle,
-      grow: (bytes) => reservation.grow(bytes),
-      observer: {
-        received: (n) => void (stats.bytesFromUpstream += n),
-        resumed(offset, cause) {
-          stats.upstreamResumes.add(registry);
-          cacheLog.warn("Download of {digest} broke at {offset}, resuming: {cause}", {
-            digest,
-            offset,
-            cause,
-          });
-        },
-        mismatched(reason) {
-          stats.cacheEvents.add("mismatch");
-          cacheLog.error("Upstream sent wrong bytes for {digest}: {reason}", {
-            digest,
-            registry,
-            reason,
-          });
-        },
-        diskFailed: (cause) => this.diskTrouble(cause),
-      },
-    });
-    this.#fills.set(digest, fill);
-    const settling = this.#settle(fill, draft).finally(() => {
-      if (this.#fills.get(digest) === fill) this.#fills.delete(digest);
-      reservation.release();
-      unpin();
-      this.#settling.delete(settling);
-    });
-    this.#settling.add(settling);
-    return fill;
+    return await this.#fills.start(start);
   }
 
-  /** Publishes a fill that was verified; drops any other once its readers are done. */
-  async #settle(fill: Fill, draft: Draft): Promise<void> {
-    const { digest } = fill;
-    await fill.done;
-    try {
-      if (fill.state === "verified") {
-        await draft.commit();
-        await this.#index.addBlob(digest, fill.received, this.#now());
-        cacheLog.debug("Stored {digest}, {bytes} bytes", { digest, bytes: fill.received });
-        return;
-      }
-      if (fill.state === "failed") {
-        cacheLog.warn("Download of {digest} failed: {cause}", {
-          digest,
-          cause: causeOf(fill.error),
-        });
-      }
-    } catch (error) {
-      this.diskTrouble(error);
-    }
-    // Readers that are open keep the file; nobody opens it any more.
-    if (fill.state === "detached") await fill.unread;
-    await draft.discard();
-    await this.#forget(digest);
-  }
-
-  /** After a fill that came to nothing: what an interrupted publication may have left. */
-  async #forget(digest: string): Promise<void> {
-    try {
-      if (!await this.row(digest)) await this.#store.remove(digest);
-      await this.#index.settle(digest);
-    } catch (error) {
-      this.diskTrouble(error);
-    }
-  }
-
-  /** Removes content, from memory too. */
+  /** Removes content with its links and tags. */
   async remove(digest: string, reason: EvictionReason): Promise<void> {
-    this.#memory.delete(digest);
     await this.space.remove(digest, reason);
   }
 
-  async #reserve(bytes: number): Promise<Reservation | undefined> {
+  async #admit(bytes: number): Promise<Admission | undefined> {
     try {
-      const reservation = await this.space.reserve(bytes);
-      if (!reservation) this.#stats.cacheEvents.add("no_room");
-      return reservation;
+      const admission = await this.space.reserve(bytes);
+      if (!admission) this.#stats.cacheEvents.add("no_room");
+      return admission;
     } catch (error) {
       this.diskTrouble(error);
       return undefined;
@@ -280,6 +292,7 @@ export class Content {
   /** Counts a failure of disk or index, and says so in the log once in a while. */
   diskTrouble(error: unknown): void {
     this.#stats.cacheEvents.add("disk_error");
+    if (isDiskFull(error)) this.space.diskIsFull().catch(() => {});
     const now = this.#now();
     if (now < this.#quietUntil) return;
     this.#quietUntil = now + QUIET;
@@ -290,7 +303,7 @@ export class Content {
   async close(grace: number): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, grace));
-    await Promise.race([Promise.all(this.#settling), limit]);
+    await Promise.race([this.#fills.ended(), limit]);
     clearTimeout(timer);
     await this.space.flush();
   }

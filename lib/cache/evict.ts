@@ -6,10 +6,11 @@
 import { cacheLog } from "../log.ts";
 import type { Stats } from "../stats.ts";
 import type { BlobStore } from "./blob_store.ts";
-import type { BlobRow, Index } from "./index.ts";
+import type { Awaitable, BlobRow, Index } from "./index.ts";
+import { Turns } from "./turns.ts";
 
 /** Room promised to content that is not in the index yet. */
-export interface Reservation {
+export interface Admission {
   /** Asks for `bytes` more; false when there is no room for them. */
   grow(bytes: number): Promise<boolean>;
   /** Gives the room back: the content is in the index now, or will not come. */
@@ -23,6 +24,10 @@ export interface SpaceOptions {
   /** The cap in bytes. */
   readonly maxSize: number;
   readonly stats: Stats;
+  /** Told of every digest that leaves. */
+  readonly onRemoved?: (digest: string) => void;
+  /** What was stored less than this ago, ms, is not evicted: who waited for it may not have come yet. @default {5_000} */
+  readonly justFilled?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -30,28 +35,46 @@ export interface SpaceOptions {
 /** Why content left. */
 export type EvictionReason = "space" | "unused" | "damaged" | "removed";
 
-const PAGE = 64;
+const JUST_FILLED = 5_000;
+/** Rows looked at, and content evicted, at a time. */
+const PAGE = 256;
+/** How much an admission of unknown length asks for at a time, at most. */
+const STEP = 2 ** 20;
+/** A full disk is believed to be full for this long, ms. */
+const FULL_FOR = 10 * 60_000;
+/** What was found damaged is kept for an operator to look at, ms, unless its room is needed. */
+const KEEP_ASIDE = 7 * 24 * 60 * 60_000;
 
 /** The cap, and the order in which content leaves. */
 export class Space {
   readonly maxSize: number;
+  readonly #options: SpaceOptions;
   readonly #index: Index;
   readonly #store: BlobStore;
   readonly #stats: Stats;
+  readonly #justFilled: number;
   readonly #now: () => number;
   /** Uses since the last flush: recency is written in batches, not per hit. */
   #uses = new Map<string, number>();
   /** Content that somebody is reading or writing, with how many. */
   readonly #pins = new Map<string, number>();
-  #reserved = 0;
+  /** Bytes in quarantine: they take room too. */
+  #aside = 0;
+  /** What fitted when the disk said that it is full, and until when that is believed. */
+  #ceiling = { bytes: Infinity, until: 0 };
+  #isClosed = false;
   /** Admissions happen one after the other: each must see what the one before it took. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #admissions = new Turns();
+  /** Content comes and goes under its digest one step after the other. */
+  readonly #changes = new Turns();
 
   constructor(options: SpaceOptions) {
+    this.#options = options;
     this.maxSize = options.maxSize;
     this.#index = options.index;
     this.#store = options.store;
     this.#stats = options.stats;
+    this.#justFilled = options.justFilled ?? JUST_FILLED;
     this.#now = options.now ?? Date.now;
   }
 
@@ -60,12 +83,17 @@ export class Space {
     this.#uses.set(digest, this.#now());
   }
 
-  /** Writes the noted uses to the index. */
+  /** Writes the noted uses to the index. What cannot be written is kept for the next time. */
   async flush(): Promise<void> {
     const uses = this.#uses;
     if (uses.size === 0) return;
     this.#uses = new Map();
-    await this.#index.touch(uses);
+    try {
+      await this.#index.touch(uses);
+    } catch (error) {
+      this.#uses = new Map([...uses, ...this.#uses]);
+      throw error;
+    }
   }
 
   /** Keeps `digest` from eviction until the returned function is called. */
@@ -81,59 +109,188 @@ export class Space {
     };
   }
 
+  /** How many digests somebody is reading or writing. */
+  get pinned(): number {
+    return this.#pins.size;
+  }
+
   /** Room for `bytes`, made by eviction where needed; undefined when it cannot be made. */
-  async reserve(bytes: number): Promise<Reservation | undefined> {
-    if (!await this.#admit(bytes)) return undefined;
+  async reserve(bytes: number): Promise<Admission | undefined> {
+    const reservation = await this.#admit(
+      bytes,
+      (limit) => this.#index.reserve(bytes, limit),
+    );
+    if (!reservation) return undefined;
     let held = bytes;
+    let used = bytes;
+    const take = async (more: number) => {
+      const isTaken = await this.#admit(more, (limit) => reservation.grow(more, limit));
+      if (isTaken) held += more;
+      return isTaken === true;
+    };
     return {
       grow: async (more) => {
-        const admitted = await this.#admit(more);
-        if (admitted) held += more;
-        return admitted;
+        used += more;
+        if (used <= held) return true;
+        // Ahead, so that not every piece of a body has to ask.
+        const missing = used - held;
+        if (await take(missing + Math.min(used, STEP)) || await take(missing)) return true;
+        used -= more;
+        return false;
       },
       release: () => {
-        this.#reserved -= held;
-        held = 0;
+        // A promise that cannot be taken back ends with the process.
+        (async () => await reservation.release())().catch(() => {});
       },
     };
   }
 
-  #admit(bytes: number): Promise<boolean> {
-    const admission = this.#turn.then(async () => {
-      if (bytes > this.maxSize || !await this.#makeRoom(bytes)) return false;
-      this.#reserved += bytes;
+  /** Admits nothing until `work` has ended: meanwhile the index does not know all that is here. */
+  async closedFor<T>(work: () => Promise<T>): Promise<T> {
+    this.#isClosed = true;
+    try {
+      return await work();
+    } finally {
+      this.#isClosed = false;
+    }
+  }
+
+  /** Evicts what is more than the cap allows, as after it was lowered. */
+  async trim(): Promise<void> {
+    (await this.reserve(0))?.release();
+  }
+
+  /**
+   * The disk is full before the cap is reached. For a while what is here now is all that may be: whoever
+   * comes takes the place of what was used longest ago, instead of failing like the one before.
+   */
+  async diskIsFull(): Promise<void> {
+    const { bytes } = await this.#index.totals();
+    this.#ceiling = { bytes, until: this.#now() + FULL_FOR };
+  }
+
+  get #limit(): number {
+    const ceiling = this.#ceiling.until > this.#now() ? this.#ceiling.bytes : Infinity;
+    return Math.min(this.maxSize - this.#aside, ceiling);
+  }
+
+  #admit<T>(
+    bytes: number,
+    attempt: (limit: number) => Awaitable<T | undefined | false>,
+  ): Promise<T | undefined | false> {
+    return this.#admissions.run("", async () => {
+      while (!this.#isClosed) {
+        const admitted = await attempt(this.#limit);
+        if (admitted) return admitted;
+        if (!await this.#makeRoom(bytes)) return undefined;
+      }
+    });
+  }
+
+  /** Makes some of the room that `bytes` need. False when all of it cannot be made: then nothing leaves. */
+  async #makeRoom(bytes: number): Promise<boolean> {
+    if (this.#aside > 0) {
+      this.#aside = await this.#store.purge(Infinity);
+      if (this.#aside === 0) return true;
+    }
+    // Where recency cannot be written (a full disk), what was used lately still stays: see `#mayLeave`.
+    await this.flush().catch(() => {});
+    const totals = await this.#index.totals();
+    const missing = totals.bytes + totals.reserved + bytes - this.#limit;
+    if (missing > totals.bytes) return false;
+    const leaving = await this.#leastRecent(missing);
+    let freed = 0;
+    for (const { digest, size } of leaving ?? []) {
+      if (freed >= missing) break;
+      if (await this.remove(digest, "space")) freed += size;
+    }
+    return freed > 0;
+  }
+
+  /** What to evict for `bytes`, or a good part of it; undefined when all that may leave is not enough. */
+  async #leastRecent(bytes: number): Promise<BlobRow[] | undefined> {
+    const found: BlobRow[] = [];
+    let size = 0;
+    for (let skip = 0;; skip += PAGE) {
+      const rows = await this.#index.leastRecent(PAGE, { skip });
+      for (const row of rows) {
+        if (!this.#mayLeave(row)) continue;
+        found.push(row);
+        size += row.size;
+        if (size >= bytes) return found;
+      }
+      if (rows.length < PAGE) return undefined;
+      // A cap that was lowered by a lot: piece by piece.
+      if (found.length > 16 * PAGE) return found;
+    }
+  }
+
+  #mayLeave({ digest, createdAt }: BlobRow): boolean {
+    const age = this.#now() - createdAt;
+    // A clock that was set back makes nothing just filled for ever.
+    const isJustFilled = age >= 0 && age < this.#justFilled;
+    return !isJustFilled && !this.#isInUse(digest);
+  }
+
+  #isInUse(digest: string): boolean {
+    return this.#pins.has(digest) || this.#uses.has(digest);
+  }
+
+  /** Runs `work` while nobody else publishes or removes content of `digest`. */
+  change<T>(digest: string, work: () => Promise<T>): Promise<T> {
+    return this.#changes.run(digest, work);
+  }
+
+  /**
+   * Removes content with its links and tags; what is damaged goes to quarantine. Returns false when it
+   * stays, because somebody began to use what was to be evicted.
+   */
+  remove(digest: string, reason: EvictionReason): Promise<boolean> {
+    return this.change(digest, async () => {
+      // A full disk may refuse the note, and only what leaves can change that.
+      const isNoted = await this.#note(digest);
+      const isEviction = reason === "space" || reason === "unused";
+      if (isEviction && this.#isInUse(digest)) {
+        if (isNoted) await this.#index.settle(digest);
+        return false;
+      }
+      if (reason === "damaged" || !isNoted) {
+        // The bytes first: a crash in between must not leave them to be found and believed.
+        await this.#dropBytes(digest, reason);
+        await this.#index.removeBlob(digest);
+      } else {
+        // The row first: a crash in between leaves bytes that the note tells of.
+        await this.#index.removeBlob(digest);
+        await this.#store.remove(digest);
+      }
+      if (isNoted) await this.#index.settle(digest);
+      this.#uses.delete(digest);
+      this.#options.onRemoved?.(digest);
+      this.#stats.cacheEvents.add(`evicted_${reason}`);
+      cacheLog.debug("Removed {digest}: {reason}", { digest, reason });
       return true;
     });
-    this.#turn = admission.catch(() => {});
-    return admission;
   }
 
-  async #makeRoom(bytes: number): Promise<boolean> {
-    const room = async () => this.maxSize - this.#reserved - (await this.#index.totals()).bytes;
-    if (await room() >= bytes) return true;
-    await this.flush();
-    while (await room() < bytes) {
-      const rows = await this.#index.leastRecent(PAGE + this.#pins.size);
-      const candidates = rows.filter(({ digest }) => !this.#pins.has(digest));
-      if (candidates.length === 0) return false;
-      for (const row of candidates) {
-        if (await room() >= bytes) break;
-        await this.remove(row.digest, "space");
-      }
+  async #note(digest: string): Promise<boolean> {
+    try {
+      await this.#index.unsettle(digest);
+      return true;
+    } catch {
+      return false;
     }
-    return true;
   }
 
-  /** Removes content with its links and tags. */
-  async remove(digest: string, reason: EvictionReason): Promise<void> {
-    // In this order a crash leaves at most a file without a row, and the note that says where.
-    await this.#index.unsettle(digest);
-    await this.#index.removeBlob(digest);
-    await this.#store.remove(digest);
-    await this.#index.settle(digest);
-    this.#uses.delete(digest);
-    this.#stats.cacheEvents.add(`evicted_${reason}`);
-    cacheLog.debug("Removed {digest}: {reason}", { digest, reason });
+  async #dropBytes(digest: string, reason: EvictionReason): Promise<void> {
+    if (reason !== "damaged") return await this.#store.remove(digest);
+    await this.#store.quarantine(digest);
+    this.#stats.cacheEvents.add("quarantined");
+    await this.tidyQuarantine();
+  }
+
+  /** Removes what has been in quarantine for long, and learns how much room the rest takes. */
+  async tidyQuarantine(): Promise<void> {
+    this.#aside = await this.#store.purge(this.#now() - KEEP_ASIDE);
   }
 
   /** Removes what has not been used for `ttl` ms; returns how many entries left. */
@@ -141,15 +298,14 @@ export class Space {
     await this.flush();
     const before = this.#now() - ttl;
     let removed = 0;
+    let skip = 0;
     while (true) {
-      const rows: readonly BlobRow[] = await this.#index.leastRecent(
-        PAGE + this.#pins.size,
-        before,
-      );
-      const candidates = rows.filter(({ digest }) => !this.#pins.has(digest));
-      if (candidates.length === 0) return removed;
-      for (const { digest } of candidates) await this.remove(digest, "unused");
-      removed += candidates.length;
+      const rows = await this.#index.leastRecent(PAGE, { before, skip });
+      for (const { digest } of rows) {
+        if (await this.remove(digest, "unused")) removed++;
+        else skip++;
+      }
+      if (rows.length < PAGE) return removed;
     }
   }
 }

@@ -1,5 +1,6 @@
 /**
- * {@linkcode BlobStore} on files: `blobs/sha256/ab/<hex>`, drafts as `fills/<hex>.<n>.part`.
+ * {@linkcode BlobStore} on files: `blobs/sha256/ab/<hex>`, drafts as `fills/<hex>.<n>.part`, and what was
+ * found wrong as `quarantine/sha256-<hex>`.
  *
  * @module
  */
@@ -100,6 +101,15 @@ async function renameInto(from: string, to: string): Promise<void> {
   }
 }
 
+/** The entries of a folder, none where it is missing. */
+async function* readDirIfThere(path: string): AsyncIterable<Deno.DirEntry> {
+  try {
+    yield* Deno.readDir(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
 /** The files below one folder. */
 export class FileStore implements BlobStore {
   readonly #dir: string;
@@ -140,22 +150,44 @@ export class FileStore implements BlobStore {
     await ignoreMissing(Deno.remove(this.#path(digest)));
   }
 
-  async size(digest: string): Promise<number | undefined> {
-    return (await ignoreMissing(Deno.stat(this.#path(digest))))?.size;
+  async stat(digest: string): Promise<StoredEntry | undefined> {
+    const info = await ignoreMissing(Deno.stat(this.#path(digest)));
+    return info && { digest, size: info.size, storedAt: info.mtime?.getTime() ?? 0 };
   }
 
   async *list(): AsyncIterable<StoredEntry> {
-    const root = join(this.#dir, "blobs");
-    for await (const algorithm of Deno.readDir(root)) {
-      for await (const folder of Deno.readDir(join(root, algorithm.name))) {
-        for await (const { name } of Deno.readDir(join(root, algorithm.name, folder.name))) {
+    for await (const algorithm of Deno.readDir(join(this.#dir, "blobs"))) {
+      for await (const folder of Deno.readDir(join(this.#dir, "blobs", algorithm.name))) {
+        const path = join(this.#dir, "blobs", algorithm.name, folder.name);
+        for await (const { name } of Deno.readDir(path)) {
           const digest = `${algorithm.name}:${name}`;
-          if (!isStorable(digest)) continue;
-          const size = await this.size(digest);
-          if (size !== undefined) yield { digest, size };
+          const entry = isStorable(digest) && await this.stat(digest);
+          if (entry) yield entry;
         }
       }
     }
+  }
+
+  async quarantine(digest: string): Promise<void> {
+    const aside = join(this.#dir, "quarantine", digest.replace(":", "-"));
+    const path = this.#path(digest);
+    if (!await ignoreMissing(Deno.stat(path))) return;
+    await renameInto(path, aside);
+    const now = new Date();
+    await ignoreMissing(Deno.utime(aside, now, now)); // its age counts from now
+  }
+
+  async purge(before: number): Promise<number> {
+    const folder = join(this.#dir, "quarantine");
+    let bytes = 0;
+    for await (const { name } of readDirIfThere(folder)) {
+      const path = join(folder, name);
+      const info = await ignoreMissing(Deno.stat(path));
+      if (!info) continue;
+      if ((info.mtime?.getTime() ?? 0) < before) await ignoreMissing(Deno.remove(path));
+      else bytes += info.size;
+    }
+    return bytes;
   }
 
   async sweep(): Promise<void> {

@@ -28,6 +28,31 @@ export interface BlobRow {
   readonly size: number;
   readonly createdAt: number;
   readonly usedAt: number;
+  /** When its bytes were last hashed; 0: not since they were found in the store without a row. */
+  readonly verifiedAt: number;
+}
+
+/** How much is here, in bytes and entries, and how many bytes are promised to what is on its way. */
+export interface Totals {
+  readonly bytes: number;
+  readonly entries: number;
+  readonly reserved: number;
+}
+
+/** Room promised to content that has no row yet. */
+export interface Reservation {
+  /** Promises `bytes` more under the same condition. Returns whether it does. */
+  grow(bytes: number, limit: number): Awaitable<boolean>;
+  /** Takes the promise back: the content has a row now, or will not come. */
+  release(): Awaitable<void>;
+}
+
+/** Which of the content used longest ago to tell. */
+export interface LeastRecentOptions {
+  /** Only what was last used before, ms since the epoch. @default {Infinity} */
+  readonly before?: number;
+  /** How many of them to pass over. @default {0} */
+  readonly skip?: number;
 }
 
 /** What a tag meant when upstream was last asked. */
@@ -47,21 +72,37 @@ export interface TagEntry extends RepositoryKey, TagRow {
   readonly tag: string;
 }
 
-/** The index. Every method may throw when the engine behind it fails. */
+/**
+ * The index. Every method may throw when the engine behind it fails, and none leaves its work half done:
+ * an embedded engine uses a transaction, a remote one a script.
+ *
+ * Content, links and tags are separate facts: a link or tag may be noted before its content is here.
+ */
 export interface Index {
   blob(digest: string): Awaitable<BlobRow | undefined>;
-  /** Enters content that has just been published. */
-  addBlob(digest: string, size: number, at: number): Awaitable<void>;
+  /** Enters content that has just been published, in place of what was said of it, and settles it. */
+  addBlob(row: BlobRow): Awaitable<void>;
+  /** Enters content found in the store. What has a row already keeps it. */
+  restoreBlobs(rows: readonly BlobRow[]): Awaitable<void>;
   /** Removes content with its links, and the tags that mean it. */
   removeBlob(digest: string): Awaitable<void>;
-  /** Notes last uses, by digest. */
+  /** Notes last uses, by digest. What is not here, or was used later, stays as it is. */
   touch(uses: ReadonlyMap<string, number>): Awaitable<void>;
-  /** The content used longest ago, at most `limit` rows; with `before`, only what was last used earlier. */
-  leastRecent(limit: number, before?: number): Awaitable<readonly BlobRow[]>;
-  /** All content, in no order. */
+  /** Notes that the bytes of `digest` were hashed and are right. */
+  setVerified(digest: string, at: number): Awaitable<void>;
+  /** The content used longest ago, that first; at most `limit` rows. */
+  leastRecent(limit: number, options?: LeastRecentOptions): Awaitable<readonly BlobRow[]>;
+  /** The content hashed longest ago, that first; at most `limit` rows. */
+  leastVerified(limit: number): Awaitable<readonly BlobRow[]>;
+  /** All content, in no order. What comes or goes meanwhile may be told or not. */
   blobs(): Iterable<BlobRow> | AsyncIterable<BlobRow>;
-  /** How much is here. */
-  totals(): Awaitable<{ readonly bytes: number; readonly entries: number }>;
+  totals(): Awaitable<Totals>;
+
+  /**
+   * Promises `bytes` of room if content and promises then stay within `limit` bytes; undefined if not. A
+   * promise ends with its process.
+   */
+  reserve(bytes: number, limit: number): Awaitable<Reservation | undefined>;
 
   link(key: LinkKey): Awaitable<LinkRow | undefined>;
   addLink(key: LinkKey, row: LinkRow): Awaitable<void>;
@@ -69,7 +110,8 @@ export interface Index {
   tag(key: RepositoryKey, tag: string): Awaitable<TagRow | undefined>;
   setTag(key: RepositoryKey, tag: string, row: TagRow): Awaitable<void>;
   removeTag(key: RepositoryKey, tag: string): Awaitable<void>;
-  tags(): Awaitable<readonly TagEntry[]>;
+  /** All tags, in no order. */
+  tags(): Iterable<TagEntry> | AsyncIterable<TagEntry>;
 
   /** When the repository was last proved public. */
   publicSince(key: RepositoryKey): Awaitable<number | undefined>;
@@ -77,8 +119,15 @@ export interface Index {
   setPublic(key: RepositoryKey, at: number | undefined): Awaitable<void>;
 
   /**
-   * Notes that the file of `digest` is about to appear or to go. After a crash, the digests noted and not
-   * cleared (by `addBlob`, `settle`) are the only ones whose file and row may disagree.
+   * Goes on tidying from `cursor` (the beginning, without one), a bounded piece at a time: removes links and
+   * tags that were noted before `before` (ms since the epoch) and whose content is not here, and public marks
+   * as old as that of repositories without any link. Returns where to go on, or undefined at the end.
+   */
+  prune(before: number, cursor?: string): Awaitable<string | undefined>;
+
+  /**
+   * Notes that the content of `digest` is about to appear in the store or to go. After a crash, the digests
+   * noted and not cleared (by `addBlob`, `settle`) are the only ones whose content and row may disagree.
    */
   unsettle(digest: string): Awaitable<void>;
   settle(digest: string): Awaitable<void>;

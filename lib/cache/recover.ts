@@ -1,24 +1,30 @@
 /**
- * Opening a cache directory after whatever happened to it.
+ * Opening a cache directory after whatever happened to it, and mending what happens while it is open.
  *
  * @module
  */
 import { join } from "@std/path";
 import { cacheLog } from "../log.ts";
-import type { BlobStore } from "./blob_store.ts";
-import type { Index } from "./index.ts";
-import { IndexCorruptError, SqliteIndex } from "./sqlite_index.ts";
+import type { BlobStore, StoredEntry } from "./blob_store.ts";
+import type { BlobRow, Index } from "./index.ts";
+import { IndexCorruptError, setAside } from "./sqlite_file.ts";
+import { SqliteIndex } from "./sqlite_index.ts";
+
+/** The row of content that was found in the store: not believed before it has been hashed. */
+export function foundRow({ digest, size, storedAt }: StoredEntry): BlobRow {
+  return { digest, size, createdAt: storedAt, usedAt: storedAt, verifiedAt: 0 };
+}
 
 /**
- * Settles what a crash left between files and rows: drafts go, and each digest that was about to appear or
- * to go gets a row exactly if its file is there. A file is only ever there whole and verified.
+ * Settles what a crash left between store and index: drafts go, and each digest that was about to appear or
+ * to go gets a row exactly if its bytes are there.
  */
 export async function recover(store: BlobStore, index: Index): Promise<void> {
   await store.sweep();
   for (const digest of await index.unsettled()) {
-    const size = await store.size(digest);
-    if (size === undefined) await index.removeBlob(digest);
-    else if (!await index.blob(digest)) await index.addBlob(digest, size, Date.now());
+    const entry = await store.stat(digest);
+    if (entry) await index.restoreBlobs([foundRow(entry)]);
+    else await index.removeBlob(digest);
     await index.settle(digest);
   }
 }
@@ -26,37 +32,88 @@ export async function recover(store: BlobStore, index: Index): Promise<void> {
 /** Enters everything that is in the store; returns how many entries. For an index that was lost. */
 export async function rebuild(store: BlobStore, index: Index): Promise<number> {
   let entries = 0;
-  for await (const { digest, size } of store.list()) {
-    await index.addBlob(digest, size, Date.now());
-    entries++;
+  let rows: BlobRow[] = [];
+  const enter = async () => {
+    await index.restoreBlobs(rows);
+    entries += rows.length;
+    rows = [];
+  };
+  for await (const entry of store.list()) {
+    if (rows.push(foundRow(entry)) === 500) await enter();
   }
+  await enter();
   return entries;
+}
+
+/** What {@linkcode openIndex} found. */
+export interface OpenedIndex {
+  readonly index: SqliteIndex;
+  /** Whether the process before this one ended without closing it. */
+  readonly wasKilled: boolean;
 }
 
 /**
  * Opens the index in `dir`. One that is damaged is set aside, and one that is missing or new is filled
- * from the store: links and tags are asked of upstream again, content is not. Throws an
- * `IndexLockedError` when another process has it.
+ * from the store: links and tags are asked of upstream again, content is not. `onDamaged` is called when it
+ * turns out to be damaged later. Throws an `IndexLockedError` when another process has it.
  */
-export async function openIndex(dir: string, store: BlobStore): Promise<Index> {
+export async function openIndex(
+  dir: string,
+  { store, onDamaged }: { store: BlobStore; onDamaged?: () => void },
+): Promise<OpenedIndex> {
   const path = join(dir, "index.sqlite");
-  let index: SqliteIndex;
+  // SQLite removes it when it is closed.
+  const wasKilled = await exists(`${path}-wal`);
+  const openOnce = async () => {
+    const index = new SqliteIndex(path, { onDamaged });
+    try {
+      if (index.isNew) await rebuildLoudly(store, index);
+      await recover(store, index);
+      return index;
+    } catch (error) {
+      index.close();
+      throw error;
+    }
+  };
   try {
-    index = new SqliteIndex(path);
+    return { index: await openOnce(), wasKilled };
   } catch (error) {
     if (!(error instanceof IndexCorruptError)) throw error;
-    const aside = `${path}.damaged`;
-    cacheLog.error("{error}: set aside as {aside}, rebuilding", { error: error.message, aside });
-    for (const suffix of ["-wal", "-shm"]) {
-      await Deno.remove(path + suffix).catch(() => {}); // they belong to the damaged file
-    }
-    await Deno.rename(path, aside);
-    index = new SqliteIndex(path);
+    tellDamage(path, error.message);
+    setAside(path, damagedPath(path));
+    return { index: await openOnce(), wasKilled: false };
   }
-  if (index.isNew) {
-    const entries = await rebuild(store, index);
-    if (entries > 0) cacheLog.info("Rebuilt the index from {entries} stored entries", { entries });
+}
+
+/** Replaces an index that is open and damaged, as {@linkcode openIndex} would. */
+export async function replaceIndex(
+  dir: string,
+  { store, index }: { store: BlobStore; index: SqliteIndex },
+): Promise<void> {
+  const path = join(dir, "index.sqlite");
+  tellDamage(path, "found while it was in use");
+  index.replace(damagedPath(path));
+  await rebuildLoudly(store, index);
+}
+
+function damagedPath(path: string): string {
+  return `${path}.damaged`;
+}
+
+function tellDamage(path: string, cause: string): void {
+  cacheLog.error("Index is damaged, rebuilding it: {cause}", { cause, aside: damagedPath(path) });
+}
+
+async function rebuildLoudly(store: BlobStore, index: Index): Promise<void> {
+  const entries = await rebuild(store, index);
+  if (entries > 0) cacheLog.info("Rebuilt the index from {entries} stored entries", { entries });
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch {
+    return false;
   }
-  await recover(store, index);
-  return index;
 }

@@ -1,0 +1,49 @@
+/**
+ * Reading stored content back to see whether it is still what its digest says.
+ *
+ * @module
+ */
+import { createHasher, parseDigest } from "../oci/digest.ts";
+import type { BlobStore } from "./blob_store.ts";
+
+/** What became of stored content. `missing`: it has a row alone. `gone`: it left while it was checked. */
+export type Verdict = "right" | "wrong" | "unreadable" | "missing" | "gone";
+
+/** Options for {@linkcode checkStored}. */
+export interface CheckOptions {
+  /** Ends the check; the returned promise rejects with its reason. */
+  readonly signal?: AbortSignal;
+  /** Waited for after each read of some bytes: who is in no hurry slows the check with it. */
+  readonly afterRead?: (bytes: number) => Promise<void> | void;
+}
+
+const READ_SIZE = 2 ** 20;
+
+/** Hashes all of `digest` in `store`, in reads of 1 MiB. Never throws but when the signal says so. */
+export async function checkStored(
+  store: Pick<BlobStore, "open">,
+  digest: string,
+  { signal, afterRead }: CheckOptions = {},
+): Promise<Verdict> {
+  const hash = createHasher(digest);
+  let blob: Awaited<ReturnType<BlobStore["open"]>>;
+  try {
+    blob = await store.open(digest);
+    if (!blob) return "missing";
+    const buffer = new Uint8Array(Math.min(READ_SIZE, blob.size + 1));
+    for (let offset = 0;;) {
+      signal?.throwIfAborted();
+      const n = await blob.read(offset, buffer);
+      if (n === 0) break;
+      hash.update(buffer.subarray(0, n));
+      offset += n;
+      await afterRead?.(n);
+    }
+  } catch {
+    signal?.throwIfAborted();
+    return "unreadable";
+  } finally {
+    blob?.close();
+  }
+  return hash.digest("hex") === parseDigest(digest).encoded ? "right" : "wrong";
+}

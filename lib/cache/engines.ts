@@ -1,0 +1,46 @@
+/**
+ * Store and index of one cache, opened.
+ *
+ * @module
+ */
+import type { BlobStore } from "./blob_store.ts";
+import { FileStore } from "./file_store.ts";
+import type { Index } from "./index.ts";
+import { openIndex, replaceIndex } from "./recover.ts";
+
+/** What a cache keeps its content and its facts in. */
+export interface Engines {
+  readonly store: BlobStore;
+  readonly index: Index;
+  /** Whether the store is a disk that nobody else watches: then it is hashed in the background. */
+  readonly isOwnDisk: boolean;
+  /** Whether store and index may disagree, because the machine may have gone down with the last process. */
+  readonly wasKilled: boolean;
+  /** What makes a damaged index whole again; undefined where its engine does that itself. */
+  readonly repair?: () => Promise<void>;
+}
+
+/** Hears what happens to engines while they are open. */
+export interface EngineEvents {
+  /** The index turned out to be damaged: `repair` mends it. Nothing should be admitted meanwhile. */
+  onDamaged(): void;
+}
+
+/**
+ * Files and SQLite in `dir`. Throws an `IndexLockedError` when another process has it, else what the disk
+ * throws.
+ */
+export async function openEmbedded(dir: string, events: EngineEvents): Promise<Engines> {
+  const store = new FileStore(dir);
+  const { index, wasKilled } = await openIndex(dir, {
+    store,
+    onDamaged: () => events.onDamaged(),
+  });
+  return {
+    store,
+    index,
+    isOwnDisk: true,
+    wasKilled,
+    repair: () => replaceIndex(dir, { store, index }),
+  };
+}
