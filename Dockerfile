@@ -1,0 +1,28 @@
+# The proxy in a container: Deno, the sources and their packages; no shell, no root.
+# For several platforms: docker buildx build --platform linux/amd64,linux/arm64 .
+ARG DENO_VERSION=2.9.6
+
+# No package has native parts: what is fetched on the machine that builds is right for every platform.
+FROM --platform=${BUILDPLATFORM:-linux/amd64} denoland/deno:${DENO_VERSION} AS build
+WORKDIR /cache
+WORKDIR /app
+ENV DENO_DIR=/deno-dir
+COPY deno.json deno.lock main.ts mod.ts ./
+COPY std ./std
+COPY lib ./lib
+RUN ["deno", "install", "--frozen", "--entrypoint", "main.ts"]
+
+FROM denoland/deno:distroless-${DENO_VERSION}
+COPY --from=build --chown=65532:65532 /cache /cache
+# Writable, for compiled code: a start from it is twice as fast.
+COPY --from=build --chown=65532:65532 /deno-dir /deno-dir
+COPY --from=build /app /app
+WORKDIR /app
+USER 65532:65532
+ENV DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1 CACHE_DIR=/cache
+VOLUME /cache
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
+  CMD ["deno", "run", "--cached-only", "--allow-net", "--allow-read", "--allow-env", "main.ts", "health"]
+ENTRYPOINT ["deno", "run", "--cached-only", "--allow-net", "--allow-read", "--allow-write", "--allow-env", "--allow-sys", "main.ts"]
+CMD ["serve"]
