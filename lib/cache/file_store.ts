@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { isStorable } from "../oci/digest.ts";
 import type { BlobStore, ByteReader, Draft, StoredBlob, StoredEntry } from "./blob_store.ts";
 
@@ -96,17 +96,28 @@ async function renameInto(from: string, to: string): Promise<void> {
     await Deno.rename(from, to);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    await Deno.mkdir(to.slice(0, to.lastIndexOf("/")), { recursive: true });
+    await Deno.mkdir(dirname(to), { recursive: true });
     await Deno.rename(from, to);
   }
 }
 
-/** The entries of a folder, none where it is missing. */
-async function* readDirIfThere(path: string): AsyncIterable<Deno.DirEntry> {
+/** Opens a file to be written, making its folder when that has been removed. */
+async function openNew(path: string): Promise<Deno.FsFile> {
+  const options = { write: true, create: true, truncate: true };
+  const file = await ignoreMissing(Deno.open(path, options));
+  if (file) return file;
+  await Deno.mkdir(dirname(path), { recursive: true });
+  return await Deno.open(path, options);
+}
+
+/** The entries of a folder; none where there is no such folder, or it is something else. */
+async function* readFolder(path: string): AsyncIterable<Deno.DirEntry> {
   try {
     yield* Deno.readDir(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    const isNone = error instanceof Deno.errors.NotFound ||
+      error instanceof Deno.errors.NotADirectory;
+    if (!isNone) throw error;
   }
 }
 
@@ -142,7 +153,7 @@ export class FileStore implements BlobStore {
   async begin(digest: string): Promise<Draft> {
     const target = this.#path(digest);
     const path = `${this.#dir}/fills/${digest.split(":")[1]}.${++this.#drafts}.part`;
-    const file = await Deno.open(path, { write: true, create: true, truncate: true });
+    const file = await openNew(path);
     return new FileDraft(file, path, target);
   }
 
@@ -156,10 +167,10 @@ export class FileStore implements BlobStore {
   }
 
   async *list(): AsyncIterable<StoredEntry> {
-    for await (const algorithm of Deno.readDir(join(this.#dir, "blobs"))) {
-      for await (const folder of Deno.readDir(join(this.#dir, "blobs", algorithm.name))) {
+    for await (const algorithm of readFolder(join(this.#dir, "blobs"))) {
+      for await (const folder of readFolder(join(this.#dir, "blobs", algorithm.name))) {
         const path = join(this.#dir, "blobs", algorithm.name, folder.name);
-        for await (const { name } of Deno.readDir(path)) {
+        for await (const { name } of readFolder(path)) {
           const digest = `${algorithm.name}:${name}`;
           const entry = isStorable(digest) && await this.stat(digest);
           if (entry) yield entry;
@@ -180,7 +191,7 @@ export class FileStore implements BlobStore {
   async purge(before: number): Promise<number> {
     const folder = join(this.#dir, "quarantine");
     let bytes = 0;
-    for await (const { name } of readDirIfThere(folder)) {
+    for await (const { name } of readFolder(folder)) {
       const path = join(folder, name);
       const info = await ignoreMissing(Deno.stat(path));
       if (!info) continue;
@@ -192,7 +203,7 @@ export class FileStore implements BlobStore {
 
   async sweep(): Promise<void> {
     const fills = join(this.#dir, "fills");
-    for await (const { name } of Deno.readDir(fills)) {
+    for await (const { name } of readFolder(fills)) {
       if (name.endsWith(".part")) await ignoreMissing(Deno.remove(join(fills, name)));
     }
   }

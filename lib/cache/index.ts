@@ -79,6 +79,7 @@ export interface TagEntry extends RepositoryKey, TagRow {
  * Content, links and tags are separate facts: a link or tag may be noted before its content is here.
  */
 export interface Index {
+  /** The row of content. A remote engine may tell a `usedAt` from before. */
   blob(digest: string): Awaitable<BlobRow | undefined>;
   /** Enters content that has just been published, in place of what was said of it, and settles it. */
   addBlob(row: BlobRow): Awaitable<void>;

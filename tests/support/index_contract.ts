@@ -1,0 +1,377 @@
+/**
+ * What every {@linkcode Index} does, whatever the engine: the same tests for each.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import type { RepositoryKey } from "../../lib/access.ts";
+import type { BlobRow, Index, LinkKey } from "../../lib/cache/index.ts";
+
+/** An index to try, empty. */
+export interface IndexUnderTest extends AsyncDisposable {
+  readonly index: Index;
+}
+
+const NGINX: RepositoryKey = { registry: "registry-1.docker.io", repository: "library/nginx" };
+const OTHER: RepositoryKey = { registry: "registry-1.docker.io", repository: "some_one/app.x-y" };
+const QUAY: RepositoryKey = { registry: "quay.io", repository: "library/nginx" };
+
+/** A digest that is as good as any other. */
+function digest(n: number): string {
+  return `sha256:${n.toString(16).padStart(64, "0")}`;
+}
+
+function row(
+  n: number,
+  { size = 10, at = 1_000, verified = at }: { size?: number; at?: number; verified?: number } = {},
+): BlobRow {
+  return { digest: digest(n), size, createdAt: at, usedAt: at, verifiedAt: verified };
+}
+
+function link(key: RepositoryKey, n: number, kind: LinkKey["kind"] = "blob"): LinkKey {
+  return { ...key, digest: digest(n), kind };
+}
+
+async function all<T>(rows: Iterable<T> | AsyncIterable<T>): Promise<T[]> {
+  return await Array.fromAsync(rows);
+}
+
+async function digestsOf(rows: Iterable<BlobRow> | AsyncIterable<BlobRow>): Promise<string[]> {
+  return (await all(rows)).map((row) => row.digest).sort();
+}
+
+async function pruneAll(index: Index, before: number): Promise<void> {
+  let cursor: string | undefined;
+  let steps = 0;
+  do {
+    cursor = await index.prune(before, cursor);
+    assert(++steps < 1_000, "prune comes to no end");
+  } while (cursor !== undefined);
+}
+
+/** Registers the tests of an index that `make` makes; each gets one of its own. */
+export function testIndex(
+  name: string,
+  { make, ignore = false }: { make: () => Promise<IndexUnderTest>; ignore?: boolean },
+): void {
+  const test = (does: string, fn: (index: Index) => Promise<void>) =>
+    Deno.test({
+      name: `${name}: ${does}`,
+      ignore,
+      fn: async () => {
+        await using under = await make();
+        await fn(under.index);
+      },
+    });
+
+  test("content that was added is told with its size and times, other content is not", async (index) => {
+    assertEquals(await index.blob(digest(1)), undefined);
+    await index.addBlob(row(1, { size: 3, at: 5_000 }));
+    assertEquals(await index.blob(digest(1)), row(1, { size: 3, at: 5_000 }));
+    assertEquals(await index.blob(digest(2)), undefined);
+  });
+
+  test("content that is added again is counted once, with its new size", async (index) => {
+    await index.addBlob(row(1, { size: 3 }));
+    await index.addBlob(row(1, { size: 5, at: 2_000 }));
+    const { bytes, entries } = await index.totals();
+    assertEquals({ bytes, entries }, { bytes: 5, entries: 1 });
+    assertEquals(await index.blob(digest(1)), row(1, { size: 5, at: 2_000 }));
+  });
+
+  test("content found in the store does not replace what is known of it", async (index) => {
+    await index.addBlob(row(1, { size: 3 }));
+    await index.restoreBlobs([row(1, { size: 4, verified: 0 }), row(2, { size: 7, verified: 0 })]);
+    assertEquals((await index.blob(digest(1)))?.size, 3);
+    assertEquals((await index.blob(digest(2)))?.verifiedAt, 0);
+    const { bytes, entries } = await index.totals();
+    assertEquals({ bytes, entries }, { bytes: 10, entries: 2 });
+    await index.restoreBlobs([]);
+  });
+
+  test("content goes with its links everywhere and the tags that mean it, and nothing else does", async (index) => {
+    for (const n of [1, 2]) {
+      await index.addBlob(row(n));
+      for (const key of [NGINX, QUAY]) {
+        await index.addLink(link(key, n), { mediaType: "" });
+        await index.addLink(link(key, n, "manifest"), { mediaType: "a/b" });
+        await index.setTag(key, `v${n}`, { digest: digest(n), checkedAt: 1 });
+      }
+    }
+    await index.removeBlob(digest(1));
+    await index.removeBlob(digest(3));
+    assertEquals(await index.blob(digest(1)), undefined);
+    for (const key of [NGINX, QUAY]) {
+      assertEquals(await index.link(link(key, 1)), undefined);
+      assertEquals(await index.link(link(key, 1, "manifest")), undefined);
+      assertEquals(await index.tag(key, "v1"), undefined);
+      assertEquals(await index.link(link(key, 2)), { mediaType: "" });
+      assertEquals(await index.tag(key, "v2"), { digest: digest(2), checkedAt: 1 });
+    }
+    const { bytes, entries } = await index.totals();
+    assertEquals({ bytes, entries }, { bytes: 10, entries: 1 });
+  });
+
+  test("a tag that moved on stays when its old content goes", async (index) => {
+    await index.addBlob(row(1));
+    await index.setTag(NGINX, "latest", { digest: digest(1), checkedAt: 1 });
+    await index.setTag(NGINX, "latest", { digest: digest(2), checkedAt: 2 });
+    await index.removeBlob(digest(1));
+    assertEquals(await index.tag(NGINX, "latest"), { digest: digest(2), checkedAt: 2 });
+  });
+
+  test("a use moves content back in the order of leaving, an earlier one does not move it forward", async (index) => {
+    for (const n of [1, 2, 3]) await index.addBlob(row(n, { at: n * 100 }));
+    await index.touch(new Map([[digest(1), 1_000], [digest(3), 50], [digest(9), 2_000]]));
+    await index.touch(new Map());
+    const rows = await index.leastRecent(10);
+    assertEquals(rows.map((r) => [r.digest, r.usedAt]), [
+      [digest(2), 200],
+      [digest(3), 300],
+      [digest(1), 1_000],
+    ]);
+  });
+
+  test("the content used longest ago is told in order, from and up to where it is asked", async (index) => {
+    for (const n of [5, 3, 1, 4, 2]) await index.addBlob(row(n, { at: n * 100 }));
+    const told = async (...args: Parameters<Index["leastRecent"]>) =>
+      (await index.leastRecent(...args)).map((r) => r.usedAt);
+    assertEquals(await told(2), [100, 200]);
+    assertEquals(await told(2, { skip: 1 }), [200, 300]);
+    assertEquals(await told(10, { before: 300 }), [100, 200]);
+    assertEquals(await told(10, { before: 300, skip: 1 }), [200]);
+    assertEquals(await told(10, { skip: 5 }), []);
+  });
+
+  test("the content hashed longest ago comes first, until it is hashed again", async (index) => {
+    for (const n of [1, 2, 3]) await index.addBlob(row(n, { verified: n * 100 }));
+    await index.restoreBlobs([row(4, { verified: 0 })]);
+    const told = async () => (await index.leastVerified(10)).map((r) => r.digest);
+    assertEquals(await told(), [4, 1, 2, 3].map(digest));
+    await index.setVerified(digest(4), 250);
+    await index.setVerified(digest(9), 1);
+    assertEquals(await told(), [1, 2, 4, 3].map(digest));
+    assertEquals((await index.blob(digest(4)))?.verifiedAt, 250);
+    assertEquals((await index.leastVerified(1)).length, 1);
+  });
+
+  test("all content is told once, while other content comes and goes", async (index) => {
+    const many = Array.from({ length: 1_200 }, (_, n) => row(n));
+    await index.restoreBlobs(many);
+    const seen: string[] = [];
+    for await (const { digest: found } of index.blobs()) {
+      if (seen.length % 100 === 0) {
+        await index.removeBlob(digest(seen.length));
+        await index.addBlob(row(5_000 + seen.length));
+      }
+      seen.push(found);
+    }
+    assertEquals(new Set(seen).size, seen.length);
+    const told = new Set(seen);
+    const stayed = many.filter((r) => Number(`0x${r.digest.slice(-8)}`) % 100 !== 0);
+    assertEquals(stayed.filter((r) => !told.has(r.digest)), []);
+  });
+
+  test("content and promises together stay within the limit", async (index) => {
+    await index.addBlob(row(1, { size: 40 }));
+    const first = await index.reserve(50, 100);
+    assert(first);
+    assertEquals(await index.totals(), { bytes: 40, entries: 1, reserved: 50 });
+    assertEquals(await index.reserve(11, 100), undefined);
+    assertEquals(await first.grow(11, 100), false);
+    assertEquals(await first.grow(10, 100), true);
+    assertEquals((await index.totals()).reserved, 60);
+    await first.release();
+    assertEquals((await index.totals()).reserved, 0);
+    const second = await index.reserve(60, 100);
+    assert(second);
+    await second.release();
+    await second.release();
+    assertEquals((await index.totals()).reserved, 0);
+    const nothing = await index.reserve(0, 40);
+    assert(nothing);
+    assertEquals(await index.reserve(0, 39), undefined);
+    await nothing.release();
+  });
+
+  test("promises asked for at once are not given twice", async (index) => {
+    const asked = Array.from({ length: 40 }, () => index.reserve(10, 100));
+    const given = (await Promise.all(asked)).filter((reservation) => reservation !== undefined);
+    assertEquals(given.length, 10);
+    for (const reservation of given) await reservation.release();
+  });
+
+  test("a link is one repository's of one registry, and of one kind", async (index) => {
+    await index.addLink(link(NGINX, 1), { mediaType: "" });
+    await index.addLink(link(OTHER, 2, "manifest"), { mediaType: "a/b+json" });
+    assertEquals(await index.link(link(NGINX, 1)), { mediaType: "" });
+    assertEquals(await index.link(link(OTHER, 2, "manifest")), { mediaType: "a/b+json" });
+    for (const key of [link(QUAY, 1), link(OTHER, 1), link(NGINX, 2), link(NGINX, 1, "manifest")]) {
+      assertEquals(await index.link(key), undefined);
+    }
+    await index.addLink(link(OTHER, 2, "manifest"), { mediaType: "c/d" });
+    assertEquals(await index.link(link(OTHER, 2, "manifest")), { mediaType: "c/d" });
+  });
+
+  test("a tag is one repository's of one registry", async (index) => {
+    await index.setTag(NGINX, "latest", { digest: digest(1), checkedAt: 5 });
+    await index.setTag(QUAY, "latest", { digest: digest(2), checkedAt: 6 });
+    assertEquals(await index.tag(NGINX, "latest"), { digest: digest(1), checkedAt: 5 });
+    assertEquals(await index.tag(QUAY, "latest"), { digest: digest(2), checkedAt: 6 });
+    assertEquals(await index.tag(OTHER, "latest"), undefined);
+    assertEquals(await index.tag(NGINX, "late"), undefined);
+    await index.removeTag(NGINX, "latest");
+    await index.removeTag(OTHER, "latest");
+    assertEquals(await index.tag(NGINX, "latest"), undefined);
+    assertEquals(await index.tag(QUAY, "latest"), { digest: digest(2), checkedAt: 6 });
+  });
+
+  test("all tags are told", async (index) => {
+    assertEquals(await all(index.tags()), []);
+    const names: string[] = [];
+    for (const key of [NGINX, QUAY, OTHER]) {
+      for (let n = 0; n < 400; n++) {
+        await index.setTag(key, `v${n}.0_x-y`, { digest: digest(n), checkedAt: n });
+        names.push(`${key.registry} ${key.repository} v${n}.0_x-y ${digest(n)} ${n}`);
+      }
+    }
+    const told = (await all(index.tags())).map((t) =>
+      `${t.registry} ${t.repository} ${t.tag} ${t.digest} ${t.checkedAt}`
+    );
+    assertEquals(told.sort(), names.sort());
+  });
+
+  test("a public mark is one repository's of one registry, and can be taken back", async (index) => {
+    const now = Date.now();
+    assertEquals(await index.publicSince(NGINX), undefined);
+    await index.setPublic(NGINX, now);
+    assertEquals(await index.publicSince(NGINX), now);
+    assertEquals(await index.publicSince(QUAY), undefined);
+    await index.setPublic(NGINX, now + 1);
+    assertEquals(await index.publicSince(NGINX), now + 1);
+    await index.setPublic(NGINX, undefined);
+    await index.setPublic(QUAY, undefined);
+    assertEquals(await index.publicSince(NGINX), undefined);
+  });
+
+  test("links and tags without content, and marks without links, go when they are old", async (index) => {
+    const now = Date.now();
+    await index.addBlob(row(1));
+    for (const n of [1, 2]) {
+      await index.addLink(link(NGINX, n), { mediaType: "" });
+      await index.setTag(NGINX, `v${n}`, { digest: digest(n), checkedAt: now });
+    }
+    await index.setPublic(NGINX, now);
+    await index.setPublic(OTHER, now);
+    await pruneAll(index, now - 60_000); // nothing is as old as that
+    assert(await index.link(link(NGINX, 2)));
+    assert(await index.tag(NGINX, "v2"));
+    assertEquals(await index.publicSince(OTHER), now);
+    await pruneAll(index, now + 60_000);
+    assert(await index.link(link(NGINX, 1)));
+    assert(await index.tag(NGINX, "v1"));
+    assertEquals(await index.publicSince(NGINX), now);
+    assertEquals(await index.link(link(NGINX, 2)), undefined);
+    assertEquals(await index.tag(NGINX, "v2"), undefined);
+    assertEquals(await index.publicSince(OTHER), undefined);
+  });
+
+  test("tidying goes on where it stopped, and comes to an end", async (index) => {
+    for (let n = 0; n < 1_200; n++) {
+      const key = { ...NGINX, repository: `library/r${n % 7}` };
+      await index.addLink(link(key, n), { mediaType: "" });
+      await index.setTag(key, `v${n}`, { digest: digest(n), checkedAt: 1 });
+    }
+    await index.addBlob(row(600));
+    await pruneAll(index, Date.now() + 60_000);
+    assertEquals((await all(index.tags())).map((t) => t.digest), [digest(600)]);
+    const key = { ...NGINX, repository: `library/r${600 % 7}` };
+    assert(await index.link(link(key, 600)));
+    assertEquals(await index.link(link(key, 593)), undefined);
+  });
+
+  test("what has changed is no longer told to be about to", async (index) => {
+    assertEquals([...await index.unsettled()], []);
+    for (const n of [1, 1, 2, 3]) await index.unsettle(digest(n));
+    await index.settle(digest(2));
+    await index.settle(digest(9));
+    await index.addBlob(row(3));
+    await index.restoreBlobs([row(1)]);
+    await index.removeBlob(digest(1));
+    assertEquals([...await index.unsettled()].filter((d) => d !== digest(1)), []);
+  });
+
+  test("any order of changes comes to what a plain list of facts comes to", async (index) => {
+    const n = fc.integer({ min: 1, max: 6 });
+    const key = fc.constantFrom(NGINX, QUAY);
+    const at = fc.integer({ min: 1, max: 1_000 });
+    const operation = fc.oneof(
+      fc.record({ op: fc.constant("add" as const), n, size: fc.nat(50), at }),
+      fc.record({ op: fc.constant("restore" as const), n, size: fc.nat(50), at }),
+      fc.record({ op: fc.constant("remove" as const), n }),
+      fc.record({ op: fc.constant("touch" as const), n, at }),
+      fc.record({ op: fc.constant("link" as const), n, key }),
+      fc.record({ op: fc.constant("tag" as const), n, key, tag: fc.constantFrom("a", "b") }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(operation, { maxLength: 25 }), async (operations) => {
+        for (let i = 1; i <= 6; i++) await index.removeBlob(digest(i));
+        const blobs = new Map<string, { size: number; used: number }>();
+        const links = new Set<string>();
+        const tags = new Map<string, string>();
+        const name = (k: RepositoryKey, ...rest: string[]) =>
+          [k.registry, k.repository, ...rest].join(" ");
+        for (const o of operations) {
+          const d = digest(o.n);
+          switch (o.op) {
+            case "add":
+              await index.addBlob(row(o.n, { size: o.size, at: o.at }));
+              blobs.set(d, { size: o.size, used: o.at });
+              break;
+            case "restore":
+              await index.restoreBlobs([row(o.n, { size: o.size, at: o.at })]);
+              if (!blobs.has(d)) blobs.set(d, { size: o.size, used: o.at });
+              break;
+            case "remove":
+              await index.removeBlob(d);
+              blobs.delete(d);
+              for (const l of links) if (l.endsWith(d)) links.delete(l);
+              for (const [t, meaning] of tags) if (meaning === d) tags.delete(t);
+              break;
+            case "touch": {
+              await index.touch(new Map([[d, o.at]]));
+              const blob = blobs.get(d);
+              if (blob) blob.used = Math.max(blob.used, o.at);
+              break;
+            }
+            case "link":
+              await index.addLink(link(o.key, o.n), { mediaType: "" });
+              links.add(name(o.key, d));
+              break;
+            case "tag":
+              await index.setTag(o.key, o.tag, { digest: d, checkedAt: 1 });
+              tags.set(name(o.key, o.tag), d);
+              break;
+          }
+        }
+        assertEquals(await digestsOf(index.blobs()), [...blobs.keys()].sort());
+        const bytes = [...blobs.values()].reduce((sum, blob) => sum + blob.size, 0);
+        assertEquals(await index.totals(), { bytes, entries: blobs.size, reserved: 0 });
+        assertEquals(
+          (await index.leastRecent(10)).map((r) => r.usedAt),
+          [...blobs.values()].map((blob) => blob.used).sort((a, b) => a - b),
+        );
+        const told = (await all(index.tags())).map((t) => [name(t, t.tag), t.digest]);
+        assertEquals(new Map(told as [string, string][]), tags);
+        for (let i = 1; i <= 6; i++) {
+          for (const k of [NGINX, QUAY]) {
+            const isLinked = await index.link(link(k, i)) !== undefined;
+            assertEquals(isLinked, links.has(name(k, digest(i))));
+          }
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+}
