@@ -33,7 +33,10 @@ export interface ContainersOptions {
 export async function makeContainers(options: ContainersOptions = {}): Promise<Containers> {
   const dir = await Deno.makeTempDir({ prefix: "proxy-containers-" });
   const file = (name: string) => join(dir, name);
-  await Deno.writeTextFile(file("registries.conf"), registriesConf(options));
+  // The one place that every version of both looks at, also for root.
+  await Deno.mkdir(file(".config/containers"), { recursive: true });
+  await Deno.writeTextFile(file(".config/containers/registries.conf"), registriesConf(options));
+  await Deno.writeTextFile(file("auth.json"), "{}"); // podman wants it to be there
   await Deno.writeTextFile(
     file("policy.json"),
     JSON.stringify({ default: [{ type: "insecureAcceptAnything" }] }),
@@ -45,7 +48,8 @@ export async function makeContainers(options: ContainersOptions = {}): Promise<C
     }\n`,
   );
   const env = {
-    CONTAINERS_REGISTRIES_CONF: file("registries.conf"),
+    HOME: dir,
+    XDG_CONFIG_HOME: file(".config"),
     CONTAINERS_STORAGE_CONF: file("storage.conf"),
     REGISTRY_AUTH_FILE: file("auth.json"),
     XDG_RUNTIME_DIR: dir,
