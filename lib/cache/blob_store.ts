@@ -4,6 +4,14 @@
  * @module
  */
 
+/**
+ * An engine cannot be reached, or does not answer, now. Unlike an error of the disk it tells nothing about
+ * the content.
+ */
+export class UnreachableError extends Error {
+  override readonly name: string = "UnreachableError";
+}
+
 /** Bytes at positions; one reader is used by one consumer, sequentially. */
 export interface ByteReader {
   /** Reads into `buffer` from byte `offset` on; returns how many bytes, 0 at the end. */
@@ -38,6 +46,12 @@ export interface Draft {
   discard(): Promise<void>;
 }
 
+/** Options for {@linkcode BlobStore.begin}. */
+export interface DraftOptions {
+  /** Whether it looks as if it will be committed: a remote store sends it ahead then. @default {true} */
+  readonly isOurs?: () => boolean;
+}
+
 /** Content as the store itself lists it. */
 export interface StoredEntry {
   readonly digest: string;
@@ -52,7 +66,7 @@ export interface BlobStore {
   /** Opens content, or returns undefined when it is not here. */
   open(digest: string): Promise<StoredBlob | undefined>;
   /** Starts content that is to become `digest`. */
-  begin(digest: string): Promise<Draft>;
+  begin(digest: string, options?: DraftOptions): Promise<Draft>;
   /** Removes content; what is not here is removed already. */
   remove(digest: string): Promise<void>;
   /** What is here of `digest`, or undefined. */
@@ -66,6 +80,8 @@ export interface BlobStore {
   quarantine(digest: string): Promise<void>;
   /** Removes what was moved aside before `before`, ms since the epoch; returns the bytes that stay aside. */
   purge(before: number): Promise<number>;
-  /** Removes what unfinished drafts of an earlier process left behind. */
-  sweep(): Promise<void>;
+  /** A URL from which anybody gets the content for a few minutes, where the store can make one now. */
+  redirect?(digest: string): Promise<string | undefined>;
+  /** Removes what unfinished drafts of dead processes left behind, except where `isRunning` says otherwise. */
+  sweep(isRunning?: (digest: string) => boolean | Promise<boolean>): Promise<void>;
 }

@@ -36,6 +36,8 @@ export interface CacheOptions {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
+  /** Where this instance listens: others that share the cache reach it there, unless `PEER_URL` says. */
+  readonly listen?: Config["listen"];
 }
 
 /** The parts of an open cache. */
@@ -50,6 +52,7 @@ interface Parts {
   readonly blobs: Blobs;
   readonly referrers: Referrers;
   readonly upkeep: Upkeep;
+  readonly engines: Engines;
 }
 
 /** An open cache. */
@@ -64,6 +67,7 @@ export class Cache {
   readonly #blobs: Blobs;
   readonly #referrers: Referrers;
   readonly #upkeep: Upkeep;
+  readonly #engines: Engines;
 
   private constructor(parts: Parts) {
     this.content = parts.content;
@@ -76,6 +80,7 @@ export class Cache {
     this.#blobs = parts.blobs;
     this.#referrers = parts.referrers;
     this.#upkeep = parts.upkeep;
+    this.#engines = parts.engines;
   }
 
   /**
@@ -90,7 +95,12 @@ export class Cache {
     let mend = (): void => {
       isDamaged = true;
     };
-    const engines = await openEngines(config, { events: { onDamaged: () => mend() }, stats });
+    const engines = await openEngines(config, {
+      events: { onDamaged: () => mend() },
+      stats,
+      idle,
+      listen: options.listen,
+    });
     if (!engines) return undefined;
     const { store, index } = engines;
     const content = new Content({ store, index, maxSize: config.maxSize, idle, stats });
@@ -102,15 +112,22 @@ export class Cache {
     const access = new Access({
       marks: notes,
       isAnonymousToken: (token) => tokens.isAnonymous(token),
+      shared: engines.together?.grants,
     });
     const asker = new Asker({ upstream, access });
     const relay = new Relay({ asker, idle, stats });
     const shared = { content, index: notes, access, asker, relay };
-    const manifests = new Manifests({ ...shared, ttl: config.manifestTtl });
-    const blobs = new Blobs(shared);
+    const manifests = new Manifests({
+      ...shared,
+      together: engines.together,
+      ttl: config.manifestTtl,
+    });
+    const { together } = engines;
+    const redirect = config.storeRedirect ? store.redirect?.bind(store) : undefined;
+    const blobs = new Blobs({ ...shared, together, redirect });
     const referrers = new Referrers(shared);
     upkeep.start();
-    return new Cache({ ...shared, store, index, manifests, blobs, referrers, upkeep });
+    return new Cache({ ...shared, store, index, manifests, blobs, referrers, upkeep, engines });
   }
 
   /** The answer to a GET or HEAD of a manifest or blob; anything else is not cached. */
@@ -127,20 +144,36 @@ export class Cache {
     }
   }
 
+  /**
+   * What another instance that shares the cache is given of a fill of ours; undefined for any other request.
+   */
+  peer(request: Request, path: string): Response | undefined {
+    return this.#engines.together?.answer(request, {
+      path,
+      filling: (digest) => this.content.filling(digest),
+    });
+  }
+
   /** Ends; fills under way are waited for up to `grace` ms. */
   async close(grace: number): Promise<void> {
     await this.#upkeep.stop();
     await this.content.close(grace);
-    await this.index.close();
+    await this.#engines.close();
   }
 }
 
 /** Opens store and index; see {@linkcode Cache.open} for what it returns and throws. */
 export async function openEngines(
   config: NonNullable<Config["cache"]>,
-  { events, stats }: { events: EngineEvents; stats: Stats },
+  options: { events: EngineEvents; stats: Stats; idle: number; listen?: Config["listen"] },
 ): Promise<Engines | undefined> {
+  const { events, stats } = options;
   try {
+    if (config.store.engine !== "files") {
+      // Loaded here, so that who has one machine has none of it.
+      const { openShared } = await import("./shared.ts");
+      return await openShared(config, options);
+    }
     return await openEmbedded(config.dir, events);
   } catch (error) {
     if (error instanceof IndexLockedError) {

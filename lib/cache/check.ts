@@ -4,7 +4,7 @@
  * @module
  */
 import { createHasher, parseDigest } from "../oci/digest.ts";
-import type { BlobStore } from "./blob_store.ts";
+import { type BlobStore, UnreachableError } from "./blob_store.ts";
 
 /** What became of stored content. `missing`: it has a row alone. `gone`: it left while it was checked. */
 export type Verdict = "right" | "wrong" | "unreadable" | "missing" | "gone";
@@ -19,7 +19,10 @@ export interface CheckOptions {
 
 const READ_SIZE = 2 ** 20;
 
-/** Hashes all of `digest` in `store`, in reads of 1 MiB. Never throws but when the signal says so. */
+/**
+ * Hashes all of `digest` in `store`, in reads of 1 MiB. Throws when the signal says so, and an
+ * `UnreachableError` where the store cannot tell.
+ */
 export async function checkStored(
   store: Pick<BlobStore, "open">,
   digest: string,
@@ -39,8 +42,9 @@ export async function checkStored(
       offset += n;
       await afterRead?.(n);
     }
-  } catch {
+  } catch (error) {
     signal?.throwIfAborted();
+    if (error instanceof UnreachableError) throw error;
     return "unreadable";
   } finally {
     blob?.close();

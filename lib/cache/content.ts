@@ -10,7 +10,7 @@ import { cacheLog } from "../log.ts";
 import { digestOf, parseDigest, type StorableAlgorithm } from "../oci/digest.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
-import type { BlobStore, Draft, StoredBlob } from "./blob_store.ts";
+import { type BlobStore, type Draft, type StoredBlob, UnreachableError } from "./blob_store.ts";
 import { type CheckOptions, checkStored, type Verdict } from "./check.ts";
 import { isDiskFull, isOutOfHandles } from "./disk.ts";
 import { type Admission, type EvictionReason, Space } from "./evict.ts";
@@ -117,7 +117,7 @@ export class Content {
     try {
       blob = await this.#store.open(digest);
     } catch (error) {
-      if (isOutOfHandles(error)) throw error;
+      if (isOutOfHandles(error) || error instanceof UnreachableError) throw error;
       await this.#damaged(digest, causeOf(error));
       return undefined;
     }
@@ -139,7 +139,7 @@ export class Content {
       }
       return n;
     } catch (error) {
-      await this.#damaged(digest, causeOf(error));
+      if (!(error instanceof UnreachableError)) await this.#damaged(digest, causeOf(error));
       throw error;
     }
   }

@@ -6,6 +6,7 @@
 import type { BlobStore } from "./blob_store.ts";
 import { FileStore } from "./file_store.ts";
 import type { Index } from "./index.ts";
+import type { Together } from "./together.ts";
 import { openIndex, replaceIndex } from "./recover.ts";
 
 /** What a cache keeps its content and its facts in. */
@@ -16,8 +17,11 @@ export interface Engines {
   readonly isOwnDisk: boolean;
   /** Whether store and index may disagree, because the machine may have gone down with the last process. */
   readonly wasKilled: boolean;
+  /** Present where several instances have them in common. */
+  readonly together?: Together;
   /** What makes a damaged index whole again; undefined where its engine does that itself. */
   readonly repair?: () => Promise<void>;
+  close(): Promise<void>;
 }
 
 /** Hears what happens to engines while they are open. */
@@ -42,5 +46,7 @@ export async function openEmbedded(dir: string, events: EngineEvents): Promise<E
     isOwnDisk: true,
     wasKilled,
     repair: () => replaceIndex(dir, { store, index }),
+    // deno-lint-ignore require-await -- SQLite is done at once
+    close: async () => index.close(),
   };
 }

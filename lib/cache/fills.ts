@@ -9,6 +9,7 @@ import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { BlobStore, Draft } from "./blob_store.ts";
 import type { Admission } from "./evict.ts";
+import type { Claim } from "./together.ts";
 import { Fill, type Source } from "./fill.ts";
 
 /** What a new fill is made of. */
@@ -20,6 +21,8 @@ export interface FillStart {
   readonly source: Source;
   /** For counters: the registry's name. */
   readonly registry: string;
+  /** Where instances share the store: whether what comes of it is ours to publish. */
+  readonly claim?: Claim;
 }
 
 /** Where fills get room and become content. */
@@ -92,15 +95,17 @@ export class Fills {
       return this.#begin(start);
     });
     if (fill && !isOurs) start.first.cancel().catch(() => {});
+    if (!fill || !isOurs) await start.claim?.release();
     return fill;
   }
 
-  async #begin({ digest, size, first, source, registry }: FillStart): Promise<Fill | undefined> {
+  async #begin(start: FillStart): Promise<Fill | undefined> {
+    const { digest, size, first, source, registry, claim } = start;
     const admission = await this.#keeper.admit(size ?? 0);
     if (!admission) return undefined;
     let draft: Draft;
     try {
-      draft = await this.#store.begin(digest);
+      draft = await this.#store.begin(digest, { isOurs: claim?.isOurs });
     } catch (error) {
       this.#keeper.diskTrouble(error);
       admission.release();
@@ -148,7 +153,8 @@ export class Fills {
     });
     const unpin = this.#keeper.pin(digest);
     this.#fills.set(digest, fill);
-    const settling = this.#settle(fill, { draft, admission }).finally(() => {
+    const settling = this.#settle(fill, { draft, admission, claim }).finally(() => {
+      claim?.release();
       this.#settling.delete(fill);
       // Who joined it may not have opened it yet.
       void fill.unread.then(unpin);
@@ -160,11 +166,12 @@ export class Fills {
   /** Publishes a fill that was verified; drops any other once its readers are done. */
   async #settle(
     fill: Fill,
-    { draft, admission }: { draft: Draft; admission: Admission },
+    { draft, admission, claim }: { draft: Draft; admission: Admission; claim?: Claim },
   ): Promise<void> {
     const { digest } = fill;
     await fill.done;
-    const isStored = fill.state === "verified" && await this.#keep(fill, draft);
+    const isStored = fill.state === "verified" && await (claim?.mayPublish() ?? true) &&
+      await this.#keep(fill, draft);
     if (fill.state === "failed") {
       cacheLog.warn("Download of {digest} failed: {cause}", { digest, cause: causeOf(fill.error) });
     }

@@ -5,8 +5,9 @@
  * @module
  */
 import { timingSafeEqual } from "node:crypto";
-import type { Source } from "./fill.ts";
+import type { Source } from "../upstream/download.ts";
 import type { BlobStore } from "./blob_store.ts";
+import type { Fill } from "./fill.ts";
 import type { Lease, LeaseHolder, Leases } from "./lease.ts";
 import { RedisDownError } from "./redis.ts";
 
@@ -17,6 +18,18 @@ const PEER_TIMEOUT = 5_000;
 /** How often a fill that cannot be reached is looked for again, ms. */
 const LOOK_AGAIN = 500;
 
+/** What another instance is given of `fill`: from the byte it asks for on, as it comes. */
+export function peerResponse(request: Request, fill: Fill): Response {
+  const start = Number(/^bytes=(\d{1,15})-$/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
+  const end = fill.size === undefined ? Infinity : fill.size - 1;
+  const headers = {
+    "content-type": "application/octet-stream",
+    "content-range": `bytes ${start}-${fill.size === undefined ? "" : end}/${fill.size ?? "*"}`,
+    "cache-control": "no-store",
+  };
+  return new Response(fill.stream({ start, end }, () => {}), { status: 206, headers });
+}
+
 /** Whether `request` shows `key`. */
 export function showsKey(request: Request, key: string): boolean {
   const shown = new TextEncoder().encode(request.headers.get("authorization") ?? "");
@@ -24,16 +37,18 @@ export function showsKey(request: Request, key: string): boolean {
   return shown.byteLength === expected.byteLength && timingSafeEqual(shown, expected);
 }
 
-/** The byte a peer goes on from: `Range: bytes=<n>-`. */
-export function peerOffset(request: Request): number {
-  return Number(/^bytes=(\d{1,15})-$/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
+/** Bytes from `offset` on. */
+interface Rest {
+  readonly body: ReadableStream<Uint8Array>;
+  /** Of the whole, where it is known. */
+  readonly size: number | undefined;
 }
 
-/** The body of the fill of `digest` at `holder` from `offset` on; undefined where it has none. */
+/** The fill of `digest` at `holder` from `offset` on; undefined where it has none. */
 async function fromPeer(
   holder: LeaseHolder,
   { digest, offset }: { digest: string; offset: number },
-): Promise<ReadableStream<Uint8Array> | undefined> {
+): Promise<Rest | undefined> {
   // Until the headers only: the body may take its time, and the fill watches over that.
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), PEER_TIMEOUT);
@@ -43,7 +58,10 @@ async function fromPeer(
       redirect: "error",
       signal: abort.signal,
     });
-    if (response.status === 206 && response.body) return response.body;
+    if (response.status === 206 && response.body) {
+      const total = /\/(\d+)$/.exec(response.headers.get("content-range") ?? "")?.[1];
+      return { body: response.body, size: total === undefined ? undefined : Number(total) };
+    }
     await response.body?.cancel();
   } catch {
     // Gone, or not to be reached from here: the lease tells what comes of it.
@@ -56,11 +74,11 @@ async function fromPeer(
 async function fromStore(
   store: BlobStore,
   { digest, offset }: { digest: string; offset: number },
-): Promise<ReadableStream<Uint8Array> | undefined> {
+): Promise<Rest | undefined> {
   const blob = await store.open(digest).catch(() => undefined); // in trouble: upstream has it
   if (!blob) return undefined;
   let position = offset;
-  return new ReadableStream<Uint8Array>({
+  const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       const buffer = new Uint8Array(256 * 1024);
       const n = await blob.read(position, buffer);
@@ -73,6 +91,7 @@ async function fromStore(
     },
     cancel: () => blob.close(),
   }, { highWaterMark: 0 });
+  return { body, size: blob.size };
 }
 
 /** Options for {@linkcode FollowedSource}. */
@@ -90,9 +109,15 @@ export class FollowedSource implements Source {
   readonly #options: FollowedSourceOptions;
   #lease: Lease | undefined;
   #isAlone = false;
+  #size: number | undefined;
 
   constructor(options: FollowedSourceOptions) {
     this.#options = options;
+  }
+
+  /** Bytes of the whole, once somebody said. */
+  get size(): number | undefined {
+    return this.#size;
   }
 
   /** The lease, once it became ours. */
@@ -109,9 +134,12 @@ export class FollowedSource implements Source {
     const { digest, leases, store, upstream } = this.#options;
     let { holder } = this.#options;
     while (!this.isOurs) {
-      const body = await fromPeer(holder, { digest, offset }) ??
+      const rest = await fromPeer(holder, { digest, offset }) ??
         await fromStore(store, { digest, offset });
-      if (body) return body;
+      if (rest) {
+        this.#size ??= rest.size;
+        return rest.body;
+      }
       try {
         const taken = await leases.acquire(digest);
         if ("lease" in taken) this.#lease = taken.lease;

@@ -10,27 +10,49 @@ import type { BlobRow, Index } from "./index.ts";
 import { IndexCorruptError, setAside } from "./sqlite_file.ts";
 import { SqliteIndex } from "./sqlite_index.ts";
 
-/** The row of content that was found in the store: not believed before it has been hashed. */
-export function foundRow({ digest, size, storedAt }: StoredEntry): BlobRow {
-  return { digest, size, createdAt: storedAt, usedAt: storedAt, verifiedAt: 0 };
+/** How far content that is found in a store without a row is believed. */
+export interface FoundOptions {
+  /** Whether the store only ever has whole objects: what was committed was verified. @default {false} */
+  readonly isWhole?: boolean;
+  /** Whether somebody is at work on a digest: what it looks like now means nothing then. */
+  readonly isRunning?: (digest: string) => Promise<boolean>;
+}
+
+/** The row of content that was found in the store: on a disk not believed before it has been hashed. */
+export function foundRow(
+  { digest, size, storedAt }: StoredEntry,
+  { isWhole = false }: FoundOptions = {},
+): BlobRow {
+  const verifiedAt = isWhole ? storedAt : 0;
+  return { digest, size, createdAt: storedAt, usedAt: storedAt, verifiedAt };
 }
 
 /**
  * Settles what a crash left between store and index: drafts go, and each digest that was about to appear or
  * to go gets a row exactly if its bytes are there.
  */
-export async function recover(store: BlobStore, index: Index): Promise<void> {
-  await store.sweep();
+export async function recover(
+  store: BlobStore,
+  index: Index,
+  options: FoundOptions = {},
+): Promise<void> {
+  const { isRunning } = options;
+  await store.sweep(isRunning);
   for (const digest of await index.unsettled()) {
+    if (await isRunning?.(digest)) continue;
     const entry = await store.stat(digest);
-    if (entry) await index.restoreBlobs([foundRow(entry)]);
+    if (entry) await index.restoreBlobs([foundRow(entry, options)]);
     else await index.removeBlob(digest);
     await index.settle(digest);
   }
 }
 
 /** Enters everything that is in the store; returns how many entries. For an index that was lost. */
-export async function rebuild(store: BlobStore, index: Index): Promise<number> {
+export async function rebuild(
+  store: BlobStore,
+  index: Index,
+  options?: FoundOptions,
+): Promise<number> {
   let entries = 0;
   let rows: BlobRow[] = [];
   const enter = async () => {
@@ -39,7 +61,7 @@ export async function rebuild(store: BlobStore, index: Index): Promise<number> {
     rows = [];
   };
   for await (const entry of store.list()) {
-    if (rows.push(foundRow(entry)) === 500) await enter();
+    if (rows.push(foundRow(entry, options)) === 500) await enter();
   }
   await enter();
   return entries;
@@ -59,16 +81,17 @@ export interface OpenedIndex {
  */
 export async function openIndex(
   dir: string,
-  { store, onDamaged }: { store: BlobStore; onDamaged?: () => void },
+  options: FoundOptions & { readonly store: BlobStore; readonly onDamaged?: () => void },
 ): Promise<OpenedIndex> {
+  const { store, onDamaged } = options;
   const path = join(dir, "index.sqlite");
   // SQLite removes it when it is closed.
   const wasKilled = await exists(`${path}-wal`);
   const openOnce = async () => {
     const index = new SqliteIndex(path, { onDamaged });
     try {
-      if (index.isNew) await rebuildLoudly(store, index);
-      await recover(store, index);
+      if (index.isNew) await rebuildLoudly(store, index, options);
+      await recover(store, index, options);
       return index;
     } catch (error) {
       index.close();
@@ -88,12 +111,13 @@ export async function openIndex(
 /** Replaces an index that is open and damaged, as {@linkcode openIndex} would. */
 export async function replaceIndex(
   dir: string,
-  { store, index }: { store: BlobStore; index: SqliteIndex },
+  options: FoundOptions & { readonly store: BlobStore; readonly index: SqliteIndex },
 ): Promise<void> {
+  const { store, index } = options;
   const path = join(dir, "index.sqlite");
   tellDamage(path, "found while it was in use");
   index.replace(damagedPath(path));
-  await rebuildLoudly(store, index);
+  await rebuildLoudly(store, index, options);
 }
 
 function damagedPath(path: string): string {
@@ -104,8 +128,13 @@ function tellDamage(path: string, cause: string): void {
   cacheLog.error("Index is damaged, rebuilding it: {cause}", { cause, aside: damagedPath(path) });
 }
 
-async function rebuildLoudly(store: BlobStore, index: Index): Promise<void> {
-  const entries = await rebuild(store, index);
+/** {@linkcode rebuild}, with what it came to in the log. */
+export async function rebuildLoudly(
+  store: BlobStore,
+  index: Index,
+  options?: FoundOptions,
+): Promise<void> {
+  const entries = await rebuild(store, index, options);
   if (entries > 0) cacheLog.info("Rebuilt the index from {entries} stored entries", { entries });
 }
 

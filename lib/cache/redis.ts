@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { createClient, createCluster, createSentinel, ErrorReply, RESP_TYPES } from "redis";
 import { within } from "../deadline.ts";
 import type { RedisLocation } from "../engine_url.ts";
+import { UnreachableError } from "./blob_store.ts";
 
 /** An argument of a command. */
 export type Argument = string | Uint8Array;
@@ -15,7 +16,7 @@ export type Argument = string | Uint8Array;
 export type Reply = string | number | null | Uint8Array | readonly Reply[];
 
 /** Redis cannot be reached, or did not answer in time. */
-export class RedisDownError extends Error {
+export class RedisDownError extends UnreachableError {
   override readonly name = "RedisDownError";
 }
 

@@ -6,23 +6,10 @@
  */
 import { S3Client, S3Errors } from "@bradenmacdonald/s3-lite-client";
 import { DeadlineError, within } from "../deadline.ts";
+import type { S3Setting } from "../engine_url.ts";
+import { UnreachableError } from "./blob_store.ts";
 import { readWithin } from "../upstream/body.ts";
 import { backoff } from "../upstream/send.ts";
-
-/** Where an S3-compatible service is, and what of it is ours. */
-export interface S3Location {
-  /** The service's URL. */
-  readonly endpoint: string;
-  readonly region: string;
-  readonly bucket: string;
-  /** Before every key; empty, or without a slash at either end. */
-  readonly prefix: string;
-  /** Whether the bucket stands in the path and not in the host name. */
-  readonly pathStyle: boolean;
-  readonly accessKey?: string;
-  readonly secretKey?: string;
-  readonly sessionToken?: string;
-}
 
 /** A part of a multipart upload that the service has. */
 export interface UploadedPart {
@@ -61,6 +48,8 @@ const FIRST_BYTE_TIMEOUT = 10_000;
 /** The service copies by itself, but all of it before it answers, ms. */
 const COPY_TIMEOUT = 10 * 60_000;
 const ATTEMPTS = 3;
+/** While it is down, it is tried this often, ms. */
+const TRY_AGAIN = 2_000;
 
 /** `text` of the first element called `name`; S3's answers are flat and their ids need no unescaping. */
 function element(xml: string, name: string): string | undefined {
@@ -86,12 +75,28 @@ function isPassing(error: unknown): boolean {
     error.statusCode === 429;
 }
 
-/** Objects below the prefix. Methods throw what the client throws, or a `DeadlineError`. */
+/** Hears whether the service is there. */
+export interface S3Events {
+  /** Called once each time it goes. */
+  onDown(cause: unknown): void;
+  /** Called once each time it is back. */
+  onUp(): void;
+}
+
+/**
+ * Objects below the prefix. Methods throw an `UnreachableError` where the service does not answer, and what
+ * the client throws for what it answers.
+ */
 export class S3Objects {
   readonly #client: S3Client;
   readonly #prefix: string;
+  readonly #events: S3Events | undefined;
+  #isUp = true;
+  /** While it is down: when it is tried again. */
+  #tryAt = 0;
 
-  constructor(location: S3Location) {
+  constructor(location: S3Setting, events?: S3Events) {
+    this.#events = events;
     const { endpoint, region, bucket, prefix, pathStyle } = location;
     this.#client = new S3Client({
       endPoint: endpoint,
@@ -108,9 +113,9 @@ export class S3Objects {
   /** The object from byte `offset` on; undefined when there is none. */
   async get(key: string, offset = 0): Promise<S3Body | undefined> {
     try {
-      const response = await within(
-        this.#client.getPartialObject(this.#prefix + key, { offset, length: 0 }),
-        { ms: FIRST_BYTE_TIMEOUT, what: "The store" },
+      const response = await this.#ask(
+        () => this.#client.getPartialObject(this.#prefix + key, { offset, length: 0 }),
+        FIRST_BYTE_TIMEOUT,
       );
       const body = response.body ?? new ReadableStream({ start: (c) => c.close() });
       const rest = Number(response.headers.get("content-length"));
@@ -124,10 +129,10 @@ export class S3Objects {
   /** The object's size and age; undefined when there is none. */
   async stat(key: string): Promise<S3Entry | undefined> {
     try {
-      const { size, lastModified } = await within(this.#client.statObject(this.#prefix + key), {
-        ms: FIRST_BYTE_TIMEOUT,
-        what: "The store",
-      });
+      const { size, lastModified } = await this.#ask(
+        () => this.#client.statObject(this.#prefix + key),
+        FIRST_BYTE_TIMEOUT,
+      );
       return { key, size, storedAt: lastModified.getTime() };
     } catch (error) {
       if (isMissing(error)) return undefined;
@@ -138,8 +143,8 @@ export class S3Objects {
   /** Copies an object (of at most 5 GiB) to another key; false when there is none. */
   async copy(from: string, to: string): Promise<boolean> {
     try {
-      const copied = this.#client.copyObject({ sourceKey: this.#prefix + from }, this.#prefix + to);
-      await within(copied, { ms: COPY_TIMEOUT, what: "The store" });
+      const source = { sourceKey: this.#prefix + from };
+      await this.#ask(() => this.#client.copyObject(source, this.#prefix + to), COPY_TIMEOUT);
       return true;
     } catch (error) {
       if (isMissing(error)) return false;
@@ -155,10 +160,7 @@ export class S3Objects {
   /** Removes the object; what is not there is removed already. */
   async remove(key: string): Promise<void> {
     try {
-      await within(this.#client.deleteObject(this.#prefix + key), {
-        ms: REQUEST_TIMEOUT,
-        what: "The store",
-      });
+      await this.#ask(() => this.#client.deleteObject(this.#prefix + key), REQUEST_TIMEOUT);
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
@@ -233,9 +235,9 @@ export class S3Objects {
   /** Uploads under way below `prefix`, at most the service's page of them (1000). */
   async uploads(prefix: string): Promise<readonly PendingUpload[]> {
     const query = `uploads=&prefix=${encodeURIComponent(this.#prefix + prefix)}`;
-    const response = await within(
-      this.#client.makeRequest({ method: "GET", objectName: "", query, returnBody: true }),
-      { ms: REQUEST_TIMEOUT, what: "The store" },
+    const response = await this.#ask(
+      () => this.#client.makeRequest({ method: "GET", objectName: "", query, returnBody: true }),
+      REQUEST_TIMEOUT,
     );
     const xml = await response.text();
     return [...xml.matchAll(/<Upload>(.*?)<\/Upload>/gs)].flatMap(([, upload = ""]) => {
@@ -245,6 +247,42 @@ export class S3Objects {
       const startedAt = Date.parse(element(upload, "Initiated") ?? "");
       return [{ key: key.slice(this.#prefix.length), id, startedAt }];
     });
+  }
+
+  /** Whether it answered when it was last asked. */
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
+  /** What `work` gives within `ms`. While the service is down it is tried once in a while only. */
+  async #ask<T>(work: () => Promise<T>, ms: number): Promise<T> {
+    if (!this.#isUp && performance.now() < this.#tryAt) {
+      throw new UnreachableError("The store is down");
+    }
+    try {
+      const result = await within(work(), { ms, what: "The store" });
+      this.#reached();
+      return result;
+    } catch (error) {
+      if (isPassing(error)) throw this.#unreachable(error);
+      this.#reached();
+      throw error;
+    }
+  }
+
+  #reached(): void {
+    if (this.#isUp) return;
+    this.#isUp = true;
+    this.#events?.onUp();
+  }
+
+  #unreachable(cause: unknown): UnreachableError {
+    this.#tryAt = performance.now() + TRY_AGAIN;
+    if (this.#isUp) {
+      this.#isUp = false;
+      this.#events?.onDown(cause);
+    }
+    return new UnreachableError("The store is down", { cause });
   }
 
   /** A request with its answer's text; again after passing trouble. */
@@ -275,8 +313,8 @@ export class S3Objects {
       try {
         return await within(attempt(), { ms: REQUEST_TIMEOUT, what: "The store" });
       } catch (error) {
-        const isLast = n === ATTEMPTS || error instanceof DeadlineError || !isPassing(error);
-        if (isLast) throw error;
+        if (!isPassing(error)) throw error;
+        if (n === ATTEMPTS || error instanceof DeadlineError) throw this.#unreachable(error);
         await new Promise((resolve) => setTimeout(resolve, backoff(n)));
       }
     }

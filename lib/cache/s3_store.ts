@@ -5,8 +5,15 @@
  * @module
  */
 import { isStorable } from "../oci/digest.ts";
-import type { Awaitable } from "./index.ts";
-import type { BlobStore, ByteReader, Draft, StoredBlob, StoredEntry } from "./blob_store.ts";
+import {
+  type BlobStore,
+  type ByteReader,
+  type Draft,
+  type DraftOptions,
+  type StoredBlob,
+  type StoredEntry,
+  UnreachableError,
+} from "./blob_store.ts";
 import { Permits } from "./permits.ts";
 import { BodyReader, type S3Objects, type UploadedPart } from "./s3_objects.ts";
 
@@ -54,12 +61,12 @@ export class S3Store implements BlobStore {
   async open(digest: string): Promise<StoredBlob | undefined> {
     const key = keyOf(digest);
     const found = await this.#objects.get(key);
-    if (!found) return undefined;
-    return new S3Blob({ objects: this.#objects, key, idle: this.#idle, ...found });
+    return found && new S3Blob({ objects: this.#objects, key, idle: this.#idle, ...found });
   }
 
-  async begin(digest: string): Promise<Draft> {
+  async begin(digest: string, options: DraftOptions = {}): Promise<Draft> {
     return new S3Draft({
+      isOurs: options.isOurs ?? (() => true),
       objects: this.#objects,
       key: keyOf(digest),
       local: await this.#drafts.begin(digest),
@@ -99,7 +106,9 @@ export class S3Store implements BlobStore {
     return kept;
   }
 
-  async sweep(isRunning: (digest: string) => Awaitable<boolean> = () => false): Promise<void> {
+  async sweep(
+    isRunning: (digest: string) => boolean | Promise<boolean> = () => false,
+  ): Promise<void> {
     for (const { key, id, startedAt } of await this.#objects.uploads("blobs/")) {
       const digest = digestOfKey(key);
       if (!digest || Date.now() - startedAt < YOUNG || await isRunning(digest)) continue;
@@ -107,8 +116,9 @@ export class S3Store implements BlobStore {
     }
   }
 
-  /** A URL from which `digest` can be had for a few minutes, without a credential. */
-  async redirect(digest: string): Promise<string> {
+  /** A URL from which `digest` can be had for a few minutes, without a credential; none while it is down. */
+  async redirect(digest: string): Promise<string | undefined> {
+    if (!this.#objects.isUp) return undefined;
     return await this.#objects.presign(keyOf(digest), 10 * 60);
   }
 }
@@ -144,7 +154,12 @@ class S3Blob implements StoredBlob {
       if (!found) throw new Error("The object is gone");
       this.#body = new BodyReader(found.body, { position: offset, idle: this.#idle });
     }
-    return await this.#body.read(buffer);
+    try {
+      return await this.#body.read(buffer);
+    } catch (error) {
+      // It broke off: what is stored is none the worse for it.
+      throw new UnreachableError("The store broke off", { cause: error });
+    }
   }
 
   close(): void {
@@ -153,6 +168,7 @@ class S3Blob implements StoredBlob {
 }
 
 interface S3DraftOptions {
+  readonly isOurs: () => boolean;
   readonly objects: S3Objects;
   readonly key: string;
   readonly local: Draft;
@@ -178,7 +194,8 @@ class S3Draft implements Draft {
   async write(chunk: Uint8Array): Promise<void> {
     await this.#options.local.write(chunk);
     this.#written += chunk.byteLength;
-    if (this.#written - this.#uploaded >= PART && this.#failure === undefined) {
+    const isDue = this.#written - this.#uploaded >= PART && this.#failure === undefined;
+    if (isDue && this.#options.isOurs()) {
       this.#uploading ??= this.#upload(PART).catch((error) => void (this.#failure = error))
         .finally(() => this.#uploading = undefined);
     }

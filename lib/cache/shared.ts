@@ -1,0 +1,209 @@
+/**
+ * The engines that several instances share: bytes in S3 or Redis, everything small in Redis. Loaded only
+ * when one of them is configured.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { join } from "@std/path";
+import type { Config } from "../config.ts";
+import type { RedisLocation, S3Setting } from "../engine_url.ts";
+import { cacheLog } from "../log.ts";
+import type { Stats } from "../stats.ts";
+import { causeOf } from "../upstream/send.ts";
+import type { BlobStore } from "./blob_store.ts";
+import type { EngineEvents, Engines } from "./engines.ts";
+import { FileStore } from "./file_store.ts";
+import { RedisGrants } from "./grants.ts";
+import type { Index } from "./index.ts";
+import { type Leases, RedisLeases } from "./lease.ts";
+import { openIndex, rebuildLoudly, recover, replaceIndex } from "./recover.ts";
+import { Redis, RedisDownError } from "./redis.ts";
+import { RedisIndex } from "./redis_index.ts";
+import { RedisStore } from "./redis_store.ts";
+import { S3Objects } from "./s3_objects.ts";
+import { S3Store } from "./s3_store.ts";
+import { SqliteFile } from "./sqlite_file.ts";
+import { SurvivingIndex } from "./surviving_index.ts";
+import { Together } from "./together.ts";
+
+/** How often what dead instances left is looked for, ms. */
+const UPKEEP_EVERY = 60_000;
+/** An object was verified before it became one. */
+const WHOLE = { isWhole: true } as const;
+
+type CacheConfig = NonNullable<Config["cache"]>;
+
+/** Options for {@linkcode openShared}. */
+export interface SharedOptions {
+  readonly events: EngineEvents;
+  readonly stats: Stats;
+  /** How long the store may stand still in the middle of an object, ms. */
+  readonly idle: number;
+  /** Where this instance listens. */
+  readonly listen?: Config["listen"];
+}
+
+/** Opens the engines of `cache`. Throws what the folder for drafts throws, and nothing for what is remote. */
+export async function openShared(cache: CacheConfig, options: SharedOptions): Promise<Engines> {
+  const drafts = new FileStore(cache.dir);
+  return cache.index.engine === "sqlite"
+    ? await openAlone(cache.store as S3Setting, { dir: cache.dir, drafts, options })
+    : await openTogether(cache, { location: cache.index, drafts, options });
+}
+
+function openS3(
+  location: S3Setting,
+  { drafts, options }: { drafts: BlobStore; options: SharedOptions },
+): S3Store {
+  const { idle, stats } = options;
+  const onDown = (cause: unknown) => {
+    stats.cacheEvents.add("store_down");
+    cacheLog.error("The store is gone, serving without it: {cause}", { cause: causeOf(cause) });
+  };
+  const onUp = () => {
+    stats.cacheEvents.add("store_up");
+    cacheLog.info("The store is back");
+  };
+  return new S3Store({ objects: new S3Objects(location, { onDown, onUp }), drafts, idle });
+}
+
+/** One instance: bytes in S3, the index here. */
+async function openAlone(
+  location: S3Setting,
+  { dir, drafts, options }: { dir: string; drafts: FileStore; options: SharedOptions },
+): Promise<Engines> {
+  const store = openS3(location, { drafts, options });
+  const { onDamaged } = options.events;
+  const { index, wasKilled } = await openIndex(dir, { ...WHOLE, store, onDamaged });
+  await drafts.sweep();
+  return {
+    store,
+    index,
+    isOwnDisk: false,
+    wasKilled,
+    repair: () => replaceIndex(dir, { ...WHOLE, store, index }),
+    // deno-lint-ignore require-await -- SQLite is done at once
+    close: async () => index.close(),
+  };
+}
+
+/** One of several instances. */
+async function openTogether(
+  cache: CacheConfig,
+  { location, drafts, options }: {
+    location: RedisLocation;
+    drafts: FileStore;
+    options: SharedOptions;
+  },
+): Promise<Engines> {
+  // Held for as long as we run: drafts of two processes must not be in one folder.
+  const lock = new SqliteFile(join(cache.dir, "lock.sqlite"), { schema: "SELECT 1", version: 1 });
+  await drafts.sweep();
+  let isBack = async (): Promise<void> => {};
+  const redis = await openRedis(location, { stats: options.stats, onUp: () => isBack() });
+  const store = cache.store.engine === "redis"
+    ? new RedisStore(redis, { drafts })
+    : openS3(cache.store as S3Setting, { drafts, options });
+  const remote = new RedisIndex(redis, { instance: crypto.randomUUID() });
+  const index = new SurvivingIndex(remote);
+  const self = {
+    url: cache.peerUrl ?? (options.listen ? ownUrl(options.listen) : ""),
+    key: randomBytes(24).toString("hex"),
+  };
+  const leases = new RedisLeases(redis, self);
+  const upkeep = new SharedUpkeep({ store, index: remote, leases, redis });
+  isBack = async () => {
+    await index.replay();
+    await upkeep.run();
+  };
+  await upkeep.run();
+  const timer = setInterval(() => upkeep.run(), UPKEEP_EVERY);
+  return {
+    store,
+    index,
+    isOwnDisk: false,
+    wasKilled: false,
+    together: new Together({ leases, grants: new RedisGrants(redis), store, self }),
+    async close() {
+      clearInterval(timer);
+      await index.close();
+      redis.close();
+      lock.close();
+    },
+  };
+}
+
+async function openRedis(
+  location: RedisLocation,
+  { stats, onUp }: { stats: Stats; onUp: () => Promise<void> },
+): Promise<Redis> {
+  return await Redis.connect({
+    location,
+    onDown(cause) {
+      stats.cacheEvents.add("redis_down");
+      cacheLog.error("Redis is gone, going on with what is known here: {cause}", {
+        cause: causeOf(cause),
+      });
+    },
+    onUp() {
+      stats.cacheEvents.add("redis_up");
+      cacheLog.info("Redis is back");
+      onUp().catch((error) => {
+        // It went again: the next return goes on.
+        cacheLog.debug("Could not tell Redis everything: {cause}", { cause: causeOf(error) });
+      });
+    },
+  });
+}
+
+/** This instance by its first address that others can reach, or by the one it listens on. */
+function ownUrl({ host, port, tls }: Config["listen"]): string {
+  const isAny = host === "0.0.0.0" || host === "::";
+  const outer = Deno.networkInterfaces().find(({ family, address }) =>
+    family === "IPv4" && !address.startsWith("127.")
+  );
+  const address = isAny ? outer?.address ?? "127.0.0.1" : host;
+  const name = address.includes(":") ? `[${address}]` : address;
+  return `${tls ? "https" : "http"}://${name}:${port}`;
+}
+
+interface SharedParts {
+  readonly store: BlobStore;
+  readonly index: Index;
+  readonly leases: Leases;
+  readonly redis: Redis;
+}
+
+/** What one of the instances does for all, now and then. */
+class SharedUpkeep {
+  readonly #parts: SharedParts;
+
+  constructor(parts: SharedParts) {
+    this.#parts = parts;
+  }
+
+  /** Fills an empty index from the store, and settles what dead instances left. Never throws. */
+  async run(): Promise<void> {
+    const { store, index, leases, redis } = this.#parts;
+    if (!redis.isUp) return;
+    try {
+      const taken = await leases.acquire("upkeep");
+      if (!("lease" in taken)) return;
+      try {
+        const made = redis.key("made");
+        if (await redis.command("EXISTS", made) === 0) {
+          await rebuildLoudly(store, index, WHOLE);
+          await redis.command("SET", made, "1");
+        }
+        const isRunning = (digest: string) => leases.isTaken(digest);
+        await recover(store, index, { ...WHOLE, isRunning });
+      } finally {
+        await taken.lease.release();
+      }
+    } catch (error) {
+      if (error instanceof RedisDownError) return; // tried again when it is back
+      cacheLog.warn("Cannot tidy the shared cache: {cause}", { cause: causeOf(error) });
+    }
+  }
+}

@@ -1,0 +1,142 @@
+/**
+ * What instances that share a cache do together: one download per digest, one question per tag.
+ *
+ * @module
+ */
+import { cacheLog } from "../log.ts";
+import type { BlobStore } from "./blob_store.ts";
+import type { Source } from "../upstream/download.ts";
+import type { Fill } from "./fill.ts";
+import type { RedisGrants } from "./grants.ts";
+import type { Lease, LeaseHolder, Leases } from "./lease.ts";
+import { FollowedSource, PEER_PATH, peerResponse, showsKey } from "./peer.ts";
+import { RedisDownError } from "./redis.ts";
+
+/** How often a lease that somebody else has is looked at, ms. */
+const LOOK_AGAIN = 50;
+/** How long the answer of another instance is waited for before upstream is asked here too, ms. */
+const PATIENCE = 5_000;
+
+/** A right to publish. */
+export interface Claim {
+  /** Whether the draft should go ahead to the store while it grows. */
+  readonly isOurs: () => boolean;
+  /** Whether what was downloaded may be published by us. Asked at the end. */
+  mayPublish(): Promise<boolean>;
+  release(): Promise<void>;
+}
+
+/** Who downloads: we, by a claim, or another instance, which is followed. */
+export type Turn =
+  | { readonly kind: "ours"; readonly claim: Claim }
+  | { readonly kind: "theirs"; readonly holder: LeaseHolder };
+
+/** Options for {@linkcode Together}. */
+export interface TogetherOptions {
+  readonly leases: Leases;
+  readonly grants: RedisGrants;
+  readonly store: BlobStore;
+  /** How the others reach this one. */
+  readonly self: LeaseHolder;
+}
+
+/** The instances, as one of them sees them. */
+export class Together {
+  readonly grants: RedisGrants;
+  readonly #leases: Leases;
+  readonly #store: BlobStore;
+  readonly #self: LeaseHolder;
+
+  constructor({ leases, grants, store, self }: TogetherOptions) {
+    this.#leases = leases;
+    this.grants = grants;
+    this.#store = store;
+    this.#self = self;
+  }
+
+  /** Whose turn it is to download `digest`. While nobody can be asked it is everybody's. */
+  async turn(digest: string): Promise<Turn> {
+    const taken = await this.#acquire(digest);
+    if (taken && "holder" in taken) return { kind: "theirs", holder: taken.holder };
+    return { kind: "ours", claim: claimOf(taken?.lease) };
+  }
+
+  /** The download of another instance, and the claim that it becomes when that instance dies. */
+  follow(
+    digest: string,
+    { holder, upstream }: { holder: LeaseHolder; upstream: Source },
+  ): { readonly source: FollowedSource; readonly claim: Claim } {
+    const leases = this.#leases;
+    const store = this.#store;
+    const source = new FollowedSource({ digest, holder, leases, store, upstream });
+    const claim: Claim = {
+      isOurs: () => source.isOurs,
+      // Where Redis went, whoever has the bytes publishes them.
+      mayPublish: async () => source.isOurs && await (source.lease?.isHeld() ?? true),
+      release: async () => await source.lease?.release(),
+    };
+    return { source, claim };
+  }
+
+  /**
+   * Runs `ask` on one instance at a time: the others wait a moment and look with `known` whether its answer
+   * is theirs too.
+   */
+  async once<T>(
+    name: string,
+    { ask, known }: { ask: () => Promise<T>; known: () => Promise<T | undefined> },
+  ): Promise<T> {
+    const until = performance.now() + PATIENCE;
+    while (true) {
+      const taken = await this.#acquire(name);
+      if (!taken || "lease" in taken) {
+        try {
+          return await ask();
+        } finally {
+          await taken?.lease.release();
+        }
+      }
+      while (performance.now() < until && await this.#isTaken(name)) {
+        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+      }
+      const answer = await known();
+      if (answer !== undefined) return answer;
+      if (performance.now() >= until) return await ask();
+    }
+  }
+
+  /** What another instance is given of a fill of ours; undefined for any other request. */
+  answer(
+    request: Request,
+    { path, filling }: { path: string; filling: (digest: string) => Fill | undefined },
+  ): Response | undefined {
+    if (!path.startsWith(PEER_PATH) || !showsKey(request, this.#self.key)) return undefined;
+    const fill = filling(path.slice(PEER_PATH.length));
+    return fill ? peerResponse(request, fill) : new Response(null, { status: 404 });
+  }
+
+  async #isTaken(name: string): Promise<boolean> {
+    try {
+      return await this.#leases.isTaken(name);
+    } catch {
+      return false; // then there is nobody to wait for
+    }
+  }
+
+  async #acquire(name: string): Promise<Awaited<ReturnType<Leases["acquire"]>> | undefined> {
+    try {
+      return await this.#leases.acquire(name);
+    } catch (error) {
+      if (!(error instanceof RedisDownError)) throw error;
+      cacheLog.debug("Nobody can be asked who has {name}", { name });
+    }
+  }
+}
+
+function claimOf(lease: Lease | undefined): Claim {
+  return {
+    isOurs: () => true,
+    mayPublish: async () => await (lease?.isHeld() ?? true),
+    release: async () => await lease?.release(),
+  };
+}
