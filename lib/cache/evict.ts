@@ -41,7 +41,7 @@ const PAGE = 256;
 /** How much an admission of unknown length asks for at a time, at most. */
 const STEP = 2 ** 20;
 /** A full disk is believed to be full for this long, ms. */
-const FULL_FOR = 10 * 60_000;
+const FULL_FOR = 60_000;
 /** What was found damaged is kept for an operator to look at, ms, unless its room is needed. */
 const KEEP_ASIDE = 7 * 24 * 60 * 60_000;
 
