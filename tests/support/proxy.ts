@@ -47,7 +47,8 @@ export async function startTestProxy(options: TestProxyOptions = {}): Promise<Te
       ? upstream
       : upstream.url;
   }
-  let port = 0;
+  // Instances that share a cache tell each other where they listen.
+  let port = Number(env.PORT ?? 0);
   let config = parseConfig(env);
   let { proxy, server, abort } = await start();
 
