@@ -43,6 +43,8 @@ export interface S3StoreOptions {
   readonly drafts: BlobStore;
   /** How long the service may stand still in the middle of an object, ms. */
   readonly idle: number;
+  /** @default {Date.now} */
+  readonly now?: () => number;
 }
 
 /** The objects below one prefix of a bucket. */
@@ -50,9 +52,11 @@ export class S3Store implements BlobStore {
   readonly #objects: S3Objects;
   readonly #drafts: BlobStore;
   readonly #idle: number;
+  readonly #now: () => number;
   readonly #permits = new Permits(PARTS_AT_ONCE);
 
-  constructor({ objects, drafts, idle }: S3StoreOptions) {
+  constructor({ objects, drafts, idle, now = Date.now }: S3StoreOptions) {
+    this.#now = now;
     this.#objects = objects;
     this.#drafts = drafts;
     this.#idle = idle;
@@ -111,7 +115,7 @@ export class S3Store implements BlobStore {
   ): Promise<void> {
     for (const { key, id, startedAt } of await this.#objects.uploads("blobs/")) {
       const digest = digestOfKey(key);
-      if (!digest || Date.now() - startedAt < YOUNG || await isRunning(digest)) continue;
+      if (!digest || this.#now() - startedAt < YOUNG || await isRunning(digest)) continue;
       await this.#objects.abortUpload(key, id);
     }
   }

@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import fc from "fast-check";
 import type { BlobStore, ByteReader } from "../../lib/cache/blob_store.ts";
 import { digestOf, randomBytes } from "./content.ts";
+import { type Tool, toolTest } from "./requirements.ts";
 
 /** A store to try, empty. */
 export interface StoreUnderTest extends AsyncDisposable {
@@ -59,12 +60,11 @@ async function listed(from: BlobStore): Promise<Map<string, number>> {
 /** Registers the tests of a store that `make` makes; each gets one of its own. */
 export function testBlobStore(
   name: string,
-  { make, ignore = false }: { make: () => Promise<StoreUnderTest>; ignore?: boolean },
+  { make, needs = [] }: { make: () => Promise<StoreUnderTest>; needs?: readonly Tool[] },
 ): void {
   const test = (does: string, fn: (under: StoreUnderTest) => Promise<void>) =>
-    Deno.test({
-      name: `${name}: ${does}`,
-      ignore,
+    toolTest(`${name}: ${does}`, {
+      needs,
       fn: async () => {
         await using under = await make();
         await fn(under);

@@ -15,6 +15,8 @@ export interface Engine {
   /** What the proxy needs in its environment besides. */
   readonly env: Readonly<Record<string, string>>;
   readonly running: boolean;
+  /** Of the process that runs now. */
+  readonly pid: number;
   /** SIGKILL, as in an outage. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -54,6 +56,9 @@ async function engine(spec: EngineSpec): Promise<Engine> {
     env: spec.env ?? {},
     get running() {
       return process?.running() ?? false;
+    },
+    get pid() {
+      return process!.pid;
     },
     kill,
     start,

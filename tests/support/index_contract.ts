@@ -7,6 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { RepositoryKey } from "../../lib/access.ts";
 import type { BlobRow, Index, LinkKey } from "../../lib/cache/index.ts";
+import { type Tool, toolTest } from "./requirements.ts";
 
 /** An index to try, empty. */
 export interface IndexUnderTest extends AsyncDisposable {
@@ -53,12 +54,11 @@ async function pruneAll(index: Index, before: number): Promise<void> {
 /** Registers the tests of an index that `make` makes; each gets one of its own. */
 export function testIndex(
   name: string,
-  { make, ignore = false }: { make: () => Promise<IndexUnderTest>; ignore?: boolean },
+  { make, needs = [] }: { make: () => Promise<IndexUnderTest>; needs?: readonly Tool[] },
 ): void {
   const test = (does: string, fn: (index: Index) => Promise<void>) =>
-    Deno.test({
-      name: `${name}: ${does}`,
-      ignore,
+    toolTest(`${name}: ${does}`, {
+      needs,
       fn: async () => {
         await using under = await make();
         await fn(under.index);

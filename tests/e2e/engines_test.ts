@@ -1,0 +1,258 @@
+/**
+ * The contracts of store and index on the engines that several instances share.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { FileStore } from "../../lib/cache/file_store.ts";
+import { RedisLeases } from "../../lib/cache/lease.ts";
+import { Redis, RedisDownError } from "../../lib/cache/redis.ts";
+import { RedisIndex } from "../../lib/cache/redis_index.ts";
+import { RedisStore } from "../../lib/cache/redis_store.ts";
+import { S3Objects } from "../../lib/cache/s3_objects.ts";
+import { S3Store } from "../../lib/cache/s3_store.ts";
+import { SurvivingIndex } from "../../lib/cache/surviving_index.ts";
+import { checkEngines, parseRedisUrl, parseStoreSetting } from "../../lib/engine_url.ts";
+import { testBlobStore } from "../support/blob_store_contract.ts";
+import { digestOf, randomBytes } from "../support/content.ts";
+import { type Engine, startRedis, startS3 } from "../support/engines.ts";
+import { testIndex } from "../support/index_contract.ts";
+import { toolTest } from "../support/requirements.ts";
+import { tempDir } from "../support/temp.ts";
+
+const REDIS = ["redis-server"] as const;
+const S3 = ["versitygw"] as const;
+
+/** One server for all tests of this file, each under a prefix of its own. */
+const servers: { redis?: Promise<Engine>; s3?: Promise<Engine> } = {};
+
+addEventListener("unload", () => {
+  // Left running otherwise: there is no "after all" in Deno.test that may wait.
+  for (const pid of pids) {
+    try {
+      Deno.kill(pid, "SIGKILL");
+    } catch {
+      // gone already
+    }
+  }
+});
+const pids: number[] = [];
+let lastPrefix = 0;
+
+async function redisServer(): Promise<Engine> {
+  const server = await (servers.redis ??= startRedis({ persistent: false }));
+  if (!pids.includes(server.pid)) pids.push(server.pid);
+  return server;
+}
+
+async function s3Server(): Promise<Engine> {
+  const server = await (servers.s3 ??= startS3());
+  if (!pids.includes(server.pid)) pids.push(server.pid);
+  return server;
+}
+
+async function connect(engine: Engine, prefix = `test-${++lastPrefix}`): Promise<Redis> {
+  const location = parseRedisUrl(`${engine.url}?prefix=${prefix}`);
+  return await Redis.connect({ location, onDown() {}, onUp() {} });
+}
+
+function openS3(engine: Engine, prefix: string, dir: string): S3Store {
+  const [where, query] = engine.url.split("?");
+  const { store } = checkEngines({
+    CACHE_STORE: parseStoreSetting(`${where}/${prefix}?${query}`),
+    STORE_REDIRECT: false,
+    AWS_ACCESS_KEY_ID: engine.env["AWS_ACCESS_KEY_ID"],
+    AWS_SECRET_ACCESS_KEY: engine.env["AWS_SECRET_ACCESS_KEY"],
+  }, []);
+  assert(store.engine === "s3");
+  return new S3Store({ objects: new S3Objects(store), drafts: new FileStore(dir), idle: 5_000 });
+}
+
+for (const kind of ["RedisIndex", "SurvivingIndex"] as const) {
+  testIndex(kind, {
+    needs: REDIS,
+    async make() {
+      const redis = await connect(await redisServer());
+      const remote = new RedisIndex(redis, { instance: "a", inUse: 0, atWork: 0 });
+      const index = kind === "RedisIndex" ? remote : new SurvivingIndex(remote);
+      return {
+        index,
+        async [Symbol.asyncDispose]() {
+          await index.close();
+          redis.close();
+        },
+      };
+    },
+  });
+}
+
+testBlobStore("RedisStore", {
+  needs: REDIS,
+  async make() {
+    const dir = await tempDir();
+    const redis = await connect(await redisServer());
+    const open = () => new RedisStore(redis, { drafts: new FileStore(dir.path) });
+    return {
+      store: open(),
+      reopen: () => Promise.resolve(open()),
+      async [Symbol.asyncDispose]() {
+        redis.close();
+        await dir[Symbol.asyncDispose]();
+      },
+    };
+  },
+});
+
+testBlobStore("S3Store", {
+  needs: S3,
+  async make() {
+    const dir = await tempDir();
+    const server = await s3Server();
+    const prefix = `test-${++lastPrefix}`;
+    return {
+      store: openS3(server, prefix, dir.path),
+      reopen: () => Promise.resolve(openS3(server, prefix, dir.path)),
+      [Symbol.asyncDispose]: () => dir[Symbol.asyncDispose](),
+    };
+  },
+});
+
+toolTest("S3Store: a large draft goes up in parts, and an upload that was left is swept", {
+  needs: S3,
+  async fn() {
+    await using dir = await tempDir();
+    const server = await s3Server();
+    const store = openS3(server, "parts", dir.path);
+    const bytes = randomBytes(20 * 2 ** 20, 7);
+    const digest = digestOf(bytes);
+    const draft = await store.begin(digest);
+    for (let i = 0; i < bytes.byteLength; i += 2 ** 20) {
+      await draft.write(bytes.subarray(i, i + 2 ** 20));
+    }
+    assertEquals(await store.stat(digest), undefined);
+    await draft.commit();
+    assertEquals((await store.stat(digest))?.size, bytes.byteLength);
+
+    const { store: location } = checkEngines({
+      CACHE_STORE: parseStoreSetting(server.url.replace("?", "/left?")),
+      STORE_REDIRECT: false,
+      AWS_ACCESS_KEY_ID: server.env["AWS_ACCESS_KEY_ID"],
+      AWS_SECRET_ACCESS_KEY: server.env["AWS_SECRET_ACCESS_KEY"],
+    }, []);
+    assert(location.engine === "s3");
+    const objects = new S3Objects(location);
+    const id = await objects.createUpload(`blobs/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`);
+    assertEquals((await objects.uploads("blobs/")).map((upload) => upload.id), [id]);
+    const later = () => Date.now() + 60 * 60_000;
+    const left = new S3Store({
+      objects,
+      drafts: new FileStore(dir.path),
+      idle: 5_000,
+      now: later,
+    });
+    await left.sweep((running) => running === digest);
+    assertEquals((await objects.uploads("blobs/")).length, 1);
+    await left.sweep();
+    assertEquals(await objects.uploads("blobs/"), []);
+  },
+});
+
+toolTest("leases: one holder at a time, and one who slept past the end may not publish", {
+  needs: REDIS,
+  async fn() {
+    const server = await redisServer();
+    const prefix = `test-${++lastPrefix}`;
+    const [one, two] = await Promise.all([connect(server, prefix), connect(server, prefix)]);
+    try {
+      const a = new RedisLeases(one, { url: "http://a", key: "ka" });
+      const b = new RedisLeases(two, { url: "http://b", key: "kb" });
+      const taken = await a.acquire("d");
+      assert("lease" in taken);
+      assertEquals(await b.acquire("d"), { holder: { url: "http://a", key: "ka" } });
+      assertEquals(await taken.lease.isHeld(), true);
+      // As if its heartbeat had stopped for longer than a lease lives.
+      await one.command("DEL", one.key("f:d"));
+      const next = await b.acquire("d");
+      assert("lease" in next);
+      assertEquals(await taken.lease.isHeld(), false);
+      await taken.lease.release();
+      assertEquals(await next.lease.isHeld(), true);
+      await next.lease.release();
+      assertEquals(await a.isTaken("d"), false);
+    } finally {
+      one.close();
+      two.close();
+    }
+  },
+});
+
+toolTest("promises of an instance that died end, those of a living one do not", {
+  needs: REDIS,
+  async fn() {
+    const server = await redisServer();
+    const prefix = `test-${++lastPrefix}`;
+    const redis = await connect(server, prefix);
+    const [dead, alive] = ["dead", "alive"].map((instance) => new RedisIndex(redis, { instance }));
+    try {
+      assert(await dead!.reserve(60, 100));
+      assert(await alive!.reserve(30, 100));
+      assertEquals(await alive!.reserve(30, 100), undefined);
+      await redis.command("ZADD", redis.key("rx"), "1", "dead");
+      assertEquals((await alive!.totals()).reserved, 30);
+      assert(await alive!.reserve(30, 100));
+    } finally {
+      dead!.close();
+      alive!.close();
+      redis.close();
+    }
+  },
+});
+
+toolTest("while Redis is gone what was seen is known, and what happened is told when it is back", {
+  needs: REDIS,
+  async fn() {
+    await using server = await startRedis();
+    const events: string[] = [];
+    const redis = await Redis.connect({
+      location: parseRedisUrl(server.url),
+      onDown: () => events.push("down"),
+      onUp: () => events.push("up"),
+    });
+    const remote = new RedisIndex(redis, { instance: "a" });
+    const index = new SurvivingIndex(remote);
+    try {
+      const key = { registry: "r", repository: "team/app" };
+      const row = (n: number) => ({
+        digest: digestOf(new Uint8Array([n])),
+        size: 10,
+        createdAt: 5,
+        usedAt: 5,
+        verifiedAt: 5,
+      });
+      await index.addBlob(row(1));
+      await index.setTag(key, "1", { digest: row(1).digest, checkedAt: 5 });
+      await index.setPublic(key, 5);
+      assertEquals((await index.totals()).bytes, 10);
+      await server.kill();
+      await assertRejects(() => remote.blob(row(1).digest), RedisDownError);
+      assertEquals((await index.blob(row(1).digest))?.size, 10);
+      assertEquals((await index.tag(key, "1"))?.digest, row(1).digest);
+      assertEquals(await index.publicSince(key), 5);
+      await index.addBlob(row(2));
+      assertEquals((await index.blob(row(2).digest))?.size, 10);
+      assertEquals(await index.reserve(200, 100), undefined);
+      const admission = await index.reserve(20, 100);
+      assert(admission);
+      await admission.release();
+      await server.start();
+      while (!redis.isUp) await new Promise((resolve) => setTimeout(resolve, 50));
+      await index.replay();
+      assertEquals((await remote.blob(row(2).digest))?.size, 10);
+      assertEquals((await remote.totals()).bytes, 20);
+      assertEquals(events, ["down", "up"]);
+    } finally {
+      await index.close();
+      redis.close();
+    }
+  },
+});
