@@ -89,7 +89,7 @@ export class Proxy {
       isAnonymousToken: (token) => upstream.tokens.isAnonymous(token),
     });
     this.#relay = this.#cache?.relay ??
-      new Relay({ asker: new Asker({ upstream, access: this.#access }), idle });
+      new Relay({ asker: new Asker({ upstream, access: this.#access }), idle, stats: this.stats });
     this.#isReady = true;
   }
 

@@ -11,6 +11,7 @@ import {
   contentAnswer,
   watchBody,
 } from "./answer.ts";
+import { upstreamLog } from "./log.ts";
 import {
   digestOf,
   isDigest,
@@ -21,10 +22,13 @@ import {
 import { OciError } from "./oci/error.ts";
 import { essence } from "./oci/media_type.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
+import type { Stats } from "./stats.ts";
 import type { Target } from "./transforms/route.ts";
 import type { Asker } from "./upstream/ask.ts";
 import { announcedLength, readBounded, readWithin } from "./upstream/body.ts";
 import type { UpstreamAnswer } from "./upstream/client.ts";
+import { Download, MismatchError, type Source } from "./upstream/download.ts";
+import { blobSource } from "./upstream/source.ts";
 import { verifiedStream } from "./upstream/verified.ts";
 
 /** DESIGN invariant 10; the specification lets registries refuse larger ones. */
@@ -57,14 +61,7 @@ export function forwardedSearch(url: URL): string {
   return text && `?${text}`;
 }
 
-/**
- * Reads the manifest in `answer` and hashes it. Throws an `OciError` (502) when it is too large, is not
- * what the requested digest says, or not what upstream's own header says.
- */
-export async function readManifestAnswer(
-  answer: UpstreamAnswer,
-  target: Target,
-): Promise<Manifest> {
+async function readManifest(answer: UpstreamAnswer, target: Target): Promise<Manifest> {
   const { response } = answer;
   const bytes = await readBounded(response, {
     limit: MAX_MANIFEST,
@@ -87,6 +84,7 @@ export async function readManifestAnswer(
   if (wanted !== undefined && digest !== wanted) {
     throw new OciError("UNAVAILABLE", "Upstream sent other content than the digest says", {
       detail: { digest: wanted, actual: digest },
+      cause: new MismatchError(`Digest of the body is ${digest}`),
     });
   }
   return { digest, mediaType, bytes: bytes as Uint8Array<ArrayBuffer> };
@@ -109,16 +107,19 @@ export interface RelayOptions {
   readonly asker: Asker;
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
+  readonly stats: Stats;
 }
 
 /** Passes requests through. */
 export class Relay {
   readonly #asker: Asker;
   readonly #idle: number;
+  readonly #stats: Stats;
 
   constructor(options: RelayOptions) {
     this.#asker = options.asker;
     this.#idle = options.idle;
+    this.#stats = options.stats;
   }
 
   /** The answer to any read request, as upstream gives it to this client. */
@@ -134,7 +135,7 @@ export class Relay {
     const { response } = answer;
     if (method === "HEAD") return this.#head(answer, request);
     if (target.kind === "manifest") {
-      const { bytes, ...manifest } = await readManifestAnswer(answer, target);
+      const { bytes, ...manifest } = await this.manifest(answer, target);
       const size = bytes.byteLength;
       const byTag = !isDigest(target.reference);
       return contentAnswer(
@@ -157,6 +158,20 @@ export class Relay {
     });
   }
 
+  /**
+   * Reads the manifest in `answer`, whole and hashed before anybody gets a byte of it. Throws an `OciError`
+   * (502) when it is too large, is not what the requested digest says, or not what upstream's own header says.
+   */
+  async manifest(answer: UpstreamAnswer, target: Target): Promise<Manifest> {
+    try {
+      return await readManifest(answer, target);
+    } catch (error) {
+      const { cause } = error as Error;
+      if (cause instanceof MismatchError) this.mismatched(target, cause.message);
+      throw error;
+    }
+  }
+
   #head({ response }: UpstreamAnswer, { target }: TargetRequest): Answer {
     const reply = replyHeaders(response.headers, { kind: target.kind, status: response.status });
     const isContent = target.kind === "manifest" || target.kind === "blob";
@@ -170,7 +185,8 @@ export class Relay {
   }
 
   /** A blob on its way to one client, verified as it passes where it is whole and can be. */
-  blob({ response }: UpstreamAnswer, { target }: TargetRequest): Answer {
+  blob({ response }: UpstreamAnswer, request: TargetRequest): Answer {
+    const { target } = request;
     const digest = target.reference;
     const reply = replyHeaders(response.headers, { kind: "blob", status: response.status });
     reply.set("docker-content-digest", digest);
@@ -181,14 +197,48 @@ export class Relay {
     const init = { status: response.status, headers: reply };
     if (!response.body) return watchBody(null, init, "BYPASS");
     const isWhole = response.status === 200 && isStorable(digest);
-    const body = isWhole
-      ? verifiedStream(response.body, {
-        digest,
-        size: announcedLength(response.headers),
-        idle: this.#idle,
-      })
-      : withIdleLimit(response.body, this.#idle);
+    if (!isWhole) return watchBody(withIdleLimit(response.body, this.#idle), init, "BYPASS");
+    const size = announcedLength(response.headers);
+    const download = new Download({
+      source: this.source(request, response.headers),
+      first: response.body,
+      size,
+      idle: this.#idle,
+      onResume: (offset, cause) => this.resumed(target, { offset, cause }),
+    });
+    const body = verifiedStream(download, {
+      digest,
+      size,
+      onMismatch: (reason) => this.mismatched(target, reason),
+    });
     return watchBody(body, init, "BYPASS");
+  }
+
+  /** Where the download of a blob goes on when it breaks; `first` are the headers it began with. */
+  source({ target, caller }: TargetRequest, first: Headers): Source {
+    return blobSource({ asker: this.#asker, target, caller, first, idle: this.#idle });
+  }
+
+  /** Counts and logs that a download is taken up again. */
+  resumed(target: Target, { offset, cause }: { offset: number; cause: string }): void {
+    this.#stats.upstreamResumes.add(target.registry.name);
+    upstreamLog.warn("Download of {digest} broke at {offset}, resuming: {cause}", {
+      digest: target.reference,
+      registry: target.registry.name,
+      offset,
+      cause,
+    });
+  }
+
+  /** Counts and logs that upstream's bytes are not those of the digest. */
+  mismatched(target: Target, reason: string): void {
+    this.#stats.cacheEvents.add("mismatch");
+    upstreamLog.error("{registry} sent wrong bytes for {repository} {reference}: {reason}", {
+      registry: target.registry.name,
+      repository: target.repository,
+      reference: target.reference,
+      reason,
+    });
   }
 }
 

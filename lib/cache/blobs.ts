@@ -21,8 +21,8 @@ import { causeOf } from "../upstream/send.ts";
 import type { StoredBlob } from "./blob_store.ts";
 import type { Content } from "./content.ts";
 import type { Fill } from "./fill.ts";
+import { outflow, type Outlet, passingBuffer } from "./outflow.ts";
 import type { Notes } from "./resilient.ts";
-import { fillSource } from "./source.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
 type Opened =
@@ -35,7 +35,6 @@ type Opened =
 
 /** A blob up to this size is read whole: one read, and no stream. */
 const SMALL = 64 * 1024;
-const READ_SIZE = 2 ** 20;
 
 /** Options for {@linkcode Blobs}. */
 export interface BlobsOptions {
@@ -131,7 +130,7 @@ export class Blobs {
       return n === bytes.byteLength ? contentAnswer(request, content, { bytes }) : undefined;
     }
     return contentAnswer(request, content, {
-      stream: (part, onEnd) => streamBlob(blob, part, onEnd),
+      stream: (part, onEnd) => outflow(outletOf(blob), { part, onEnd }),
       close: () => blob.close(),
     });
   }
@@ -253,7 +252,7 @@ export class Blobs {
       digest,
       size: announcedLength(answer.response.headers),
       first: body,
-      source: fillSource({ asker: this.#asker, target, caller, first: answer.response.headers }),
+      source: this.#relay.source(request, answer.response.headers),
       registry: target.registry.name,
     });
     if (fill) return { kind: "fill", fill };
@@ -284,40 +283,16 @@ async function readFully(blob: StoredBlob, bytes: Uint8Array): Promise<number> {
   return done;
 }
 
-/** The bytes of `part` of a stored blob; closes it at the end. A file that was cut errors the stream. */
-function streamBlob(
-  blob: StoredBlob,
-  part: Part | undefined,
-  onEnd: (sent: number, complete: boolean) => void,
-): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const start = part?.start ?? 0;
-  const end = part ? part.end + 1 : blob.size;
-  let position = start;
-  let ended = false;
-  const finish = (complete: boolean) => {
-    if (ended) return;
-    ended = true;
-    blob.close();
-    onEnd(position - start, complete);
-  };
-  return new ReadableStream<Uint8Array<ArrayBuffer>>({
-    async pull(controller) {
-      if (position >= end) {
-        finish(true);
-        return controller.close();
-      }
-      try {
-        const buffer = new Uint8Array(Math.min(READ_SIZE, end - position));
-        const n = await blob.read(position, buffer);
-        if (ended) return;
-        if (n === 0) throw new Error("The file is shorter than the index says");
-        position += n;
-        controller.enqueue(n === buffer.byteLength ? buffer : buffer.subarray(0, n));
-      } catch (error) {
-        finish(false);
-        controller.error(error);
-      }
+/** The bytes of a stored blob. A file that was cut behind our back breaks the client's connection. */
+function outletOf(blob: StoredBlob): Outlet {
+  return {
+    async read(position, limit) {
+      if (position >= blob.size) return undefined;
+      const buffer = passingBuffer(Math.min(limit, blob.size - position));
+      const n = await blob.read(position, buffer);
+      if (n === 0) throw new Error("The file is shorter than the index says");
+      return n === buffer.byteLength ? buffer : buffer.subarray(0, n);
     },
-    cancel: () => finish(false),
-  }, { highWaterMark: 0 });
+    close: () => blob.close(),
+  };
 }

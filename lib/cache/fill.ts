@@ -7,22 +7,17 @@
  */
 import type { Hash } from "node:crypto";
 import { createHasher, parseDigest } from "../oci/digest.ts";
-import { OciError } from "../oci/error.ts";
 import type { Part } from "../transforms/range.ts";
-import { concat, readWithin } from "../upstream/body.ts";
-import { backoff, causeOf } from "../upstream/send.ts";
+import { Download, MismatchError, type Source } from "../upstream/download.ts";
 import { verifiedStream } from "../upstream/verified.ts";
 import type { ByteReader, Draft } from "./blob_store.ts";
+import { outflow, passingBuffer } from "./outflow.ts";
 
-/** Where a fill's bytes come from. */
-export interface Source {
-  /** The body from byte `offset` on. Throws an `OciError` when upstream gives none. */
-  open(offset: number): Promise<ReadableStream<Uint8Array>>;
-}
+export type { Source } from "../upstream/download.ts";
 
 /** What a fill reports while it runs; each is called at most once for what it says. */
 export interface FillObserver {
-  /** The download broke at `offset` and is taken up again. */
+  /** The download broke at `offset` and is about to be taken up again. */
   resumed?(offset: number, cause: string): void;
   /** `n` bytes came from upstream. */
   received?(n: number): void;
@@ -53,19 +48,10 @@ export interface FillOptions {
 /** How a fill stands. `detached`: the disk failed, readers go on from upstream themselves. */
 export type FillState = "running" | "verified" | "detached" | "failed";
 
-/** Attempts to resume without a byte of progress between them. */
-const MAX_ATTEMPTS = 6;
-/** Bytes received and not yet written before upstream is made to wait. */
-const MAX_PENDING = 4 * 2 ** 20;
-const LARGEST_READ = 2 ** 20;
-const SMALLEST_READ = 2 ** 16;
-/** What all readers of one fill together may have in buffers. */
-const READ_BUDGET = 8 * 2 ** 20;
-
-/** Upstream sent what it should not have; trying again from the middle cannot mend it. */
-class MismatchError extends Error {
-  override readonly name = "MismatchError";
-}
+/** What is written at once, and what may gather meanwhile before upstream is made to wait. */
+const BATCH = 256 * 1024;
+/** Reads that are kept for other clients of the same fill. */
+const MOST_RECENT = 4;
 
 /** The draft could not be written. */
 class DiskError extends Error {
@@ -86,13 +72,18 @@ export class Fill {
   #error: unknown;
   /** Bytes written and hashed. */
   #written = 0;
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
+  /** What came and is not written yet: `filled` bytes of `batch`. */
+  #batch: Uint8Array<ArrayBuffer>;
+  #filled = 0;
+  /** The other batch: being written, or free. */
+  #other: Uint8Array<ArrayBuffer>;
   /** Writing; never rejects: see `#diskError`. */
-  #draining: Promise<void> | undefined;
+  #writing: Promise<void> | undefined;
   #diskError: DiskError | undefined;
   #changed: PromiseWithResolvers<void> = Promise.withResolvers<void>();
   #readers = 0;
+  /** The last reads, by position. */
+  readonly #recent = new Map<number, { length: number; bytes: Promise<Uint8Array<ArrayBuffer>> }>();
 
   /** Starts at once. The caller commits or discards the draft when `done`. */
   constructor(options: FillOptions) {
@@ -100,6 +91,9 @@ export class Fill {
     this.digest = options.digest;
     this.size = options.size;
     this.#hash = createHasher(options.digest);
+    const batch = Math.max(1, Math.min(BATCH, options.size ?? BATCH));
+    this.#batch = new Uint8Array(batch);
+    this.#other = new Uint8Array(batch);
     this.done = this.#run();
   }
 
@@ -145,88 +139,67 @@ export class Fill {
   }
 
   async #run(): Promise<void> {
-    const { source, observer, sleep = pause } = this.#options;
-    let body: ReadableStream<Uint8Array> | undefined = this.#options.first;
-    let attempts = 0;
-    while (true) {
-      const before = this.#written;
-      try {
-        body ??= await source.open(this.#written);
-        await this.#pump(body);
-        return this.#verify();
-      } catch (error) {
-        await this.#draining;
-        if (this.#diskError) {
-          observer?.diskFailed?.(this.#diskError.cause);
-          return this.#end("detached");
-        }
-        if (error instanceof MismatchError) {
-          observer?.mismatched?.(error.message);
-          return this.#end("failed", error);
-        }
-        attempts = this.#written > before ? 1 : attempts + 1;
-        if (attempts > MAX_ATTEMPTS || isFinal(error)) return this.#end("failed", error);
-        observer?.resumed?.(this.#written, causeOf(error));
-        body = undefined;
-        await sleep(backoff(attempts));
-      }
-    }
-  }
-
-  /** Moves one body into the draft. Throws when it breaks, or is not what it should be. */
-  async #pump(body: ReadableStream<Uint8Array>): Promise<void> {
-    const reader = body.getReader();
-    let received = this.#written;
+    const { observer, grow } = this.#options;
+    const download = new Download({
+      ...this.#options,
+      reuse: true,
+      onResume: (offset, cause) => observer?.resumed?.(offset, cause),
+    });
     try {
-      while (true) {
-        const { done, value } = await readWithin(reader, this.#options.idle);
-        if (done) break;
-        received += value.byteLength;
-        if (this.size !== undefined && received > this.size) {
-          throw new MismatchError(`Body is longer than ${this.size} bytes`);
+      for (let chunk; (chunk = await download.read());) {
+        observer?.received?.(chunk.byteLength);
+        if (this.size === undefined && await grow?.(chunk.byteLength) === false) {
+          this.#diskError = new DiskError("Cannot write to the cache", { cause: "no room" });
         }
-        if (this.size === undefined && await this.#options.grow?.(value.byteLength) === false) {
-          throw this.#diskError = new DiskError("Cannot write to the cache", { cause: "no room" });
-        }
-        if (this.#diskError) throw this.#diskError;
-        this.#options.observer?.received?.(value.byteLength);
-        this.#pending.push(value);
-        this.#pendingBytes += value.byteLength;
-        this.#draining ??= this.#drain();
-        if (this.#pendingBytes > MAX_PENDING) await this.#draining;
+        await this.#append(chunk);
       }
-      await this.#draining;
+      await this.#writing;
       if (this.#diskError) throw this.#diskError;
+      this.#verify();
     } catch (error) {
-      reader.cancel(error).catch(() => {}); // whatever is still coming is of no use
-      throw error;
-    }
-    if (this.size !== undefined && received < this.size) {
-      throw new Error(`Body ended after ${received} of ${this.size} bytes`);
+      download.cancel(error);
+      await this.#writing;
+      if (this.#diskError) {
+        observer?.diskFailed?.(this.#diskError.cause);
+        return this.#end("detached");
+      }
+      if (error instanceof MismatchError) observer?.mismatched?.(error.message);
+      this.#end("failed", error);
     }
   }
 
-  /** Writes what is pending, all that has gathered at a time, until nothing is. */
-  async #drain(): Promise<void> {
+  /** Takes `chunk`, which may be overwritten afterwards. Waits only while the disk is behind by a batch. */
+  async #append(chunk: Uint8Array): Promise<void> {
+    for (let done = 0; done < chunk.byteLength;) {
+      if (this.#diskError) throw this.#diskError;
+      if (this.#filled === this.#batch.byteLength) {
+        await this.#writing;
+        continue;
+      }
+      const part = chunk.subarray(done, done + this.#batch.byteLength - this.#filled);
+      this.#batch.set(part, this.#filled);
+      this.#filled += part.byteLength;
+      done += part.byteLength;
+      this.#writing ??= this.#write();
+    }
+  }
+
+  /** Writes what has gathered, a batch at a time, until nothing has. */
+  async #write(): Promise<void> {
     try {
-      while (this.#pendingBytes > 0) {
-        const chunks = this.#pending;
-        const bytes = this.#pendingBytes;
-        this.#pending = [];
-        const [first] = chunks;
-        const chunk = chunks.length === 1 && first ? first : concat(chunks, bytes);
+      while (this.#filled > 0) {
+        const chunk = this.#batch.subarray(0, this.#filled);
+        [this.#batch, this.#other] = [this.#other, this.#batch];
+        this.#filled = 0;
         await this.#options.draft.write(chunk);
         this.#hash.update(chunk);
-        this.#written += bytes;
-        this.#pendingBytes -= bytes;
+        this.#written += chunk.byteLength;
         this.#notify();
       }
     } catch (cause) {
-      this.#pending = [];
-      this.#pendingBytes = 0;
       this.#diskError = new DiskError("Cannot write to the cache", { cause });
     } finally {
-      this.#draining = undefined;
+      this.#writing = undefined;
     }
   }
 
@@ -234,9 +207,8 @@ export class Fill {
     this.size ??= this.#written;
     const { encoded } = parseDigest(this.digest);
     const actual = this.#hash.copy().digest("hex");
-    if (actual === encoded) return this.#end("verified");
-    this.#options.observer?.mismatched?.(`Digest of the body is ${actual}`);
-    this.#end("failed", new MismatchError("Upstream sent other content than the digest says"));
+    if (actual !== encoded) throw new MismatchError(`Digest of the body is ${actual}`);
+    this.#end("verified");
   }
 
   /**
@@ -248,88 +220,76 @@ export class Fill {
     part: Part | undefined,
     onEnd: (sent: number, complete: boolean) => void,
   ): ReadableStream<Uint8Array<ArrayBuffer>> {
-    const start = part?.start ?? 0;
-    let position = start;
     let reader: ByteReader | undefined;
     let rest: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
-    let ended = false;
-    const finish = (complete: boolean) => {
-      if (ended) return;
-      ended = true;
-      this.#readers--;
-      if (this.#readers === 0) this.#notify();
-      reader?.close();
-      onEnd(position - start, complete);
-    };
-    const next = async (): Promise<Uint8Array<ArrayBuffer> | undefined> => {
-      reader ??= await this.#options.draft.reader();
-      while (!ended) {
-        const end = part ? part.end + 1 : this.size ?? Infinity;
-        if (position >= end) return undefined;
-        const available = Math.min(this.#readable, end) - position;
-        if (available > 0) {
-          const share = Math.floor(READ_BUDGET / this.#readers);
-          const length = Math.min(
-            available,
-            Math.max(SMALLEST_READ, Math.min(LARGEST_READ, share)),
-          );
-          const buffer = new Uint8Array(length);
-          const n = await reader.read(position, buffer);
-          if (n === 0) throw new Error("The draft is shorter than what was written to it");
-          return n === length ? buffer : buffer.subarray(0, n);
+    let isOpen = true;
+    this.#readers++;
+    const read = async (position: number, limit: number) => {
+      while (isOpen) {
+        const end = Math.min(this.#readable, this.size ?? Infinity);
+        if (position < end) {
+          reader ??= await this.#options.draft.reader();
+          return await this.#read(reader, { position, length: Math.min(limit, end - position) });
         }
         if (this.#state === "failed") throw this.#error;
         if (this.#state === "verified") return undefined;
         if (this.#state === "detached") {
-          rest ??= (await this.#rest(position, end)).getReader();
+          rest ??= this.#rest(position, part).getReader();
           return (await rest.read()).value;
         }
         await this.#changed.promise;
       }
     };
-    this.#readers++;
-    return new ReadableStream<Uint8Array<ArrayBuffer>>({
-      pull: async (controller) => {
-        try {
-          const chunk = await next();
-          if (ended) return;
-          if (!chunk) {
-            finish(true);
-            return controller.close();
-          }
-          position += chunk.byteLength;
-          controller.enqueue(chunk);
-        } catch (error) {
-          finish(false);
-          controller.error(error);
-        }
-      },
-      cancel: async (reason) => {
-        finish(false);
-        await rest?.cancel(reason);
-      },
-    }, { highWaterMark: 0 });
+    const close = () => {
+      isOpen = false;
+      this.#readers--;
+      if (this.#readers === 0) this.#notify();
+      reader?.close();
+      rest?.cancel().catch(() => {}); // broken already
+    };
+    return outflow({ read, close }, { part, onEnd });
+  }
+
+  /** Bytes that are here. Clients that keep up with the download are at the same place: one read is for all. */
+  async #read(
+    reader: ByteReader,
+    { position, length }: { position: number; length: number },
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const recent = this.#recent.get(position);
+    if (recent && recent.length <= length) {
+      // It is another client's read: if that one leaves in the middle of it, this one reads for itself.
+      const bytes = await recent.bytes.catch(() => undefined);
+      if (bytes) return bytes;
+    }
+    const bytes = readNow(reader, { position, length });
+    if (this.#readers > 1) {
+      this.#recent.set(position, { length, bytes });
+      for (const oldest of this.#recent.keys()) {
+        if (this.#recent.size <= MOST_RECENT) break;
+        this.#recent.delete(oldest);
+      }
+    }
+    return await bytes;
   }
 
   /** What upstream still has, for one client, verified by the hash of what was written before. */
-  async #rest(position: number, end: number): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
-    const body = await this.#options.source.open(this.#written);
-    return verifiedStream(body, {
-      digest: this.digest,
-      hash: this.#hash.copy(),
-      offset: this.#written,
-      size: this.size,
-      part: { start: position, end: end - 1 },
-      idle: this.#options.idle,
-    });
+  #rest(position: number, wanted: Part | undefined): ReadableStream<Uint8Array<ArrayBuffer>> {
+    const { digest, size } = this;
+    const { source, idle, sleep } = this.#options;
+    const offset = this.#written;
+    const hash = this.#hash.copy();
+    const part = { start: position, end: wanted?.end ?? Infinity };
+    const download = new Download({ source, offset, size, idle, sleep });
+    return verifiedStream(download, { digest, hash, offset, size, part });
   }
 }
 
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Whether upstream said no, rather than nothing: asking again would not help. */
-function isFinal(error: unknown): boolean {
-  return error instanceof OciError && error.status < 500 && error.status !== 429;
+async function readNow(
+  reader: ByteReader,
+  { position, length }: { position: number; length: number },
+): Promise<Uint8Array<ArrayBuffer>> {
+  const buffer = passingBuffer(length);
+  const n = await reader.read(position, buffer);
+  if (n === 0) throw new Error("The draft is shorter than what was written to it");
+  return n === length ? buffer : buffer.subarray(0, n);
 }

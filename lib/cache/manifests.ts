@@ -11,7 +11,7 @@ import { cacheLog } from "../log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
-import { type Manifest, readManifestAnswer, type Relay, type TargetRequest } from "../relay.ts";
+import type { Manifest, Relay, TargetRequest } from "../relay.ts";
 import type { Target } from "../transforms/route.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { announcedLength } from "../upstream/body.ts";
@@ -226,7 +226,7 @@ export class Manifests {
       headers: acceptEvery(),
       redirects: "follow",
     });
-    const manifest: Manifest = await readManifestAnswer(answer, target);
+    const manifest: Manifest = await this.#relay.manifest(answer, target);
     const { digest, mediaType, bytes } = manifest;
     const isHere = await this.#content.put(digest, bytes);
     await this.#note(target, { digest, mediaType, isHere });

@@ -10,20 +10,25 @@ export class IdleError extends Error {
   override readonly name = "IdleError";
 }
 
-/** The next chunk of `reader`, or an {@linkcode IdleError} when none comes within `idle` ms. */
-export async function readWithin<T>(
-  reader: ReadableStreamDefaultReader<T>,
-  idle: number,
-): Promise<ReadableStreamReadResult<T>> {
+/** The result of `work` on a body, or an {@linkcode IdleError} when there is none within `idle` ms. */
+export async function within<T>(work: Promise<T>, idle: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const timeout = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new IdleError(`No data for ${idle / 1000} s`)), idle);
   });
   try {
-    return await Promise.race([reader.read(), timeout]);
+    return await Promise.race([work, timeout]);
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** The next chunk of `reader`, or an {@linkcode IdleError} when none comes within `idle` ms. */
+export async function readWithin<T>(
+  reader: ReadableStreamDefaultReader<T>,
+  idle: number,
+): Promise<ReadableStreamReadResult<T>> {
+  return await within(reader.read(), idle);
 }
 
 /** Options for {@linkcode readBounded}. */

@@ -5,41 +5,40 @@
  */
 import type { Hash } from "node:crypto";
 import { createHasher, parseDigest } from "../oci/digest.ts";
-import { OciError } from "../oci/error.ts";
 import type { Part } from "../transforms/range.ts";
-import { readWithin } from "./body.ts";
+import type { Chunks } from "./chunks.ts";
+import { MismatchError } from "./download.ts";
 
 /** Options for {@linkcode verifiedStream}. */
 export interface VerifiedOptions {
   /** A storable digest. */
   readonly digest: string;
-  /** The hash of the `offset` bytes before `body`. @default {a new one} */
+  /** The hash of the `offset` bytes before the first chunk. @default {a new one} */
   readonly hash?: Hash;
   /** @default {0} */
   readonly offset?: number;
   /** Of the whole content in bytes, where it is known. */
   readonly size?: number;
-  /** What of the content is delivered; what of `body` is outside of it is read and hashed only. */
+  /** What of the content is delivered; what is outside of it is read and hashed only. */
   readonly part?: Part;
-  /** How long the body may stand still, ms. */
-  readonly idle: number;
+  /** Called when the bytes are not the digest's, or not as many as `size` says. */
+  readonly onMismatch?: (reason: string) => void;
   /** Called once, with the bytes delivered and whether that was all. */
   readonly onEnd?: (sent: number, complete: boolean) => void;
 }
 
 /**
- * The bytes of `body`, whose last chunk is held back until the whole agrees with the digest; otherwise
+ * The bytes of `chunks`, the last of which is held back until the whole agrees with the digest; otherwise
  * the stream errors. A part that ends before the last byte is delivered without waiting for the rest.
  */
 export function verifiedStream(
-  body: ReadableStream<Uint8Array>,
+  chunks: Chunks,
   options: VerifiedOptions,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const { digest, size, idle } = options;
+  const { digest, size } = options;
   const start = options.part?.start ?? 0;
   const end = options.part ? options.part.end + 1 : Infinity;
   const hash = options.hash ?? createHasher(digest);
-  const reader = body.getReader();
   let offset = options.offset ?? 0;
   let held: Uint8Array | undefined;
   let sent = 0;
@@ -49,22 +48,23 @@ export function verifiedStream(
     if (!ended) options.onEnd?.(sent, complete);
     ended = true;
   };
-  const mismatch = (reason: string) =>
-    new OciError("UNAVAILABLE", "Upstream sent other content than the digest says", {
-      detail: { digest, reason },
-    });
   /** The next bytes to deliver; undefined when all are. */
   const next = async (): Promise<Uint8Array | undefined> => {
     while (!isDone) {
       if (size !== undefined && end < size && offset >= end) {
         isDone = true;
-        reader.cancel().catch(() => {}); // the rest is not this client's
+        chunks.cancel(); // the rest is not this client's
         break;
       }
-      const { done, value } = await readWithin(reader, idle);
-      if (done) {
-        if (size !== undefined && offset !== size) throw mismatch(`${offset} of ${size} bytes`);
-        if (hash.digest("hex") !== parseDigest(digest).encoded) throw mismatch("digest");
+      const value = await chunks.read();
+      if (!value) {
+        if (size !== undefined && offset !== size) {
+          throw new MismatchError(`Body has ${offset} of ${size} bytes`);
+        }
+        const actual = hash.digest("hex");
+        if (actual !== parseDigest(digest).encoded) {
+          throw new MismatchError(`Digest of the body is ${actual}`);
+        }
         isDone = true;
         return held;
       }
@@ -72,7 +72,9 @@ export function verifiedStream(
       const from = Math.max(0, start - offset);
       const to = Math.min(value.byteLength, end - offset);
       offset += value.byteLength;
-      if (size !== undefined && offset > size) throw mismatch(`more than ${size} bytes`);
+      if (size !== undefined && offset > size) {
+        throw new MismatchError(`Body is longer than ${size} bytes`);
+      }
       if (to <= from) continue;
       const ready = held;
       const chunk = value.subarray(from, to);
@@ -93,14 +95,15 @@ export function verifiedStream(
         sent += chunk.byteLength;
         controller.enqueue(chunk as Uint8Array<ArrayBuffer>);
       } catch (error) {
+        if (!ended && error instanceof MismatchError) options.onMismatch?.(error.message);
         finish(false);
-        reader.cancel(error).catch(() => {}); // broken already
+        chunks.cancel(error);
         controller.error(error);
       }
     },
-    async cancel(reason) {
+    cancel(reason) {
       finish(false);
-      await reader.cancel(reason);
+      chunks.cancel(reason);
     },
   }, { highWaterMark: 0 });
 }

@@ -1,0 +1,131 @@
+/**
+ * A body that is taken up again where it broke, so that who reads it does not notice.
+ *
+ * @module
+ */
+import { OciError } from "../oci/error.ts";
+import { ChunkReader, type Chunks } from "./chunks.ts";
+import { backoff, causeOf } from "./send.ts";
+
+/** Where the bytes of one content come from. */
+export interface Source {
+  /** The body from byte `offset` on. Throws an `OciError` when upstream gives none. */
+  open(offset: number): Promise<ReadableStream<Uint8Array>>;
+}
+
+/** Upstream sent what it should not have; trying again from the middle cannot mend it. */
+export class MismatchError extends Error {
+  override readonly name = "MismatchError";
+}
+
+/** Options for {@linkcode Download}. */
+export interface DownloadOptions {
+  readonly source: Source;
+  /** The body that is already open, from byte `offset` on. */
+  readonly first?: ReadableStream<Uint8Array>;
+  /** @default {0} */
+  readonly offset?: number;
+  /** Of the whole content in bytes, where it is known. */
+  readonly size?: number;
+  /** How long upstream's body may stand still, ms. */
+  readonly idle: number;
+  /** Whether a chunk is valid only until the next is read. @default {false} */
+  readonly reuse?: boolean;
+  /** Called when it broke at `offset` and is about to be taken up again. */
+  readonly onResume?: (offset: number, cause: string) => void;
+  /** Waits `ms`; tests pass one that does not. @default {setTimeout} */
+  readonly sleep?: (ms: number) => Promise<void>;
+}
+
+/** Attempts without a byte of progress between them. */
+const MAX_FRUITLESS = 6;
+/** Attempts in all: these, and one for each of so many bytes. One byte per attempt is no progress. */
+const MAX_ATTEMPTS = 32;
+const BYTES_PER_ATTEMPT = 64 * 1024;
+
+/** One content on its way from upstream. */
+export class Download implements Chunks {
+  readonly #options: DownloadOptions;
+  #reader: ChunkReader | undefined;
+  #offset: number;
+  /** Attempts since the last byte, and in all. */
+  #fruitless = 0;
+  #attempts = 0;
+  #isCancelled = false;
+
+  constructor(options: DownloadOptions) {
+    this.#options = options;
+    this.#offset = options.offset ?? 0;
+    if (options.first) this.#reader = new ChunkReader(options.first, options);
+  }
+
+  /**
+   * The next chunk; undefined at the end. Throws a {@linkcode MismatchError} when the content is longer
+   * than its size, and what happened last when taking it up again does not help.
+   */
+  async read(): Promise<Uint8Array | undefined> {
+    const { size } = this.#options;
+    while (true) {
+      try {
+        this.#reader ??= await this.#open();
+        const chunk = await this.#reader.read();
+        if (this.#isCancelled) throw new Error("Nobody reads it any more");
+        if (chunk) {
+          this.#offset += chunk.byteLength;
+          this.#fruitless = 0;
+          if (size !== undefined && this.#offset > size) {
+            throw new MismatchError(`Body is longer than ${size} bytes`);
+          }
+          return chunk;
+        }
+        if (size === undefined || this.#offset === size) return undefined;
+        throw new Error(`Body ended after ${this.#offset} of ${size} bytes`);
+      } catch (error) {
+        this.#close(error);
+        if (this.#isCancelled) throw error;
+        // The end of the connection is missing, and nothing of the content.
+        if (this.#offset === size) return undefined;
+        if (!this.#mayResume(error)) throw error;
+        const { onResume, sleep = pause } = this.#options;
+        onResume?.(this.#offset, causeOf(error));
+        await sleep(backoff(this.#fruitless));
+      }
+    }
+  }
+
+  async #open(): Promise<ChunkReader> {
+    const body = await this.#options.source.open(this.#offset);
+    const reader = new ChunkReader(body, this.#options);
+    if (!this.#isCancelled) return reader;
+    reader.cancel();
+    throw new Error("Nobody reads it any more");
+  }
+
+  #mayResume(error: unknown): boolean {
+    this.#fruitless++;
+    this.#attempts++;
+    if (error instanceof MismatchError || isFinal(error)) return false;
+    return this.#fruitless <= MAX_FRUITLESS &&
+      this.#attempts <= MAX_ATTEMPTS + this.#offset / BYTES_PER_ATTEMPT;
+  }
+
+  #close(reason?: unknown): void {
+    this.#reader?.cancel(reason);
+    this.#reader = undefined;
+  }
+
+  /** Ends it. A `read` under way throws. */
+  cancel(reason?: unknown): void {
+    this.#isCancelled = true;
+    this.#close(reason);
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Whether upstream said no, rather than nothing: asking again would not help. */
+function isFinal(error: unknown): boolean {
+  return error instanceof OciError && error.status < 500 && error.status !== 429;
+}
