@@ -322,7 +322,8 @@ function readUpstream(
     : undefined;
   const base = url ?? (seed && new URL(seed.url));
   return base && registryOf(name, base, {
-    aliases: seed?.aliases,
+    // An override keeps the seed's own host as a name: clients go on saying "ghcr.io", wherever that leads.
+    aliases: seed && [...seed.aliases ?? [], new URL(seed.url).host],
     library: seed?.library,
     credential,
     sharePrivate,

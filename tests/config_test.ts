@@ -136,6 +136,8 @@ Deno.test("UPSTREAM_<NAME> overrides a registry, and keeps its habits and names"
   assertEquals(docker.library, true);
   assert(docker.aliases.includes("docker.io"));
   assert(docker.aliases.includes("127.0.0.1:5000"));
+  const ghcr = registryNamed(parseConfig({ UPSTREAM_GHCR: "https://mirror.example" }), "ghcr");
+  assert(ghcr.aliases.includes("ghcr.io"));
 });
 
 Deno.test("UPSTREAM_<NAME> adds a registry, https unless the URL says otherwise", () => {

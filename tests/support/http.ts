@@ -17,7 +17,10 @@ export interface Whole {
 }
 
 /** Fetches and reads all of it, without following redirects; throws when the body breaks. */
-export async function whole(url: string | URL, init: RequestInit = {}): Promise<Whole> {
+export async function whole(
+  url: string | URL,
+  init: RequestInit & { readonly client?: Deno.HttpClient } = {},
+): Promise<Whole> {
   const response = await fetch(url, { redirect: "manual", ...init });
   const bytes = await response.bytes();
   return {

@@ -105,7 +105,8 @@ export async function startTokenServer(options: TokenServerOptions): Promise<Tok
   });
 
   return extend(server, {
-    realm: `${server.url}/token`,
+    // By name: credentials go to a realm on the registry's own domain only, and an address has none.
+    realm: `http://localhost:${server.port}/token`,
     service,
     issuer,
     log,

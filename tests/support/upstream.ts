@@ -34,6 +34,8 @@ export interface Registry {
   /** `127.0.0.1:PORT` */
   readonly host: string;
   readonly port: number;
+  /** The same by name, which its token server shares: for `UPSTREAM_…`, with `ALLOW_PRIVATE_NETWORKS=true`. */
+  readonly upstreamUrl: string;
   /** With `auth: "token"`. */
   readonly tokens?: TokenServer;
   /** With `redirect`. */
@@ -48,7 +50,10 @@ export interface Registry {
   requests(): AccessEntry[];
   /** How often that was asked and answered below 400. */
   count(method: string, target: string | RegExp): number;
-  /** Stops the process and starts it again with the same content and port: an outage. */
+  /**
+   * An outage, of the token server and the storage too; afterwards they are back with the same content on the same
+   * ports.
+   */
   down(): Promise<void>;
   up(): Promise<void>;
   stop(): Promise<void>;
@@ -139,6 +144,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   async function down() {
     await process.stop("SIGKILL");
     earlier.push(...process.lines.splice(0));
+    await tokens?.down();
+    await storage?.down();
   }
 
   async function stop() {
@@ -154,6 +161,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     url,
     host: `127.0.0.1:${port}`,
     port,
+    upstreamUrl: `${tls ? "https" : "http"}://localhost:${port}`,
     tokens,
     storage,
     account,
@@ -167,6 +175,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
       ).length,
     down,
     async up() {
+      await tokens?.up();
+      await storage?.up();
       if (!process.running()) process = await spawn();
     },
     stop,
