@@ -30,6 +30,7 @@ async function compile(target: string, { permissions, output }: {
     args: [
       "compile",
       "--frozen",
+      "--v8-flags=--expose-gc", // as the start task has it: see lib/garbage.ts
       ...permissions,
       ...EMBEDDED.flatMap((path) => ["--include", path]),
       ...["--target", target, "--output", output],
