@@ -50,14 +50,24 @@ export interface RedirectPolicy {
   readonly storageHosts: readonly string[];
 }
 
+/** What a redirect leads to: hosts that clients may not reach, external storage, or anything else. */
+export type RedirectClass = "blocked" | "storage" | "other";
+
+/** Returns the class of a redirect to `location`; a host that is of two is of the first of them. */
+export function redirectClass(
+  { hostname }: URL,
+  policy: Pick<RedirectPolicy, "blockedHosts" | "storageHosts">,
+): RedirectClass {
+  if (matchesSuffix(hostname, [...FOLLOW_SUFFIXES, ...policy.blockedHosts])) return "blocked";
+  return matchesSuffix(hostname, [...STORAGE_SUFFIXES, ...policy.storageHosts])
+    ? "storage"
+    : "other";
+}
+
 /** Returns whether a redirect to `location` is followed here or handed to the client untouched. */
 export function classifyRedirect(location: URL, policy: RedirectPolicy): "follow" | "hand-over" {
-  const { hostname } = location;
-  if (policy.followAll) return "follow";
-  if (matchesSuffix(hostname, [...FOLLOW_SUFFIXES, ...policy.blockedHosts])) return "follow";
-  return matchesSuffix(hostname, [...STORAGE_SUFFIXES, ...policy.storageHosts])
-    ? "hand-over"
-    : "follow";
+  const isStorage = redirectClass(location, policy) === "storage";
+  return isStorage && !policy.followAll ? "hand-over" : "follow";
 }
 
 /** One answer with a redirect status. */

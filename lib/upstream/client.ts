@@ -13,6 +13,7 @@ import {
   MAX_HOPS,
   mayCarryAuthorization,
   nextHop,
+  redirectClass,
   type RedirectPolicy,
 } from "../transforms/redirect.ts";
 import type { Send, Sent } from "./send.ts";
@@ -135,14 +136,15 @@ export class Upstream {
       if (redirects === "stop") return { ...sent, url };
       const target = nextHop({ from: url, location: response.headers.get("location"), registry });
       await response.body?.cancel().catch(() => {});
+      const isHandedOver = redirects === "policy" && target.origin !== registry.url.origin &&
+        classifyRedirect(target, this.#redirects) === "hand-over";
       upstreamLog.debug("Redirect from {from} to {to}: {how}", {
         from: url.host,
         to: target.host,
         status: response.status,
-        how: classifyRedirect(target, this.#redirects),
+        class: redirectClass(target, this.#redirects),
+        how: isHandedOver ? "handed to the client" : "followed",
       });
-      const isHandedOver = redirects === "policy" && target.origin !== registry.url.origin &&
-        classifyRedirect(target, this.#redirects) === "hand-over";
       if (isHandedOver) return { ...sent, url, handOver: target };
       url = target;
     }
