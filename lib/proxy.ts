@@ -48,6 +48,27 @@ interface Meaning {
   kind: string;
 }
 
+/** What a log line says of the request itself. */
+interface Asked {
+  readonly method: string;
+  readonly path: string;
+  readonly host: string;
+  /** The address of who asked. */
+  readonly client?: string;
+  readonly started: number;
+}
+
+/** Reads it at once: of a request whose client has left, Deno tells nothing any more but throws. */
+function askedBy(request: Request, { remoteAddr }: ConnectionInfo): Asked {
+  return {
+    method: request.method,
+    path: pathOf(request.url),
+    host: request.headers.get("host") ?? "",
+    client: remoteAddr && "hostname" in remoteAddr ? remoteAddr.hostname : undefined,
+    started: performance.now(),
+  };
+}
+
 const API_VERSION = { "docker-distribution-api-version": "registry/2.0" };
 
 /** The whole proxy behind one `fetch`. */
@@ -101,7 +122,7 @@ export class Proxy {
   /** Answers one request. Never rejects, unless the cache could not be opened. */
   fetch = async (request: Request, info: ConnectionInfo = {}): Promise<Response> => {
     if (!this.#isReady) await this.ready;
-    const started = performance.now();
+    const asked = askedBy(request, info);
     const meaning: Meaning = { kind: "other" };
     let answer: Answer;
     try {
@@ -111,7 +132,7 @@ export class Proxy {
       const bytes = response.body ? Number(response.headers.get("content-length")) : 0;
       answer = plainAnswer(response, undefined, bytes);
     }
-    this.#record(request, { info, answer, meaning, started });
+    this.#record(asked, { answer, meaning });
     return answer.response;
   };
 
@@ -296,14 +317,12 @@ export class Proxy {
 
   /** The log line and the counters, when the body has ended. */
   async #record(
-    request: Request,
-    record: { info: ConnectionInfo; answer: Answer; meaning: Meaning; started: number },
+    { started, ...asked }: Asked,
+    { answer, meaning }: { answer: Answer; meaning: Meaning },
   ): Promise<void> {
-    const { info, answer, meaning, started } = record;
     const { response, cache } = answer;
     const { status, headers } = response;
     const length = Number(headers.get("content-length") ?? 0);
-    const host = request.headers.get("host") ?? "";
     const { bytes, complete } = await answer.delivered;
     const { stats } = this;
     const statusClass = `${Math.floor(status / 100)}xx`;
@@ -313,19 +332,14 @@ export class Proxy {
     stats.bytesToClients += bytes;
     if (cache === "HIT" || cache === "STALE") stats.bytesFromCache += bytes;
     requestLog.info("{method} {path} {status}", {
-      method: request.method,
-      path: pathOf(request.url),
+      ...asked,
       status,
-      host,
       ...meaning,
       bytes,
       length: complete ? undefined : length,
       complete: complete ? undefined : false,
       ms: Math.round(performance.now() - started),
       cache,
-      client: info.remoteAddr && "hostname" in info.remoteAddr
-        ? info.remoteAddr.hostname
-        : undefined,
     });
   }
 
