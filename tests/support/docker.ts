@@ -11,6 +11,8 @@ import { removeDir } from "./temp.ts";
 
 /** A running engine. */
 export interface Docker {
+  /** The client's folder, for a config.json. */
+  readonly configDir: string;
   /** Runs `docker ARGS`; logins stay in a folder of their own. */
   docker(...args: string[]): Promise<Finished>;
   /** The same with text on stdin, e.g. for `login --password-stdin`. */
@@ -64,7 +66,8 @@ export async function startDockerd(options: DockerOptions = {}): Promise<Docker>
     env: { ...options.env },
   });
   const client = which("docker") ?? "docker";
-  const env = { DOCKER_HOST: socket, DOCKER_CONFIG: join(dir, "client") };
+  const configDir = join(dir, "client");
+  const env = { DOCKER_HOST: socket, DOCKER_CONFIG: configDir };
 
   async function stop() {
     await engine.stop();
@@ -78,6 +81,7 @@ export async function startDockerd(options: DockerOptions = {}): Promise<Docker>
     throw error;
   }
   return {
+    configDir,
     docker: (...args) => run(client, args, { env }),
     dockerWith: (stdin, ...args) => run(client, args, { env, stdin }),
     must: (...args) => must(client, args, { env }),
