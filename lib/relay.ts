@@ -42,6 +42,11 @@ export interface TargetRequest extends ClientRequest {
   readonly caller: Caller;
   /** As the client sent it. */
   readonly url: URL;
+  /**
+   * Set where the proxy itself wants the content here: a tag is asked of upstream however fresh it is,
+   * and storage is followed and not handed over. @default {false}
+   */
+  readonly warming?: boolean;
 }
 
 /** A manifest as upstream gave it, verified. */

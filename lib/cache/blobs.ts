@@ -185,6 +185,7 @@ export class Blobs {
         const answer = this.#fromFill(request, opened.fill, isFirst ? "MISS" : "HIT");
         if (answer) return answer;
         return await this.#relay.answer(request);
+      request.warming ?? false,
       }
       case "size": {
         const { size } = opened;
@@ -226,16 +227,24 @@ export class Blobs {
   async #get(request: TargetRequest): Promise<Opened> {
     const { target, caller } = request;
     const digest = target.reference;
-    const isHere = async () =>
-      await this.#content.row(digest) !== undefined ||
-      this.#content.filling(digest) !== undefined;
-    // A redirect is proof enough: where the content is here, nobody need fetch it again.
-    const redirects = await isHere() ? "stop" : "policy";
-    let answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
-    if (redirects === "stop" && isRedirect(answer.response.status) && !await isHere()) {
-      await answer.response.body?.cancel();
-      answer = await this.#asker.ask(target, { method: "GET", caller }); // evicted meanwhile
-    }
+    await this.#prove(request);
+    const upstream = this.#relay.source(request, new Headers());
+    const { source, claim } = this.#together!.follow(digest, { holder, upstream });
+    const first = await source.open(0);
+    const { size } = source;
+    const registry = target.registry.name;
+    const fill = await this.#content.startFill({ digest, size, first, source, registry, claim });
+    if (fill) return { kind: "fill", fill };
+    first.cancel().catch(() => {}); // no room here: straight from upstream, then
+    return { kind: "uncached", take: () => undefined };
+  }
+
+  /** Asks upstream for the content and starts its fill. */
+  async #fill(request: TargetRequest, claim: Claim | undefined): Promise<Opened> {
+    const { target, caller } = request;
+    const digest = target.reference;
+    const redirects = request.warming ? "follow" : "policy";
+    const answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
     await this.#link(request);
     if (answer.handOver) return { kind: "hand-over", answer, to: answer.handOver };
     if (await isHere()) {

@@ -89,8 +89,11 @@ export class Manifests {
     const key = repositoryKey(target);
     const held = await this.#held(target);
     if (held) {
-      const isFresh = isDigest(reference) || this.#now() - held.checkedAt < this.#ttl;
-      if (isFresh && await this.#access.mayRead(caller, key)) {
+      const isFresh = isDigest(reference) ||
+        !request.warming && this.#now() - held.checkedAt < this.#ttl;
+      const isAllowed = isFresh && await this.#access.mayRead(caller, key);
+      logDecision(target, isAllowed ? "allowed" : isFresh ? "unproved" : "old");
+      if (isAllowed) {
         const answer = await this.#reply(request, { ...held, cache: "HIT" }, held.checkedAt);
         if (answer) return answer;
       } else if (this.#asker.isDown(target) && await this.#access.mayReadStale(caller, key)) {

@@ -1,0 +1,181 @@
+/**
+ * What is attached to a manifest: always asked of upstream, since a signature must be found as soon as it
+ * is there, and kept for when upstream is away.
+ *
+ * @module
+ */
+import type { Access } from "../access.ts";
+import { type Answer, plainAnswer } from "../answer.ts";
+import { cacheLog } from "../log.ts";
+import { digestOf, isStorable } from "../oci/digest.ts";
+import { OciError } from "../oci/error.ts";
+import { forwardedSearch, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
+import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
+import type { Target } from "../transforms/route.ts";
+import { type Asker, repositoryKey } from "../upstream/ask.ts";
+import { readBounded } from "../upstream/body.ts";
+import { isUpstreamTrouble } from "../upstream/failure.ts";
+import { causeOf } from "../upstream/send.ts";
+import type { Content } from "./content.ts";
+import type { Notes } from "./resilient.ts";
+
+const INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
+const DEADLINE = 60_000;
+
+/** Kept in place of a list where the registry has no such API: clients then look for a tag. */
+const NO_API = new TextEncoder().encode(`{"errors":[{"code":"NOT_FOUND"}]}`);
+
+/**
+ * The tag that a list is noted under. It must not be one that a manifest can have: no tag contains a
+ * slash.
+ */
+function noteOf(subject: string): string {
+  return `referrers/${subject}`;
+}
+
+/** Whether `tag` is a note of this module's and no tag that somebody could pull. */
+export function isReferrersNote(tag: string): boolean {
+  return tag.startsWith("referrers/");
+}
+
+/** Options for {@linkcode Referrers}. */
+export interface ReferrersOptions {
+  readonly content: Content;
+  readonly index: Notes;
+  readonly access: Access;
+  readonly asker: Asker;
+  readonly relay: Relay;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/** The lists of referrers. */
+export class Referrers {
+  readonly #content: Content;
+  readonly #index: Notes;
+  readonly #access: Access;
+  readonly #asker: Asker;
+  readonly #relay: Relay;
+  readonly #now: () => number;
+
+  constructor(options: ReferrersOptions) {
+    this.#content = options.content;
+    this.#index = options.index;
+    this.#access = options.access;
+    this.#asker = options.asker;
+    this.#relay = options.relay;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** The answer to a GET or HEAD of a list. Throws an `OciError`. */
+  async answer(request: TargetRequest): Promise<Answer> {
+    const { target, method } = request;
+    if (!isStorable(target.reference)) return await this.#relay.answer(request);
+    if (this.#asker.isDown(target)) {
+      const held = await this.#held(request);
+      if (held) return this.#reply(request, held);
+    }
+    try {
+      return method === "HEAD" ? await this.#relay.answer(request) : await this.#ask(request);
+    } catch (error) {
+      const held = isUpstreamTrouble(error) ? await this.#held(request) : undefined;
+      if (!held) {
+        if (error instanceof OciError && error.status === 404) await this.#keep(target, NO_API);
+        throw error;
+      }
+      cacheLog.warn("Serving referrers of {digest} in {repository} stale: {cause}", {
+        digest: target.reference,
+        repository: target.repository,
+        cause: causeOf(error),
+      });
+      return this.#reply(request, held);
+    }
+  }
+
+  /** Upstream's list; kept where it is whole: all types, all on one page. */
+  async #ask(request: TargetRequest): Promise<Answer> {
+    const { target, caller, headers, url } = request;
+    const search = forwardedSearch(url);
+    const answer = await this.#asker.ask(target, {
+      method: "GET",
+      caller,
+      headers: upstreamHeaders(headers, { kind: "referrers" }),
+      search,
+      redirects: "follow",
+    });
+    const { response } = answer;
+    const body = await readBounded(response, {
+      limit: MAX_MANIFEST,
+      deadline: DEADLINE,
+      what: "list of referrers",
+    });
+    const isWhole = search === "" && !response.headers.has("link") && listOf(body) !== undefined;
+    if (isWhole) await this.#keep(target, body);
+    const reply = replyHeaders(response.headers, {
+      kind: "referrers",
+      status: response.status,
+      link: { upstream: answer.url, client: url },
+    });
+    reply.set("content-length", String(body.byteLength));
+    return plainAnswer(
+      new Response(body as Uint8Array<ArrayBuffer>, { status: response.status, headers: reply }),
+      undefined,
+      body.byteLength,
+    );
+  }
+
+  async #keep(target: Target, body: Uint8Array): Promise<void> {
+    const digest = digestOf(body);
+    const key = repositoryKey(target);
+    // Only about what is here: anybody can ask about digests that nobody has.
+    if (!await this.#index.link({ ...key, digest: target.reference, kind: "manifest" })) return;
+    if (!await this.#content.put(digest, body as Uint8Array<ArrayBuffer>)) return;
+    await this.#index.setTag(key, noteOf(target.reference), { digest, checkedAt: this.#now() });
+  }
+
+  /** What was kept, where the caller may still have it. */
+  async #held({ target, caller }: TargetRequest): Promise<Uint8Array | undefined> {
+    const key = repositoryKey(target);
+    if (!await this.#access.mayReadStale(caller, key)) return undefined;
+    const note = await this.#index.tag(key, noteOf(target.reference));
+    return note && await this.#content.read(note.digest);
+  }
+
+  #reply({ method, url }: TargetRequest, held: Uint8Array): Answer {
+    const list = listOf(held);
+    if (!list) throw new OciError("MANIFEST_UNKNOWN", "The registry has no list of referrers");
+    const type = url.searchParams.get("artifactType");
+    const body = type === null ? held : new TextEncoder().encode(JSON.stringify({
+      ...list,
+      manifests: list.manifests.filter((entry) => entry?.artifactType === type),
+    }));
+    const headers = new Headers({
+      "docker-distribution-api-version": "registry/2.0",
+      "content-type": INDEX_TYPE,
+      "content-length": String(body.byteLength),
+      "cache-control": "no-store",
+      "x-cache": "STALE",
+      ...type !== null && { "oci-filters-applied": "artifactType" },
+    });
+    const isHead = method === "HEAD";
+    return plainAnswer(
+      new Response(isHead ? null : body as Uint8Array<ArrayBuffer>, { headers }),
+      "STALE",
+      isHead ? 0 : body.byteLength,
+    );
+  }
+}
+
+/** A list of referrers: an index. */
+interface ReferrersList {
+  readonly manifests: readonly ({ readonly artifactType?: unknown } | null)[];
+}
+
+function listOf(body: Uint8Array): ReferrersList | undefined {
+  try {
+    const list = JSON.parse(new TextDecoder().decode(body));
+    return Array.isArray(list?.manifests) ? list : undefined;
+  } catch {
+    return undefined;
+  }
+}

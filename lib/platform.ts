@@ -1,0 +1,33 @@
+/**
+ * Platforms as people and indexes write them: `linux/amd64`, `linux/arm64/v8`.
+ *
+ * @module
+ */
+
+/** Which platforms of an index are meant. */
+export type Platforms = "all" | readonly string[];
+
+const PLATFORM = /^[a-z0-9]+\/[a-z0-9_]+(\/[a-z0-9.]+)?$/;
+
+/**
+ * The platforms in `text`: `all`, or a list by commas or spaces. Throws a `RangeError` for what is none.
+ */
+export function parsePlatforms(text: string): Platforms {
+  const names = text.toLowerCase().split(/[\s,]+/).filter(Boolean);
+  if (names.length === 1 && names[0] === "all") return "all";
+  const wrong = names.find((name) => !PLATFORM.test(name));
+  if (names.length === 0 || wrong !== undefined) {
+    throw new RangeError(`Expected all, or platforms such as linux/amd64,linux/arm64: ${text}`);
+  }
+  return Object.freeze(names);
+}
+
+/**
+ * Whether a child of an index is wanted. One without a platform always is: nothing tells what it is for.
+ * A wanted platform without a variant means all of its variants.
+ */
+export function isWanted(platform: string | undefined, wanted: Platforms): boolean {
+  if (wanted === "all" || platform === undefined) return true;
+  const found = platform.toLowerCase();
+  return wanted.some((name) => found === name || found.startsWith(`${name}/`));
+}
