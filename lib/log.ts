@@ -42,11 +42,22 @@ function inert(text: string): string {
   });
 }
 
+/** The message with its values in their places. */
+function messageOf(record: LogRecord): string {
+  return record.message.map(String).join("");
+}
+
+const formatRecord = getJsonLinesFormatter({ properties: "flatten" });
+
+/** One JSON object per line, with the properties beside the message. */
+export function formatJson(record: LogRecord): string {
+  // The library's own rendering puts strings within a message in quotes.
+  return formatRecord({ ...record, message: [messageOf(record)] });
+}
+
 /** `2026-01-02T03:04:05.678Z info request GET … key=value`. */
 export function formatText(record: LogRecord): string {
-  const message = record.message.map((part) => typeof part === "string" ? part : String(part)).join(
-    "",
-  );
+  const message = messageOf(record);
   // What stands in the message need not be said twice.
   const said = new Set(String(record.rawMessage).match(/(?<=\{)\w+(?=\})/g));
   const pairs = Object.entries(record.properties)
@@ -58,9 +69,7 @@ export function formatText(record: LogRecord): string {
 
 /** Starts writing to standard output. Returns what flushes and ends it. */
 export async function startLogging(log: Config["log"]): Promise<() => Promise<void>> {
-  const formatter = log.format === "json"
-    ? getJsonLinesFormatter({ properties: "flatten" })
-    : formatText;
+  const formatter = log.format === "json" ? formatJson : formatText;
   // The sink queues writes and does not close what it was given: standard output belongs to the process.
   const sink = getStreamSink(
     new WritableStream({
