@@ -142,12 +142,15 @@ export class Proxy {
     const table = { customDomain, registries, fallback };
     const found = route(visit, table);
     meaning.kind = found.kind;
-    requestLog.debug("Route of {host}{path}: {kind}", {
-      host: visit.host,
-      path: visit.url.pathname,
-      kind: found.kind,
-      registry: "registry" in found ? found.registry.name : undefined,
-      target: found.kind === "target" ? found.target.repository : undefined,
+    requestLog.debug("Route of {host}{path}: {kind}", () => {
+      const to = found.kind === "target" ? found.target : "registry" in found ? found : undefined;
+      return {
+        host: visit.host,
+        path: visit.url.pathname,
+        kind: found.kind,
+        registry: to?.registry.name,
+        target: found.kind === "target" ? found.target.repository : undefined,
+      };
     });
     if (!isAllowed(request.method, found)) {
       throw new OciError(
