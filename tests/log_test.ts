@@ -1,0 +1,287 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { formatText } from "../lib/log.ts";
+import { startFakeRegistry } from "./support/fake_registry.ts";
+import { startFakeStorage } from "./support/fake_storage.ts";
+import { basicHeader } from "./support/fake_token.ts";
+import { rawRequest, whole } from "./support/http.ts";
+import { makeImage } from "./support/image.ts";
+import { type ProxyProcess, startProxy } from "./support/proxy_process.ts";
+
+type Fields = Record<string, unknown>;
+
+/** The log so far, as objects, once `count` request lines are there. */
+async function jsonLines(proxy: ProxyProcess, count = 0): Promise<Fields[]> {
+  const parsed = () =>
+    proxy.logs().filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as Fields);
+  for (let tries = 0; tries < 300 && requests(parsed()).length < count; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return parsed();
+}
+
+/** The one line that each request has at level info. */
+function requests(lines: Fields[]): Fields[] {
+  return lines.filter(({ level, logger }) =>
+    level === "INFO" && String(logger).endsWith("request")
+  );
+}
+
+function pick(fields: Fields, names: readonly string[]): Fields {
+  return Object.fromEntries(names.map((name) => [name, fields[name]]));
+}
+
+const NAMES = ["method", "status", "registry", "repository", "reference", "kind", "bytes", "cache"];
+
+Deno.test("each request is one line at info, with what was asked, answered, and where it came from", async () => {
+  await using upstream = await startFakeRegistry();
+  const image = makeImage({ layers: [3000] });
+  upstream.add("team/app", "1", image);
+  const [layer] = image.layers;
+  await using proxy = await startProxy({
+    env: { UPSTREAM_CORP: upstream.url, LOG_FORMAT: "json" },
+    ready: "/healthz",
+  });
+  const base = `${proxy.url}/v2/corp/team/app`;
+  await whole(`${base}/manifests/1`);
+  await whole(`${base}/manifests/1`);
+  await whole(`${base}/manifests/1`, { method: "HEAD" });
+  await whole(`${base}/blobs/${layer!.digest}`);
+  await whole(`${base}/blobs/${layer!.digest}`, { headers: { range: "bytes=0-9" } });
+  await whole(`${base}/tags/list`);
+  const missing = await whole(`${base}/manifests/none`);
+  const refused = await whole(`${base}/manifests/1`, { method: "DELETE" });
+
+  const asked = requests(await jsonLines(proxy, 9)).filter(({ kind }) => kind !== "health");
+  const about = { registry: "corp", repository: "team/app" };
+  const manifest = { ...about, kind: "manifest", reference: "1" };
+  const blob = { ...about, kind: "blob", reference: layer!.digest };
+  const got = { method: "GET", status: 200 };
+  assertEquals(asked.map((line) => pick(line, NAMES)), [
+    { ...got, ...manifest, bytes: image.size, cache: "MISS" },
+    { ...got, ...manifest, bytes: image.size, cache: "HIT" },
+    { ...got, ...manifest, method: "HEAD", bytes: 0, cache: "HIT" },
+    { ...got, ...blob, bytes: layer!.size, cache: "MISS" },
+    { ...got, ...blob, status: 206, bytes: 10, cache: "HIT" },
+    {
+      ...pick({ ...got, ...about, kind: "tags", reference: "" }, NAMES),
+      bytes: asked[5]!["bytes"],
+    },
+    {
+      ...pick({ ...got, ...manifest, status: 404, reference: "none" }, NAMES),
+      bytes: missing.bytes.byteLength,
+    },
+    {
+      ...pick({ method: "DELETE", status: 405, kind: "target" }, NAMES),
+      bytes: refused.bytes.byteLength,
+    },
+  ]);
+  for (const line of asked) {
+    assertEquals(line["host"], proxy.host);
+    assertEquals(line["client"], "127.0.0.1");
+    assert(Number.isInteger(line["ms"]), `ms: ${line["ms"]}`);
+    assertMatch(String(line["path"]), /^\/v2\/corp\/team\/app\//);
+  }
+});
+
+Deno.test("the text form says the same as key=value", async () => {
+  await using upstream = await startFakeRegistry();
+  const image = makeImage();
+  upstream.add("team/app", "1", image);
+  await using proxy = await startProxy({ env: { UPSTREAM_CORP: upstream.url } });
+  await whole(`${proxy.url}/v2/corp/team/app/manifests/1`);
+  const line = await proxy.log(/manifests/);
+  assertMatch(
+    line,
+    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info request GET \/v2\/corp\/team\/app\/manifests\/1 200 /,
+  );
+  for (
+    const pair of [
+      `host=${proxy.host}`,
+      "kind=manifest",
+      "registry=corp",
+      "repository=team/app",
+      "reference=1",
+      `bytes=${image.size}`,
+      "cache=MISS",
+      "client=127.0.0.1",
+    ]
+  ) assert(line.split(" ").includes(pair), `${pair} is not in: ${line}`);
+  assertMatch(line, / ms=\d+/);
+});
+
+Deno.test("a client that leaves is marked, with what it got and should have got", async () => {
+  await using upstream = await startFakeRegistry();
+  const image = makeImage({ layers: [200_000] });
+  upstream.add("team/app", "1", image);
+  const [layer] = image.layers;
+  upstream.faults.add({ kind: "blob" }, { stallAt: 10_000 });
+  await using proxy = await startProxy({
+    env: { UPSTREAM_CORP: upstream.url, SHUTDOWN_TIMEOUT: "0s" },
+  });
+  const path = `/v2/corp/team/app/blobs/${layer!.digest}`;
+  await rawRequest(proxy.host, { path, stopAfter: 100 });
+  const line = await proxy.log(/ info request GET .*blobs/);
+  assertMatch(line, / complete=false/);
+  assertMatch(line, new RegExp(` length=${layer!.size}`));
+  assert(Number(/ bytes=(\d+)/.exec(line)![1]) < layer!.size, line);
+});
+
+Deno.test("at debug a whole pull can be followed: route, upstream, redirect, cache", async () => {
+  await using storage = await startFakeStorage();
+  await using upstream = await startFakeRegistry({ auth: "token", storage });
+  const image = makeImage();
+  upstream.add("team/app", "1", image);
+  const [layer] = image.layers;
+  await using proxy = await startProxy({
+    env: {
+      UPSTREAM_CORP: upstream.url,
+      ALLOW_PRIVATE_NETWORKS: "true",
+      LOG_LEVEL: "debug",
+      LOG_FORMAT: "json",
+      CACHE_MANIFEST_TTL: "0s",
+    },
+  });
+  const base = `${proxy.url}/v2/corp/team/app`;
+  const { token } = (await whole(`${proxy.url}/v2/auth?scope=repository:corp/team/app:pull`)).json;
+  const headers = { authorization: `Bearer ${token}` };
+  await whole(`${base}/manifests/1`, { headers });
+  await whole(`${base}/blobs/${layer!.digest}`, { headers });
+  await whole(`${base}/blobs/${layer!.digest}`, { headers });
+  await whole(`${base}/manifests/1`, { headers });
+  const lines = await jsonLines(proxy, 6);
+  const messages = lines.map((line) => String(line["message"]));
+  const says = (pattern: RegExp) =>
+    assert(
+      messages.some((one) => pattern.test(one)),
+      `${pattern} is not in:\n${messages.join("\n")}`,
+    );
+
+  says(/^Route of .*\/manifests\/1: target/);
+  const route = lines.find((line) => /^Route of .*\/manifests\/1/.test(String(line["message"])))!;
+  assertEquals(pick(route, ["registry", "target"]), { registry: "corp", target: "team/app" });
+  says(new RegExp(`^GET ${upstream.url}/v2/team/app/manifests/1 answers 200$`));
+  says(new RegExp(`^Redirect from ${upstream.host} to ${storage.host}: followed$`));
+  const hop = lines.find((line) => String(line["message"]).startsWith("Redirect"))!;
+  assertEquals(pick(hop, ["class", "status"]), { class: "other", status: 307 });
+  says(/^Manifest 1 of team\/app: not here/);
+  says(/^Manifest 1 of team\/app: here, older than its TTL/);
+  says(new RegExp(`^Blob ${layer!.digest} of team/app: not here`));
+  says(new RegExp(`^Blob ${layer!.digest} of team/app: here, and the caller may read it`));
+});
+
+Deno.test("a redirect that is handed to the client is logged as that, with its class", async () => {
+  await using storage = await startFakeStorage();
+  await using upstream = await startFakeRegistry({ storage });
+  const image = makeImage();
+  upstream.add("team/app", "1", image);
+  // An address has no subdomains, so what is storage is said by name.
+  upstream.control.location = (location) => location.replace(storage.host, "store.example");
+  await using proxy = await startProxy({
+    env: {
+      UPSTREAM_CORP: upstream.url,
+      STORAGE_HOSTS: "store.example",
+      CACHE_ENABLED: "false",
+      LOG_LEVEL: "debug",
+    },
+  });
+  const { status } = await whole(
+    `${proxy.url}/v2/corp/team/app/blobs/${image.layers[0]!.digest}`,
+  );
+  assertEquals(status, 307);
+  const line = await proxy.log(/Redirect from/);
+  assertMatch(line, /to store\.example: handed to the client status=307 class=storage/);
+});
+
+Deno.test("no secret is in the log, whatever its level, and none in an error", async () => {
+  const secret = (what: string) => `S3cr3t-${what}`;
+  await using storage = await startFakeStorage();
+  await using upstream = await startFakeRegistry({
+    auth: "token",
+    storage,
+    users: { alice: secret("alice"), service: secret("service") },
+  });
+  await using basic = await startFakeRegistry({ auth: "basic", users: { bob: secret("bob") } });
+  const image = makeImage();
+  upstream.add("team/app", "1", image, { readers: ["alice"] });
+  upstream.add("team/open", "1", image);
+  basic.add("team/app", "1", image);
+  await using proxy = await startProxy({
+    env: {
+      UPSTREAM_CORP: upstream.url,
+      UPSTREAM_CORP_USERNAME: "service",
+      UPSTREAM_CORP_PASSWORD: secret("service"),
+      UPSTREAM_OLD: basic.url,
+      ALLOW_PRIVATE_NETWORKS: "true",
+      LOG_LEVEL: "debug",
+    },
+  });
+  const answers: string[] = [];
+  const ask = async (path: string, init: RequestInit = {}) => {
+    const answer = await whole(proxy.url + path, init);
+    if (answer.status >= 400) answers.push(answer.text, JSON.stringify([...answer.headers]));
+    return answer;
+  };
+  const alice = { authorization: basicHeader("alice", secret("alice")) };
+  const bob = { authorization: basicHeader("bob", secret("bob")) };
+  const tokens: string[] = [];
+  for (const [headers, name] of [[alice, "corp"], [bob, "old"]] as const) {
+    const scope = `scope=repository:${name}/team/app:pull&offline_token=true`;
+    const { token, refresh_token: refresh } = (await ask(`/v2/auth?${scope}`, { headers })).json;
+    tokens.push(token, ...refresh ? [refresh] : []);
+    const bearer = { authorization: `Bearer ${token}` };
+    await ask(`/v2/${name}/team/app/manifests/1`, { headers: bearer });
+    await ask(`/v2/${name}/team/app/blobs/${image.layers[0]!.digest}`, { headers: bearer });
+  }
+  await ask("/v2/", { headers: alice });
+  await ask("/v2/corp/team/open/manifests/1");
+  await ask(`/v2/corp/team/open/blobs/${image.config.digest}`);
+  // Wrong ones, in every place where a client may put them.
+  await ask("/v2/", { headers: { authorization: `Basic ${secret("malformed")}` } });
+  await ask("/v2/", { headers: { authorization: `Digest ${secret("scheme")}` } });
+  await ask(`/v2/corp/team/app/manifests/1?password=${secret("query")}`);
+  await ask("/v2/auth", {
+    method: "POST",
+    body: new URLSearchParams({ grant_type: "password", password: secret("form") }),
+  });
+  await ask("/v2/corp/team/app/manifests/1", {
+    headers: { authorization: `Bearer ${secret("bearer")}`, cookie: secret("cookie") },
+  });
+  // Signed storage that cannot be reached: its URL must not be in what is said about it.
+  const [signature] = /sig[^=]*=[^&]+/i.exec(storage.sign("GET", image.layers[0]!)) ?? ["?"];
+  await storage.down();
+  upstream.control.location = (location) => `${location}&extra=${secret("signed")}`;
+  const cold = makeImage({ seed: 2 });
+  upstream.add("team/open", "2", cold);
+  const failed = await ask(`/v2/corp/team/open/blobs/${cold.layers[0]!.digest}`);
+  assertEquals(failed.status, 502);
+  await proxy.stop();
+
+  const log = proxy.logs().join("\n");
+  assert(log.includes("debug"), log);
+  const everything = log + answers.join("\n");
+  const forbidden = [
+    "S3cr3t",
+    signature.split("=")[1]!,
+    ...tokens,
+    ...[alice, bob].map(({ authorization }) => authorization.split(" ")[1]!),
+  ];
+  for (const one of forbidden) assert(!everything.includes(one), `${one} is in:\n${everything}`);
+});
+
+Deno.test("text from outside neither forges a line nor reaches a terminal", () => {
+  const cause = "bad\n2026-01-01 info forged\r\x1b[2J\u202e\u2028 \x00\x7f\x9b";
+  const text = formatText({
+    category: ["proxy", "cache"],
+    level: "warning",
+    message: ["Broke: ", cause, ""],
+    rawMessage: "Broke: {cause}",
+    timestamp: 0,
+    properties: { cause, host: "a b\x1b", empty: "", quote: 'say "x"', none: undefined },
+  });
+  assertEquals(
+    text,
+    "1970-01-01T00:00:00.000Z warning cache Broke: " +
+      "bad\\n2026-01-01 info forged\\r\\u001b[2J\\u202e\\u2028 \\u0000\\u007f\\u009b " +
+      'host="a b\\u001b" quote="say \\"x\\""\n',
+  );
+});
