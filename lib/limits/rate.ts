@@ -1,0 +1,77 @@
+/**
+ * How often something may happen: so many times in a span, all at once or spread.
+ *
+ * @module
+ */
+import { LRUCache } from "lru-cache";
+import { parseDuration } from "../units.ts";
+
+/** At most `count` times in any `period` ms. */
+export interface Rate {
+  readonly count: number;
+  readonly period: number;
+}
+
+/** Returns the rate in `text`: `500/3h`. Throws a `RangeError` that says what is accepted. */
+export function parseRate(text: string): Rate {
+  const [, count = "", period = ""] = /^\s*(\d{1,9})\s*\/\s*(\S+)\s*$/.exec(text) ?? [];
+  if (!(Number(count) > 0)) throw new RangeError(`Expected a rate such as 500/3h: ${text}`);
+  const rate = {
+    count: Number(count),
+    period: parseDuration(/^\d/.test(period) ? period : `1${period}`),
+  };
+  if (rate.period <= 0) throw new RangeError(`Expected a rate such as 500/3h: ${text}`);
+  return rate;
+}
+
+/**
+ * Counts by key. The embedded one answers at once; one that instances share answers later, and must answer
+ * 0 when its engine is away: a limit is no reason not to serve.
+ */
+export interface RateCounter {
+  /** Takes one from `key`'s budget. Returns 0, or how many ms until there is one to take. */
+  take(key: string, rate: Rate): number | Promise<number>;
+  /** The same without taking it. */
+  wait(key: string, rate: Rate): number | Promise<number>;
+}
+
+/** Options for {@linkcode MemoryRateCounter}. */
+export interface MemoryRateCounterOptions {
+  /** How many keys are remembered; who is forgotten has his whole budget again. @default {100_000} */
+  readonly max?: number;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/**
+ * {@linkcode RateCounter} in this process. The generic cell rate algorithm: one number per key, the time
+ * at which its budget is whole again. What was used comes back evenly over the period, so that nobody waits
+ * for all of it.
+ */
+export class MemoryRateCounter implements RateCounter {
+  readonly #wholeAt: LRUCache<string, number>;
+  readonly #now: () => number;
+
+  constructor(options: MemoryRateCounterOptions = {}) {
+    this.#wholeAt = new LRUCache({ max: options.max ?? 100_000 });
+    this.#now = options.now ?? Date.now;
+  }
+
+  take(key: string, rate: Rate): number {
+    const { wait, next } = this.#look(key, rate);
+    if (wait === 0) this.#wholeAt.set(key, next);
+    return wait;
+  }
+
+  wait(key: string, rate: Rate): number {
+    return this.#look(key, rate).wait;
+  }
+
+  #look(key: string, { count, period }: Rate): { wait: number; next: number } {
+    const now = this.#now();
+    const next = Math.max(this.#wholeAt.get(key) ?? 0, now) + period / count;
+    // A hair of slack: `count` times `period / count` may come out above `period`.
+    const over = next - now - period;
+    return { wait: over > 1e-6 * period ? Math.max(1, Math.ceil(over)) : 0, next };
+  }
+}
