@@ -7,9 +7,10 @@ import { parseArgs } from "node:util";
 import { askHealth } from "./lib/health.ts";
 import { type Config, ConfigError, parseConfig } from "./lib/config.ts";
 import { describeConfig } from "./lib/describe.ts";
+import { listen as listenFor, type Listener } from "./lib/listener.ts";
 import { programLog, startLogging } from "./lib/log.ts";
+import { Proxy } from "./lib/proxy.ts";
 import { VERSION } from "./lib/version.ts";
-import { createProxy, type RunningProxy } from "./mod.ts";
 
 const HELP = `deno-docker-proxy ${VERSION}: a caching proxy for container registries
 
@@ -114,7 +115,7 @@ async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
 async function serve(config: Config): Promise<number> {
   const tls = readTls(config);
   const endLogging = await startLogging(config.log);
-  const proxy = createProxy(config);
+  const proxy = new Proxy(config);
   try {
     await proxy.ready;
     const server = listen(config, { tls, proxy });
@@ -157,8 +158,8 @@ function readTls({ listen: { tls } }: Config): Tls | undefined {
 
 function listen(
   config: Config,
-  { tls, proxy }: { tls: Tls | undefined; proxy: RunningProxy },
-): Deno.HttpServer {
+  { tls, proxy }: { tls: Tls | undefined; proxy: Proxy },
+): Listener {
   const { host: hostname, port } = config.listen;
   const urlOf = (address: { hostname: string; port: number }) => {
     const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
@@ -171,9 +172,8 @@ function listen(
       cache: config.cache?.dir ?? "off",
     });
   };
-  const options = { hostname, port, onListen, automaticCompression: false };
   try {
-    return Deno.serve({ ...options, ...tls }, proxy.fetch);
+    return listenFor(proxy, { hostname, port, tls, onListen });
   } catch (error) {
     const isTaken = error instanceof Deno.errors.AddrInUse;
     const reason = isTaken ? "the port is in use" : (error as Error).message;
@@ -198,8 +198,8 @@ function stopSignals(): { first: Promise<void>; second: Promise<void> } {
  * whether `cut` came before that.
  */
 async function stop(
-  server: Deno.HttpServer,
-  { proxy, grace, cut }: { proxy: RunningProxy; grace: number; cut: Promise<void> },
+  server: Listener,
+  { proxy, grace, cut }: { proxy: Proxy; grace: number; cut: Promise<void> },
 ): Promise<boolean> {
   const until = performance.now() + grace;
   let timer: ReturnType<typeof setTimeout> | undefined;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { type ByteSource, streamOf } from "./byte_source.ts";
 import { OciError } from "./oci/error.ts";
 import { contentHeaders, type ContentOptions } from "./transforms/headers.ts";
 import {
@@ -28,6 +29,8 @@ export interface Delivery {
 export interface Answer {
   readonly response: Response;
   readonly cache?: CacheResult;
+  /** The response's body, for who can send it from here. Then the response's own must not be touched. */
+  readonly source?: ByteSource;
   /** Settles with the body; never rejects. */
   readonly delivered: Delivery | Promise<Delivery>;
 }
@@ -42,7 +45,12 @@ export interface ClientRequest {
 export interface Body {
   /** All of it, where it is in memory. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
-  /** Streams it; `onEnd` is called once. */
+  /** The bytes of it; `onEnd` is called once. */
+  source?(
+    part: Part | undefined,
+    onEnd: (sent: number, complete: boolean) => void,
+  ): ByteSource;
+  /** The same as a stream, where there is no source. */
   stream?(
     part: Part | undefined,
     onEnd: (sent: number, complete: boolean) => void,
@@ -98,7 +106,18 @@ export function contentAnswer(
     return plainAnswer(new Response(bytes, init), cache, bytes.byteLength);
   }
   const delivered = Promise.withResolvers<Delivery>();
-  const stream = body.stream!(part, (bytes, complete) => delivered.resolve({ bytes, complete }));
+  const onEnd = (bytes: number, complete: boolean) => delivered.resolve({ bytes, complete });
+  if (body.source) {
+    const source = body.source(part, onEnd);
+    const stream = streamOf(source, part ? part.end + 1 - part.start : size);
+    return {
+      response: new Response(stream, init),
+      cache,
+      source,
+      delivered: delivered.promise,
+    };
+  }
+  const stream = body.stream!(part, onEnd);
   return { response: new Response(stream, init), cache, delivered: delivered.promise };
 }
 

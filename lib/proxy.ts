@@ -121,6 +121,11 @@ export class Proxy {
 
   /** Answers one request. Never rejects, unless the cache could not be opened. */
   fetch = async (request: Request, info: ConnectionInfo = {}): Promise<Response> => {
+    return (await this.answer(request, info)).response;
+  };
+
+  /** The same, for a listener that can send what an answer's response is made of. */
+  async answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
     if (!this.#isReady) await this.ready;
     const asked = askedBy(request, info);
     const meaning: Meaning = { kind: "other" };
@@ -133,11 +138,13 @@ export class Proxy {
       answer = plainAnswer(response, undefined, bytes);
     }
     this.#record(asked, { answer, meaning });
-    return answer.response;
+    return answer;
   };
 
   async #handle(request: Request, meaning: Meaning): Promise<Answer> {
     const visit = this.#visit(request);
+    const peer = this.#cache?.peer(request, visit.url.pathname);
+    if (peer) return plainAnswer(peer);
     const { customDomain, registries, fallback } = this.config;
     const table = { customDomain, registries, fallback };
     const found = route(visit, table);

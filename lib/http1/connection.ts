@@ -1,0 +1,413 @@
+/**
+ * One HTTP/1 connection: requests in turn, each answered before the next is looked at.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type { Answer } from "../answer.ts";
+import type { ByteSource } from "../byte_source.ts";
+import { readBody } from "./body.ts";
+import type { Buffers } from "./buffers.ts";
+import {
+  addressOf,
+  field,
+  framingOf,
+  HttpError,
+  keepsAlive,
+  parseHead,
+  type RequestHead,
+} from "./head.ts";
+import { type BodyFraming, replyFraming, replyHead } from "./reply.ts";
+
+/** A request that may be answered from memory. */
+export interface QuickRequest {
+  readonly method: string;
+  /** Not normalized. */
+  readonly url: string;
+  /** The value of a header by its lower-case name. */
+  header(name: string): string | null;
+}
+
+/** An answer from memory. */
+export interface QuickAnswer {
+  /** As they go on the wire, body included. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Called when they were sent. */
+  sent(client: string): void;
+}
+
+/** Who answers. */
+export interface Handler {
+  /** An answer that is in memory, if there is one and this client may have it. */
+  quick?(request: QuickRequest, client: string): QuickAnswer | undefined;
+  /** Any answer. `address` is the request's URL as it was sent, not normalized. */
+  answer(request: Request, info: { remoteAddr: Deno.Addr; address: string }): Promise<Answer>;
+}
+
+/** What the connections of a server have in common. */
+export interface ConnectionContext {
+  readonly handler: Handler;
+  readonly buffers: Buffers;
+  /** The host of requests that name none. */
+  readonly host: string;
+  /** Whether no further request is to be taken. */
+  readonly isClosing: boolean;
+  /** A clock, ms; coarse. */
+  readonly now: number;
+}
+
+/** What a connection waits for. */
+export type Waiting = "request" | "rest of request" | "answer" | "client";
+
+const FIRST_BUFFER = 4096;
+/** The largest head, bytes: tokens of some registries take several KiB. */
+const LARGEST_HEAD = 64 * 1024;
+/** The largest body that is read: only token requests have one. */
+const LARGEST_BODY = 64 * 1024;
+/** A body up to this length goes out in one piece with its head. */
+const JOINED = 16 * 1024;
+/** What a client that is told off may still send before it is cut off, bytes. */
+const LINGER = 2 ** 20;
+
+/** Only to these is a body read. Nobody else's means anything here. */
+const WITH_BODY: ReadonlySet<string> = new Set(["POST"]);
+const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
+const LAST_CHUNK = Buffer.from("0\r\n\r\n", "latin1");
+
+/** A connection. */
+export class Connection {
+  readonly #conn: Deno.TcpConn;
+  readonly #context: ConnectionContext;
+  readonly #client: string;
+  #buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
+  #start = 0;
+  #end = 0;
+  /** A read under way: it tells of a client that left while its answer is being made. */
+  #reading: Promise<boolean> | undefined;
+  #waiting: Waiting = "request";
+  #since: number;
+  #isClosed = false;
+  /** Ends the body that is being sent. */
+  #stopBody: (() => void) | undefined;
+
+  constructor(conn: Deno.TcpConn, context: ConnectionContext) {
+    this.#conn = conn;
+    this.#context = context;
+    this.#since = context.now;
+    const { remoteAddr } = conn;
+    this.#client = "hostname" in remoteAddr ? remoteAddr.hostname : "";
+  }
+
+  /** What it waits for, and since when by the context's clock. */
+  get waiting(): { readonly on: Waiting; readonly since: number } {
+    return { on: this.#waiting, since: this.#since };
+  }
+
+  /** Breaks it off. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#conn.close();
+    this.#stopBody?.(); // it may be waiting for upstream, which nobody needs any more
+  }
+
+  /** Answers requests until one side ends it. Never rejects. */
+  async run(): Promise<void> {
+    try {
+      while (await this.#exchange());
+    } catch {
+      // The client left, or its bytes were wasted: nobody is there to be told.
+    } finally {
+      this.close();
+    }
+  }
+
+  #wait(on: Waiting): void {
+    this.#waiting = on;
+    this.#since = this.#context.now;
+  }
+
+  /** One request and its answer. Returns whether another may follow. */
+  async #exchange(): Promise<boolean> {
+    let head: RequestHead | undefined;
+    try {
+      head = await this.#head();
+      if (!head) return false;
+      const quick = this.#quick(head);
+      if (quick) {
+        this.#wait("client");
+        await this.#write(quick.bytes);
+        quick.sent(this.#client);
+        return true;
+      }
+      return await this.#answer(head);
+    } catch (error) {
+      if (!(error instanceof HttpError)) throw error;
+      await this.#refuse(error, head?.method);
+      return false;
+    }
+  }
+
+  /** The next request's head; undefined at an orderly end. */
+  async #head(): Promise<RequestHead | undefined> {
+    this.#wait("request");
+    while (true) {
+      if (this.#start < this.#end) {
+        const head = parseHead(this.#buffer, { start: this.#start, end: this.#end });
+        if (head) {
+          this.#take(head.length);
+          return head;
+        }
+        if (this.#end - this.#start >= LARGEST_HEAD) throw new HttpError(431, "Head too large");
+        if (this.#waiting === "request") this.#wait("rest of request");
+      } else if (this.#context.isClosing) return undefined;
+      if (!await this.#more()) return undefined;
+    }
+  }
+
+  #quick(head: RequestHead): QuickAnswer | undefined {
+    const { handler, host, isClosing } = this.#context;
+    if (!handler.quick || isClosing || head.minor !== 1) return undefined;
+    if (head.method !== "GET" && head.method !== "HEAD") return undefined;
+    const connection = field(head, "connection");
+    if (connection !== null && connection.toLowerCase() !== "keep-alive") return undefined;
+    if (hasBody(head)) return undefined;
+    const { url } = addressOf(head, host);
+    const header = (name: string) => field(head, name);
+    return handler.quick({ method: head.method, url, header }, this.#client);
+  }
+
+  async #answer(head: RequestHead): Promise<boolean> {
+    const { method } = head;
+    const { request, address, isRead } = await this.#request(head);
+    this.#wait("answer");
+    this.#listen();
+    const { remoteAddr } = this.#conn;
+    let answer: Answer;
+    try {
+      answer = await this.#context.handler.answer(request, { remoteAddr, address });
+    } catch {
+      throw new HttpError(500, "Internal error"); // the handler has said why where it belongs
+    }
+    this.#wait("client");
+    const { response, source } = answer;
+    const context = { method, minor: head.minor, hasBody: response.body !== null };
+    const framing = replyFraming(response, context);
+    const keepAlive = keepsAlive(head) && isRead && framing.kind !== "close" &&
+      !this.#context.isClosing;
+    const reply = replyHead(response, { framing, keepAlive, minor: head.minor });
+    if (framing.kind === "none" || framing.kind === "length" && framing.length === 0) {
+      if (source) source.end(0);
+      else await response.body?.cancel();
+      await this.#write(reply);
+    } else if (source) await this.#sendSource(reply, source, framing);
+    else await this.#sendStream(reply, response.body!, framing);
+    if (!isRead) await this.#linger();
+    return keepAlive;
+  }
+
+  /** The request as the handler gets it, its body read where it may have one. */
+  async #request(
+    head: RequestHead,
+  ): Promise<{ request: Request; address: string; isRead: boolean }> {
+    const { method, fields } = head;
+    const framing = framingOf(head);
+    const { host, url } = addressOf(head, this.#context.host);
+    const headers: [string, string][] = [];
+    for (let i = 0; i < fields.length; i += 2) {
+      if (fields[i] !== "host") headers.push([fields[i]!, fields[i + 1]!]);
+    }
+    headers.push(["host", host]);
+    let body: Uint8Array<ArrayBuffer> | undefined;
+    const isEmpty = framing.kind === "length" && framing.length === 0;
+    const isRead = isEmpty || WITH_BODY.has(method);
+    if (isRead && !isEmpty) {
+      this.#wait("rest of request");
+      if (field(head, "expect")?.toLowerCase() === "100-continue") await this.#write(CONTINUE);
+      body = await readBody(this.#inbound(), framing, { limit: LARGEST_BODY });
+    }
+    if (!URL.canParse(url)) throw new HttpError(400, "Malformed Host", "NAME_INVALID");
+    try {
+      return { request: new Request(url, { method, headers, body }), address: url, isRead };
+    } catch {
+      // CONNECT, TRACE: no request that could be handed on.
+      throw new HttpError(405, "Method not allowed", "UNSUPPORTED");
+    }
+  }
+
+  #inbound() {
+    const view = () => this.#buffer.subarray(this.#start, this.#end);
+    return {
+      get bytes() {
+        return view();
+      },
+      take: (n: number) => this.#take(n),
+      more: () => this.#more(),
+    };
+  }
+
+  #take(n: number): void {
+    this.#start += n;
+    if (this.#start === this.#end && !this.#reading) this.#start = this.#end = 0;
+  }
+
+  /** Waits for more bytes; false at the end of the connection. */
+  async #more(): Promise<boolean> {
+    const reading = this.#reading ?? this.#read();
+    const isMore = await reading;
+    this.#reading = undefined;
+    return isMore;
+  }
+
+  async #read(): Promise<boolean> {
+    if (this.#end === this.#buffer.byteLength) this.#makeRoom();
+    const n = await this.#conn.read(this.#buffer.subarray(this.#end));
+    if (n === null) return false;
+    this.#end += n;
+    return true;
+  }
+
+  #makeRoom(): void {
+    const length = this.#end - this.#start;
+    const isHalf = length > this.#buffer.byteLength / 2;
+    const target = isHalf
+      ? Buffer.allocUnsafeSlow(Math.min(this.#buffer.byteLength * 2, LARGEST_HEAD + FIRST_BUFFER))
+      : this.#buffer;
+    this.#buffer.copy(target, 0, this.#start, this.#end);
+    this.#buffer = target;
+    this.#start = 0;
+    this.#end = length;
+  }
+
+  /** Reads on while the answer is made: at the end of the connection, the client has left. */
+  #listen(): void {
+    if (this.#reading || this.#start < this.#end) return;
+    this.#reading = this.#read();
+    const left = () => {
+      if (this.#waiting === "answer" || this.#waiting === "client") this.close();
+    };
+    this.#reading.then((isMore) => isMore || left(), left);
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.byteLength;) {
+      done += await this.#conn.write(done === 0 ? bytes : bytes.subarray(done));
+      this.#since = this.#context.now;
+    }
+  }
+
+  async #sendSource(head: Buffer, source: ByteSource, framing: BodyFraming): Promise<void> {
+    const { buffers } = this.#context;
+    const buffer = buffers.take();
+    let sent = 0;
+    const end = once(() => source.end(sent));
+    this.#stopBody = end;
+    try {
+      await this.#write(head);
+      const total = framing.kind === "length" ? framing.length : Infinity;
+      while (sent < total) {
+        const left = total - sent;
+        const n = await source.read(left < buffer.byteLength ? buffer.subarray(0, left) : buffer);
+        if (n === 0) break;
+        await this.#writeChunk(buffer.subarray(0, n), framing);
+        sent += n;
+      }
+      await this.#finish(sent, framing);
+    } finally {
+      this.#stopBody = undefined;
+      end();
+      buffers.give(buffer);
+    }
+  }
+
+  async #sendStream(
+    head: Buffer,
+    body: ReadableStream<Uint8Array>,
+    framing: BodyFraming,
+  ): Promise<void> {
+    const reader = body.getReader();
+    const cancel = once(() => void reader.cancel().catch(() => {}));
+    this.#stopBody = cancel;
+    try {
+      let first: Buffer | undefined = head;
+      // Otherwise the head goes ahead: the client's patience for it may be short, and upstream slow.
+      const isSmall = framing.kind === "length" && framing.length <= JOINED;
+      if (!isSmall) {
+        await this.#write(head);
+        first = undefined;
+      }
+      let sent = 0;
+      while (true) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        sent += value.byteLength;
+        if (framing.kind === "length" && sent > framing.length) throw new Error("Body too long");
+        await (first
+          ? this.#write(Buffer.concat([first, value]))
+          : this.#writeChunk(value, framing));
+        first = undefined;
+      }
+      if (first) await this.#write(first);
+      await this.#finish(sent, framing);
+    } finally {
+      this.#stopBody = undefined;
+      cancel(); // nothing, where it was read to its end
+    }
+  }
+
+  async #writeChunk(bytes: Uint8Array, { kind }: BodyFraming): Promise<void> {
+    if (kind !== "chunked") return await this.#write(bytes);
+    if (bytes.byteLength === 0) return;
+    await this.#write(Buffer.from(`${bytes.byteLength.toString(16)}\r\n`, "latin1"));
+    await this.#write(bytes);
+    await this.#write(LAST_CHUNK.subarray(3));
+  }
+
+  /** The end of a body. Throws where it is not all there: only a broken connection tells the client. */
+  async #finish(sent: number, framing: BodyFraming): Promise<void> {
+    if (framing.kind === "length" && sent < framing.length) throw new Error("Body cut short");
+    if (framing.kind === "chunked") await this.#write(LAST_CHUNK);
+  }
+
+  async #refuse(error: HttpError, method: string | undefined): Promise<void> {
+    const { code, message } = error;
+    const text = JSON.stringify({ errors: [{ code, message }] });
+    const headers = new Headers({
+      "content-type": "application/json",
+      "docker-distribution-api-version": "registry/2.0",
+    });
+    const reply = { status: error.status, headers };
+    const framing = { kind: "length", length: Buffer.byteLength(text) } as const;
+    const head = replyHead(reply, { framing, keepAlive: false, minor: 1 });
+    this.#wait("client");
+    await this.#write(method === "HEAD" ? head : Buffer.concat([head, Buffer.from(text)]));
+    await this.#linger();
+  }
+
+  /** Lets the client read its answer although it is still sending: closing at once would cut that off. */
+  async #linger(): Promise<void> {
+    await this.#conn.closeWrite();
+    this.#wait("rest of request");
+    for (let left = LINGER; left > 0;) {
+      left -= this.#end - this.#start;
+      this.#start = this.#end;
+      this.#take(0);
+      if (!await this.#more()) return;
+    }
+  }
+}
+
+function once(work: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) work();
+    isDone = true;
+  };
+}
+
+function hasBody({ fields }: RequestHead): boolean {
+  for (let i = 0; i < fields.length; i += 2) {
+    if (fields[i] === "content-length" || fields[i] === "transfer-encoding") return true;
+  }
+  return false;
+}

@@ -1,0 +1,158 @@
+/**
+ * The head of an HTTP/1 request, parsed strictly (RFC 9112): where two readers of the same bytes could
+ * disagree about where a request ends, it is refused.
+ *
+ * @module
+ */
+import type { Buffer } from "node:buffer";
+
+/** A request's head. */
+export interface RequestHead {
+  readonly method: string;
+  /** As it was sent. */
+  readonly target: string;
+  /** Of HTTP/1: 0 or 1. */
+  readonly minor: number;
+  /** Names, in lower case, and values in turn, in the order they were sent. */
+  readonly fields: readonly string[];
+  /** The bytes it took. */
+  readonly length: number;
+}
+
+/** A request that is not answered as such; the connection ends with it. */
+export class HttpError extends Error {
+  override readonly name = "HttpError";
+  readonly status: number;
+  /** The code in its body. */
+  readonly code: string;
+
+  constructor(status: number, message: string, code = "UNKNOWN") {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~\w]+$/;
+const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+const HOST = /^([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i;
+const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~\w]+) ([\x21-\x7e]+) HTTP\/1\.([01])$/;
+
+/**
+ * Parses the head that begins at `start` of `buffer`, of which the bytes before `end` have been received.
+ * Undefined while it is incomplete. Throws an {@linkcode HttpError} (400) for what is no HTTP/1 request.
+ */
+export function parseHead(
+  buffer: Buffer,
+  { start, end }: { start: number; end: number },
+): RequestHead | undefined {
+  const text = buffer.toString("latin1", start, end);
+  // Blank lines before a request line are skipped (RFC 9112 §2.2).
+  let from = 0;
+  while (text.startsWith("\r\n", from)) from += 2;
+  const to = text.indexOf("\r\n\r\n", from);
+  if (to < 0) return undefined;
+  const lines = text.slice(from, to).split("\r\n");
+  const [, method, target, minor] = REQUEST_LINE.exec(lines[0]!) ?? [];
+  if (!method || !target) throw new HttpError(400, "Malformed request line");
+  const fields: string[] = [];
+  for (let i = 1; i < lines.length; i++) {
+    const line = lines[i]!;
+    const colon = line.indexOf(":");
+    const name = line.slice(0, Math.max(0, colon));
+    const value = line.slice(colon + 1);
+    // No space before the colon, no folded lines, no bare CR or LF: others read those differently.
+    if (!TOKEN.test(name) || !VALUE.test(value)) throw new HttpError(400, "Malformed header");
+    fields.push(name.toLowerCase(), trimmed(value));
+  }
+  return { method, target, minor: Number(minor), fields, length: to + 4 };
+}
+
+/** Without the spaces and tabs around it. Not `trim`: that takes other bytes for spaces too. */
+function trimmed(value: string): string {
+  let start = 0;
+  let end = value.length;
+  while (start < end && isBlank(value.charCodeAt(start))) start++;
+  while (end > start && isBlank(value.charCodeAt(end - 1))) end--;
+  return value.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
+/** The value of the field `name` (lower case); null without one, joined by commas where there are several. */
+export function field({ fields }: RequestHead, name: string): string | null {
+  let found: string | null = null;
+  for (let i = 0; i < fields.length; i += 2) {
+    if (fields[i] === name) found = found === null ? fields[i + 1]! : `${found}, ${fields[i + 1]}`;
+  }
+  return found;
+}
+
+/** How many fields `name` (lower case) there are. */
+function count({ fields }: RequestHead, name: string): number {
+  let n = 0;
+  for (let i = 0; i < fields.length; i += 2) if (fields[i] === name) n++;
+  return n;
+}
+
+/** How a request's body is delimited. */
+export type Framing = { readonly kind: "length"; readonly length: number } | {
+  readonly kind: "chunked";
+};
+
+const NO_BODY: Framing = Object.freeze({ kind: "length", length: 0 });
+
+/**
+ * How the body of a request is delimited (RFC 9112 §6.3). Throws an {@linkcode HttpError} for one that
+ * says it twice or in a way that is not understood here, since a server in front may have believed the other.
+ */
+export function framingOf(head: RequestHead): Framing {
+  const coding = field(head, "transfer-encoding");
+  const length = field(head, "content-length");
+  if (coding !== null) {
+    if (length !== null || head.minor === 0) throw new HttpError(400, "Ambiguous body length");
+    if (coding.toLowerCase() !== "chunked") throw new HttpError(501, "Unknown transfer coding");
+    return { kind: "chunked" };
+  }
+  if (length === null) return NO_BODY;
+  if (!/^\d{1,15}$/.test(length)) throw new HttpError(400, "Malformed Content-Length");
+  return { kind: "length", length: Number(length) };
+}
+
+/** Whether the client means to send another request on this connection. */
+export function keepsAlive(head: RequestHead): boolean {
+  const options = field(head, "connection");
+  if (options === null) return head.minor === 1;
+  const words = options.toLowerCase().split(",").map((word) => word.trim());
+  if (words.includes("close")) return false;
+  return head.minor === 1 || words.includes("keep-alive");
+}
+
+/**
+ * The absolute URL of a request as text, not normalized, and the Host it is for. `fallback` is the host of
+ * requests that need none (HTTP/1.0). Throws an {@linkcode HttpError} (400) for none or several, and for one
+ * that would change what the rest of the URL means.
+ */
+export function addressOf(
+  head: RequestHead,
+  fallback: string,
+): { readonly host: string; readonly url: string } {
+  const { target, minor } = head;
+  const hosts = count(head, "host");
+  if (hosts > 1 || hosts === 0 && minor === 1) {
+    throw new HttpError(400, "Exactly one Host is needed");
+  }
+  if (target.startsWith("/")) {
+    const host = field(head, "host") ?? fallback;
+    if (!HOST.test(host)) throw new HttpError(400, "Malformed Host", "NAME_INVALID");
+    return { host, url: `http://${host}${target}` };
+  }
+  // The absolute form overrides the Host header (RFC 9112 §3.2.2).
+  const url = URL.parse(target);
+  if (!url || !/^https?:\/\//i.test(target) || url.username !== "" || url.password !== "") {
+    throw new HttpError(400, "Malformed request target");
+  }
+  return { host: url.host, url: `http://${url.host}${url.pathname}${url.search}` };
+}
