@@ -31,6 +31,11 @@ export interface Config {
     /** Paths of PEM files; present for https. */
     readonly tls?: { readonly cert: string; readonly key: string };
   };
+  /**
+   * Whether plain HTTP is served by the listener of our own. `Deno.serve` does it on Deno Deploy, and where
+   * it is to be traced (`OTEL_DENO`); with TLS it always does.
+   */
+  readonly ownHttp: boolean;
   /** Absent: nothing is stored. */
   readonly cache?: {
     readonly dir: string;
@@ -379,6 +384,7 @@ export function parseConfig(
         ? { cert: values.TLS_CERT, key: values.TLS_KEY }
         : undefined,
     },
+    ownHttp: !onDeploy && !/^(true|1)$/i.test(set["OTEL_DENO"] ?? ""),
     cache: cacheEnabled
       ? {
         dir: values.CACHE_DIR,

@@ -139,7 +139,7 @@ export class Proxy {
     }
     this.#record(asked, { answer, meaning });
     return answer;
-  };
+  }
 
   async #handle(request: Request, meaning: Meaning): Promise<Answer> {
     const visit = this.#visit(request);

@@ -4,6 +4,7 @@
  * @module
  */
 import { type Config, parseConfig } from "../../lib/config.ts";
+import { listen } from "../../lib/listener.ts";
 import { Proxy } from "../../lib/proxy.ts";
 import type { Stats } from "../../lib/stats.ts";
 import { removeDir } from "./temp.ts";
@@ -50,7 +51,7 @@ export async function startTestProxy(options: TestProxyOptions = {}): Promise<Te
   // Instances that share a cache tell each other where they listen.
   let port = Number(env.PORT ?? 0);
   let config = parseConfig(env);
-  let { proxy, server, abort } = await start();
+  let { proxy, server } = await start();
 
   async function start() {
     const proxy = new Proxy(config);
@@ -60,25 +61,15 @@ export async function startTestProxy(options: TestProxyOptions = {}): Promise<Te
       await proxy.close();
       throw error;
     }
-    const abort = new AbortController();
-    const listen = {
-      hostname: "127.0.0.1",
-      port,
-      signal: abort.signal,
-      onListen() {},
-      automaticCompression: false,
-    };
-    const server = tls
-      ? Deno.serve({ ...listen, ...tls }, proxy.fetch)
-      : Deno.serve(listen, proxy.fetch);
-    port = (server.addr as Deno.NetAddr).port;
-    return { proxy, server, abort };
+    const server = listen(proxy, { hostname: "127.0.0.1", port, tls });
+    port = server.addr.port;
+    return { proxy, server };
   }
 
   async function stop(grace: number) {
     const closing = proxy.close({ grace });
     // Clients still reading are cut off: a test that wants them served waits for them first.
-    abort.abort();
+    server.close();
     await closing;
     await server.finished;
   }
@@ -106,7 +97,7 @@ export async function startTestProxy(options: TestProxyOptions = {}): Promise<Te
     async restart({ grace = 0, env: changes = {} } = {}) {
       await stop(grace);
       config = parseConfig({ ...env, ...changes });
-      ({ proxy, server, abort } = await start());
+      ({ proxy, server } = await start());
     },
     close,
     [Symbol.asyncDispose]: close,
