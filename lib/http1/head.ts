@@ -50,6 +50,10 @@ export function parseHead(
   // Blank lines before a request line are skipped (RFC 9112 §2.2).
   let from = 0;
   while (text.startsWith("\r\n", from)) from += 2;
+  // A TLS handshake, above all: clients that may use plain http try https first, and wait 10 s for an answer.
+  if (from < text.length && text[from] !== "\r" && !TOKEN.test(text[from]!)) {
+    throw new HttpError(400, "Malformed request line");
+  }
   const to = text.indexOf("\r\n\r\n", from);
   if (to < 0) return undefined;
   const lines = text.slice(from, to).split("\r\n");

@@ -42,7 +42,7 @@ function sourced(
     async read(buffer) {
       const n = await read(buffer, size - at);
       at += n;
-      return n;
+      return n > 0 ? buffer.subarray(0, n) : undefined;
     },
     end: (sent) => ended.resolve(sent),
   };
@@ -136,6 +136,15 @@ Deno.test("what is no HTTP gets an error as this API has it, and the end of the 
   assertEquals(JSON.parse(text(answer)).errors[0].message, "Malformed request line");
   assertEquals((await client.answer()).status, 0);
   client.close();
+});
+
+Deno.test("a TLS handshake is refused at once: its client then tries plain http", async () => {
+  using server = serve(() => new Response());
+  const connecting = Deno.connect({ hostname: "127.0.0.1", port: server.addr.port })
+    .then((conn) => Deno.startTls(conn, { hostname: "localhost" }))
+    .then((conn) => conn.handshake());
+  // Not after the time-out for clients that say half of something.
+  await assertRejects(() => connecting, Deno.errors.InvalidData);
 });
 
 Deno.test("a Host that is none is refused before anything depends on it", async () => {
