@@ -38,6 +38,8 @@ export interface ProxyOptions {
   /** All of the proxy's environment but PATH, HOME, DENO_DIR, and where not given HOST, PORT, CACHE_DIR and ADMIN_ADDR=off. */
   readonly env?: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
+  /** What deno is started with. @default {what the `start` task says} */
+  readonly command?: readonly string[];
   /** @default {the project} */
   readonly cwd?: string;
   /** Put before the command, e.g. `["unshare", "-m", ...]`. */
@@ -52,7 +54,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<ProxyProce
   const port = env.PORT === undefined ? freePort() : Number(env.PORT);
   const ownDir = env.CACHE_DIR === undefined;
   const cacheDir = env.CACHE_DIR ?? await Deno.makeTempDir({ prefix: "proxy-cache-" });
-  const command = [...wrap, Deno.execPath(), ...await startCommand(), ...args];
+  const command = [...wrap, Deno.execPath(), ...options.command ?? await startCommand(), ...args];
   const process = background(command[0]!, {
     args: command.slice(1),
     cwd: cwd ?? ROOT,
