@@ -1,14 +1,18 @@
 /**
- * A body that whoever sends it reads piece by piece, into memory of its own: nothing is allocated per
- * piece, and a slow client holds one buffer.
+ * A body that whoever sends it reads piece by piece. A listener of our own reads into memory that it uses
+ * again; `Deno.serve` wants a stream.
  *
  * @module
  */
+import { notePassing } from "./garbage.ts";
 
 /** Bytes of known or unknown number, read once. */
 export interface ByteSource {
-  /** Reads the next bytes into `buffer`; returns how many, 0 at the end. Throws where the body breaks off. */
-  read(buffer: Uint8Array<ArrayBuffer>): Promise<number>;
+  /**
+   * The next bytes, about as many as `buffer` has room for: in it, or in memory that others read too. Undefined
+   * at the end. Throws where they cannot be had: the client's connection then breaks.
+   */
+  read(buffer: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | undefined>;
   /**
    * Ends it, once: `sent` bytes of it were sent. A read that is waiting then settles soon, however; there
    * is none after it.
@@ -16,8 +20,24 @@ export interface ByteSource {
   end(sent: number): void;
 }
 
-/** How much a stream reads at a time, bytes. */
-const PIECE = 2 ** 20;
+const SMALLEST = 64 * 1024;
+const LARGEST = 1024 * 1024;
+/** A read is at most this part of what the client has taken already: 64 KiB up to the first 16 MiB. */
+const SHARE = 256;
+/** What one read of every stream takes together. */
+const BUDGET = 8 * 2 ** 20;
+
+let streams = 0;
+
+/**
+ * The most to read next for a stream of which `sent` bytes were taken. What `Deno.serve` has taken and the
+ * client has not stays in memory, in the server's queue: some 400 KiB or two reads, whichever is more. So
+ * reads are small until a client has taken more than the kernel's buffers could have.
+ */
+function nextLimit(sent: number): number {
+  const most = Math.min(LARGEST, BUDGET / streams, sent / SHARE);
+  return Math.max(SMALLEST, Math.floor(most / SMALLEST) * SMALLEST);
+}
 
 /** `source` as a stream, for who wants one; `length` is what is expected of it, where that is known. */
 export function streamOf(
@@ -25,24 +45,32 @@ export function streamOf(
   length = Infinity,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
   let sent = 0;
-  let isEnded = false;
+  let isOpen = true;
   const end = () => {
-    if (!isEnded) source.end(sent);
-    isEnded = true;
+    if (!isOpen) return;
+    isOpen = false;
+    streams--;
+    source.end(sent);
   };
+  streams++;
   return new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
       try {
-        const buffer = new Uint8Array(Math.max(1, Math.min(PIECE, length - sent)));
-        const n = sent < length ? await source.read(buffer) : 0;
-        if (isEnded) return;
-        if (n === 0) {
+        const limit = Math.min(length - sent, nextLimit(sent));
+        let chunk: Uint8Array<ArrayBuffer> | undefined;
+        if (limit > 0) {
+          notePassing(limit);
+          chunk = await source.read(new Uint8Array(limit));
+        }
+        if (!isOpen) return;
+        if (!chunk) {
           end();
           return controller.close();
         }
-        sent += n;
-        controller.enqueue(n === buffer.byteLength ? buffer : buffer.subarray(0, n));
+        sent += chunk.byteLength;
+        controller.enqueue(chunk);
       } catch (error) {
+        if (!isOpen) return;
         end();
         controller.error(error);
       }

@@ -5,7 +5,14 @@
  * @module
  */
 import type { Access } from "../access.ts";
-import { type Answer, type CacheResult, contentAnswer, type Delivery } from "../answer.ts";
+import {
+  type Answer,
+  type Body,
+  type CacheResult,
+  contentAnswer,
+  type Delivery,
+} from "../answer.ts";
+import { type ByteSource, streamOf } from "../byte_source.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { isStorable } from "../oci/digest.ts";
@@ -121,16 +128,14 @@ export class Blobs {
       this.#content.space.use(digest);
       return contentAnswer(request, content, {});
     }
+    if (row.size <= SMALL) {
+      const bytes = await this.#content.read(digest);
+      return bytes && contentAnswer(request, content, { bytes });
+    }
     const blob = await this.#content.open(digest);
     if (!blob) return undefined;
-    if (blob.size <= SMALL) {
-      const bytes = new Uint8Array(blob.size);
-      const n = await readFully(blob, bytes);
-      blob.close();
-      return n === bytes.byteLength ? contentAnswer(request, content, { bytes }) : undefined;
-    }
     return contentAnswer(request, content, {
-      stream: (part, onEnd) => outflow(outletOf(blob), { part, onEnd }),
+      source: (part, onEnd) => sourceOf(blob, part, onEnd),
       close: () => blob.close(),
     });
   }
@@ -138,10 +143,9 @@ export class Blobs {
   /** The answer from a fill under way. */
   #fromFill(request: TargetRequest, fill: Fill, cache: CacheResult): Answer | undefined {
     const { digest, size } = fill;
-    const stream = (part: Part | undefined, onEnd: (sent: number, complete: boolean) => void) =>
-      fill.stream(part, onEnd);
+    const source: Body["source"] = (part, onEnd) => fill.source(part, onEnd);
     if (size !== undefined) {
-      return contentAnswer(request, { kind: "blob", digest, size, cache }, { stream });
+      return contentAnswer(request, { kind: "blob", digest, size, cache }, { source });
     }
     if (request.method === "HEAD") return undefined;
     // Upstream did not say how long it is: all of it, without a length.
@@ -156,7 +160,12 @@ export class Blobs {
     const headers = new Headers(response.headers);
     headers.delete("content-length");
     headers.delete("accept-ranges");
-    return { response: new Response(body, { headers }), cache, delivered: delivered.promise };
+    return {
+      response: new Response(streamOf(body), { headers }),
+      cache,
+      source: body,
+      delivered: delivered.promise,
+    };
   }
 
   /** Asks upstream, once for all who ask for the same at once with the same credential. */
@@ -282,26 +291,28 @@ export class Blobs {
   }
 }
 
-async function readFully(blob: StoredBlob, bytes: Uint8Array): Promise<number> {
-  let done = 0;
-  while (done < bytes.byteLength) {
-    const n = await blob.read(done, bytes.subarray(done));
-    if (n === 0) break;
-    done += n;
-  }
-  return done;
-}
-
-/** The bytes of a stored blob. A file that was cut behind our back breaks the client's connection. */
-function outletOf(blob: StoredBlob): Outlet {
+/** The bytes of `part` of a stored blob; closes it at the end. Reading a file that was cut throws. */
+function sourceOf(
+  blob: StoredBlob,
+  part: Part | undefined,
+  onEnd: (sent: number, complete: boolean) => void,
+): ByteSource {
+  const start = part?.start ?? 0;
+  const end = part ? part.end + 1 : blob.size;
+  let position = start;
   return {
-    async read(position, limit) {
-      if (position >= blob.size) return undefined;
-      const buffer = passingBuffer(Math.min(limit, blob.size - position));
-      const n = await blob.read(position, buffer);
+    async read(buffer) {
+      const left = end - position;
+      if (left === 0) return undefined;
+      const target = left < buffer.byteLength ? buffer.subarray(0, left) : buffer;
+      const n = await blob.read(position, target);
       if (n === 0) throw new Error("The file is shorter than the index says");
-      return n === buffer.byteLength ? buffer : buffer.subarray(0, n);
+      position += n;
+      return n === target.byteLength ? target : target.subarray(0, n);
     },
-    close: () => blob.close(),
+    end(sent) {
+      blob.close();
+      onEnd(sent, start + sent === end);
+    },
   };
 }

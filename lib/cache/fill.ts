@@ -6,12 +6,13 @@
  * @module
  */
 import type { Hash } from "node:crypto";
+import { type ByteSource, streamOf } from "../byte_source.ts";
+import { notePassing } from "../garbage.ts";
 import { createHasher, parseDigest } from "../oci/digest.ts";
 import type { Part } from "../transforms/range.ts";
 import { Download, MismatchError, type Source } from "../upstream/download.ts";
 import { verifiedStream } from "../upstream/verified.ts";
 import type { ByteReader, Draft } from "./blob_store.ts";
-import { outflow, passingBuffer } from "./outflow.ts";
 
 export type { Source } from "../upstream/download.ts";
 
@@ -212,24 +213,30 @@ export class Fill {
   }
 
   /**
-   * The bytes of `part` (all without one), as they come. The stream errors when the fill fails, which
-   * breaks the client's connection; cancelling it does nothing to the fill. `onEnd` is called once, with
-   * the bytes delivered and whether that was all.
+   * The bytes of `part` (all without one), as they come. Reading throws when the fill fails, which breaks
+   * the client's connection; ending it does nothing to the fill. `onEnd` is called once, with the bytes
+   * delivered and whether that was all.
    */
-  stream(
+  source(
     part: Part | undefined,
     onEnd: (sent: number, complete: boolean) => void,
-  ): ReadableStream<Uint8Array<ArrayBuffer>> {
+  ): ByteSource {
+    const start = part?.start ?? 0;
+    let position = start;
+    let isOpen = true;
+    let isAll = false;
     let reader: ByteReader | undefined;
     let rest: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
-    let isOpen = true;
+    const wanted = () => part ? part.end + 1 : this.size ?? Infinity;
     this.#readers++;
-    const read = async (position: number, limit: number) => {
-      while (isOpen) {
-        const end = Math.min(this.#readable, this.size ?? Infinity);
+    const next = async (buffer: Uint8Array<ArrayBuffer>) => {
+      while (isOpen && position < wanted()) {
+        const end = Math.min(this.#readable, wanted());
         if (position < end) {
           reader ??= await this.#options.draft.reader();
-          return await this.#read(reader, { position, length: Math.min(limit, end - position) });
+          const left = end - position;
+          const target = left < buffer.byteLength ? buffer.subarray(0, left) : buffer;
+          return await this.#read(reader, { position, buffer: target });
         }
         if (this.#state === "failed") throw this.#error;
         if (this.#state === "verified") return undefined;
@@ -240,34 +247,52 @@ export class Fill {
         await this.#changed.promise;
       }
     };
-    const close = () => {
-      isOpen = false;
-      this.#readers--;
-      if (this.#readers === 0) this.#notify();
-      reader?.close();
-      rest?.cancel().catch(() => {}); // broken already
+    return {
+      read: async (buffer) => {
+        const bytes = await next(buffer);
+        if (bytes) position += bytes.byteLength;
+        else isAll = isOpen;
+        return bytes;
+      },
+      end: (sent) => {
+        isOpen = false;
+        this.#readers--;
+        this.#notify(); // a read of this client may be waiting, and nobody else
+        reader?.close();
+        rest?.cancel().catch(() => {}); // broken already
+        onEnd(sent, isAll || start + sent === wanted());
+      },
     };
-    return outflow({ read, close }, { part, onEnd });
+  }
+
+  /** The same as a stream. */
+  stream(
+    part: Part | undefined,
+    onEnd: (sent: number, complete: boolean) => void,
+  ): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return streamOf(this.source(part, onEnd), part ? part.end + 1 - part.start : this.size);
   }
 
   /** Bytes that are here. Clients that keep up with the download are at the same place: one read is for all. */
   async #read(
     reader: ByteReader,
-    { position, length }: { position: number; length: number },
+    { position, buffer }: { position: number; buffer: Uint8Array<ArrayBuffer> },
   ): Promise<Uint8Array<ArrayBuffer>> {
+    const length = buffer.byteLength;
     const recent = this.#recent.get(position);
     if (recent && recent.length <= length) {
       // It is another client's read: if that one leaves in the middle of it, this one reads for itself.
       const bytes = await recent.bytes.catch(() => undefined);
       if (bytes) return bytes;
     }
-    const bytes = readNow(reader, { position, length });
-    if (this.#readers > 1) {
-      this.#recent.set(position, { length, bytes });
-      for (const oldest of this.#recent.keys()) {
-        if (this.#recent.size <= MOST_RECENT) break;
-        this.#recent.delete(oldest);
-      }
+    if (this.#readers === 1) return await readNow(reader, { position, buffer });
+    // Memory of its own: nobody may read something else into it while others send it.
+    notePassing(length);
+    const bytes = readNow(reader, { position, buffer: new Uint8Array(length) });
+    this.#recent.set(position, { length, bytes });
+    for (const oldest of this.#recent.keys()) {
+      if (this.#recent.size <= MOST_RECENT) break;
+      this.#recent.delete(oldest);
     }
     return await bytes;
   }
@@ -286,10 +311,9 @@ export class Fill {
 
 async function readNow(
   reader: ByteReader,
-  { position, length }: { position: number; length: number },
+  { position, buffer }: { position: number; buffer: Uint8Array<ArrayBuffer> },
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const buffer = passingBuffer(length);
   const n = await reader.read(position, buffer);
   if (n === 0) throw new Error("The draft is shorter than what was written to it");
-  return n === length ? buffer : buffer.subarray(0, n);
+  return n === buffer.byteLength ? buffer : buffer.subarray(0, n);
 }

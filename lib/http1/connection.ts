@@ -307,10 +307,12 @@ export class Connection {
       const total = framing.kind === "length" ? framing.length : Infinity;
       while (sent < total) {
         const left = total - sent;
-        const n = await source.read(left < buffer.byteLength ? buffer.subarray(0, left) : buffer);
-        if (n === 0) break;
-        await this.#writeChunk(buffer.subarray(0, n), framing);
-        sent += n;
+        const bytes = await source.read(
+          left < buffer.byteLength ? buffer.subarray(0, left) : buffer,
+        );
+        if (!bytes) break;
+        await this.#writeChunk(bytes, framing);
+        sent += bytes.byteLength;
       }
       await this.#finish(sent, framing);
     } finally {
