@@ -28,7 +28,6 @@ import { causeOf } from "../upstream/send.ts";
 import type { StoredBlob } from "./blob_store.ts";
 import type { Content } from "./content.ts";
 import type { Fill } from "./fill.ts";
-import { outflow, type Outlet, passingBuffer } from "./outflow.ts";
 import type { Notes } from "./resilient.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
