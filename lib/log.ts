@@ -8,11 +8,11 @@ import {
   dispose,
   getJsonLinesFormatter,
   getLogger,
-  getStreamSink,
   type Logger,
   type LogRecord,
 } from "@logtape/logtape";
 import type { Config } from "./config.ts";
+import { LineWriter } from "./line_writer.ts";
 
 const CATEGORY = "proxy";
 
@@ -67,27 +67,88 @@ export function formatText(record: LogRecord): string {
   return inert([time, record.level, record.category.at(-1), message, ...pairs].join(" ")) + "\n";
 }
 
+/** Whose lines are written here, without the library's way for every record. */
+let direct:
+  | { readonly format: (record: LogRecord) => string; readonly lines: LineWriter }
+  | undefined;
+
+/** What is said of a request. A client's address comes last: it is all that differs between two hits. */
+export type RequestFields = Readonly<Record<string, unknown>>;
+
+const REQUEST = "{method} {path} {status}";
+
+/** A line about a request that will be made often, by clients of any address. */
+export function requestLine(fields: RequestFields): (client: string) => void {
+  if (!direct) return (client) => requestLog.info(REQUEST, { ...fields, client });
+  if (!requestLog.isEnabledFor("info")) return () => {};
+  const { format, lines } = direct;
+  const client = crypto.randomUUID(); // whatever clients write, it is not this
+  const record = requestRecord({ ...fields, client });
+  const line = format(record);
+  // The first: what a client wrote comes after the time in every format.
+  const [before = "", ...after] = line.split(new Date(record.timestamp).toISOString());
+  const rest = after.join(new Date(record.timestamp).toISOString());
+  const at = rest.indexOf(client);
+  const middle = rest.slice(0, at);
+  const end = rest.slice(at + client.length);
+  return (address) => lines.write(before + isoNow() + middle + address + end);
+}
+
+function requestRecord(fields: RequestFields): LogRecord {
+  const { method, path, status } = fields;
+  return {
+    category: requestLog.category,
+    level: "info",
+    message: ["", method, " ", path, " ", status, ""],
+    rawMessage: REQUEST,
+    timestamp: Date.now(),
+    properties: fields,
+  };
+}
+
+let millisecond = 0;
+let iso = "";
+
+/** The time, written out once per millisecond. */
+function isoNow(): string {
+  const now = Date.now();
+  if (now !== millisecond) {
+    millisecond = now;
+    iso = new Date(now).toISOString();
+  }
+  return iso;
+}
+
+function missingRecord(lines: number): LogRecord {
+  return {
+    category: programLog.category,
+    level: "warning",
+    message: ["", lines, " log lines were dropped: nobody read them"],
+    rawMessage: "{lines} log lines were dropped: nobody read them",
+    timestamp: Date.now(),
+    properties: { lines },
+  };
+}
+
 /** Starts writing to standard output. Returns what flushes and ends it. */
 export async function startLogging(log: Config["log"]): Promise<() => Promise<void>> {
-  const formatter = log.format === "json" ? formatJson : formatText;
-  // The sink queues writes and does not close what it was given: standard output belongs to the process.
-  const sink = getStreamSink(
-    new WritableStream({
-      write: async (chunk: Uint8Array) => {
-        for (let done = 0; done < chunk.byteLength;) {
-          done += await Deno.stdout.write(chunk.subarray(done));
-        }
-      },
-    }),
-    { formatter, nonBlocking: { bufferSize: 256, flushInterval: 100 } },
-  );
+  const format = log.format === "json" ? formatJson : formatText;
+  const lines = new LineWriter({
+    write: (bytes) => Deno.stdout.write(bytes),
+    missing: (count) => format(missingRecord(count)),
+  });
   await configure({
-    sinks: { out: sink },
+    sinks: { out: (record) => lines.write(format(record)) },
     loggers: [
       { category: CATEGORY, sinks: ["out"], lowestLevel: log.level },
       { category: ["logtape", "meta"], sinks: ["out"], lowestLevel: "warning" },
     ],
     reset: true,
   });
-  return dispose;
+  direct = { format, lines };
+  return async () => {
+    direct = undefined;
+    await dispose();
+    await lines.end();
+  };
 }
