@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { askHealth } from "./lib/health.ts";
 import { type Config, ConfigError, parseConfig } from "./lib/config.ts";
 import { describeConfig } from "./lib/describe.ts";
+import { surviveErrors } from "./lib/last_resort.ts";
 import { listen as listenFor, type Listener } from "./lib/listener.ts";
 import { programLog, startLogging } from "./lib/log.ts";
 import { Proxy } from "./lib/proxy.ts";
@@ -115,6 +116,7 @@ async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
 async function serve(config: Config): Promise<number> {
   const tls = readTls(config);
   const endLogging = await startLogging(config.log);
+  surviveErrors();
   const proxy = new Proxy(config);
   try {
     await proxy.ready;
