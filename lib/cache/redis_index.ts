@@ -16,6 +16,7 @@ import type {
   TagRow,
   Totals,
 } from "./index.ts";
+import { LEASE_LIFE } from "./lease.ts";
 import type { Redis, Reply } from "./redis.ts";
 import * as scripts from "./redis_scripts.ts";
 
@@ -23,8 +24,8 @@ import * as scripts from "./redis_scripts.ts";
 const IN_USE = 10 * 60_000;
 /** A digest noted within this is being published or removed by somebody, ms. */
 const AT_WORK = 60_000;
-/** What an instance promised ends this long after its last sign of life, ms. */
-const PROMISE_LIFE = 30_000;
+/** What an instance promised ends this long after its last sign of life, ms: with its leases. */
+const PROMISE_LIFE = LEASE_LIFE;
 /** Rows that are read or written at a time. */
 const PAGE = 500;
 

@@ -311,7 +311,9 @@ export class S3Objects {
     };
     for (let n = 1;; n++) {
       try {
-        return await within(attempt(), { ms: REQUEST_TIMEOUT, what: "The store" });
+        const text = await within(attempt(), { ms: REQUEST_TIMEOUT, what: "The store" });
+        this.#reached();
+        return text;
       } catch (error) {
         if (!isPassing(error)) throw error;
         if (n === ATTEMPTS || error instanceof DeadlineError) throw this.#unreachable(error);

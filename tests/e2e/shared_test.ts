@@ -9,6 +9,7 @@ import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.t
 import { whole } from "../support/http.ts";
 import { blobsOf, type Image, makeImage, makeLargeLayer, manifestsOf } from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
+import { startProxy } from "../support/proxy_process.ts";
 import { toolTest } from "../support/requirements.ts";
 import { freePort } from "../support/temp.ts";
 
@@ -117,11 +118,11 @@ for (const store of ["s3", "redis"] as const) {
     needs,
     async fn() {
       await using fleet = await startFleet(4, { store });
-      const image = makeImage({ layers: [50_000, makeLargeLayer(16 * 2 ** 20)] });
+      const image = makeImage({ layers: [50_000, makeLargeLayer(4 * 2 ** 20)] });
       fleet.registry.add("team/app", "1", image);
       const large = blobsOf(image).at(-1)!.digest;
       // Slow enough that every instance comes while it runs.
-      fleet.registry.faults.add({ kind: "blob", reference: large }, { rate: 16 * 2 ** 20 });
+      fleet.registry.faults.add({ kind: "blob", reference: large }, { rate: 4 * 2 ** 20 });
       await Promise.all(
         Array.from({ length: 200 }, (_, i) => pull(fleet.instances[i % 4]!, image)),
       );
@@ -130,3 +131,218 @@ for (const store of ["s3", "redis"] as const) {
     },
   });
 }
+
+const BOTH = ["redis-server", "versitygw"] as const;
+
+toolTest("a private image is served by another instance to who was let in, and to nobody else", {
+  needs: BOTH,
+  async fn() {
+    const users = { alice: "a", bob: "b" };
+    await using fleet = await startFleet(2, { users });
+    const [a, b] = fleet.instances as [TestProxy, TestProxy];
+    const image = makeImage({ layers: [100_000] });
+    fleet.registry.add("team/secret", "1", image, { readers: ["alice"] });
+    const where = { repository: "team/secret" };
+    await pull(a, image, { ...where, basic: "alice:a" });
+    const { digest } = blobsOf(image)[1]!;
+    const url = `${b.url}/v2/team/secret/blobs/${digest}`;
+    assertEquals((await whole(url)).status, 401);
+    const bobs = await whole(url, {
+      headers: { authorization: `Bearer ${await token(b, "team/secret", "bob:b")}` },
+    });
+    assertEquals(bobs.status, 401);
+    assertEquals(new Set(await pull(b, image, { ...where, basic: "alice:a" })), new Set(["HIT"]));
+    assertEquals(fleet.registry.blobGets(digest), 1);
+  },
+});
+
+toolTest("a removal at one instance is seen by the others at once", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(2);
+    const [a, b] = fleet.instances as [TestProxy, TestProxy];
+    const image = makeImage({ layers: [100_000] });
+    fleet.registry.add("team/app", "1", image);
+    await pull(a, image);
+    const { digest } = blobsOf(image)[1]!;
+    await until(async () => await a.proxy.cache!.index.blob(digest) !== undefined);
+    assertEquals(new Set(await pull(b, image)), new Set(["HIT"]));
+    await b.proxy.cache!.content.remove(digest, "removed");
+    await b.proxy.cache!.content.remove(manifestsOf(image)[0]!.digest, "removed");
+    const caches = await pull(a, image);
+    assertEquals(caches, ["MISS", "HIT", "MISS"]);
+  },
+});
+
+toolTest(
+  "with STORE_REDIRECT a hit is fetched from the store itself, and by the proxy when that is gone",
+  {
+    needs: BOTH,
+    async fn() {
+      await using fleet = await startFleet(1, { env: { STORE_REDIRECT: "true" } });
+      const [proxy] = fleet.instances as [TestProxy];
+      const image = makeImage({ layers: [100_000] });
+      fleet.registry.add("team/app", "1", image);
+      await pull(proxy, image);
+      const { digest } = blobsOf(image)[1]!;
+      await until(async () => await proxy.proxy.cache!.index.blob(digest) !== undefined);
+      const url = `${proxy.url}/v2/team/app/blobs/${digest}`;
+      const redirect = await whole(url);
+      assertEquals([redirect.status, redirect.headers.get("x-cache")], [307, "HIT"]);
+      const location = redirect.headers.get("location")!;
+      assert(location.startsWith(`http://127.0.0.1:${fleet.s3!.port}/`), location);
+      assertEquals((await whole(location)).digest, digest);
+      const range = await whole(location, { headers: { range: "bytes=0-9" } });
+      assertEquals(range.bytes.byteLength, 10);
+    },
+  },
+);
+
+toolTest("while Redis is gone every instance serves, and they are one again when it is back", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(2);
+    const [a, b] = fleet.instances as [TestProxy, TestProxy];
+    const old = makeImage({ seed: 1, layers: [100_000] });
+    const young = makeImage({ seed: 2, layers: [100_000, makeLargeLayer(12 * 2 ** 20)] });
+    fleet.registry.add("team/app", "1", old);
+    fleet.registry.add("team/app", "2", young);
+    await pull(a, old);
+    await until(async () => (await a.proxy.cache!.index.totals()).entries === 3);
+    assertEquals(new Set(await pull(b, old)), new Set(["HIT"]));
+    const large = blobsOf(young).at(-1)!.digest;
+    fleet.registry.faults.add({ kind: "blob", reference: large }, { rate: 12 * 2 ** 20 });
+    // Killed in the middle of a pull.
+    const pulling = pull(a, young, { tag: "2" });
+    await until(() => fleet.registry.blobGets(large) === 1);
+    await fleet.redis.kill();
+    await pulling;
+    assertEquals(new Set(await pull(a, old)), new Set(["HIT"]));
+    assertEquals(new Set(await pull(b, old)), new Set(["HIT"]));
+    await pull(b, young, { tag: "2" });
+    for (const { stats } of fleet.instances) assertEquals(stats.cacheEvents.get("redis_down"), 1);
+    await fleet.redis.start();
+    await until(() =>
+      fleet.instances.every(({ stats }) => stats.cacheEvents.get("redis_up") === 1)
+    );
+    // What was filled without it is known to both.
+    const index = b.proxy.cache!.index;
+    await until(async () => (await index.totals()).entries === 7);
+    const gets = fleet.registry.blobGets(large);
+    assertEquals(new Set(await pull(b, young, { tag: "2" })), new Set(["HIT"]));
+    assertEquals(fleet.registry.blobGets(large), gets);
+  },
+});
+
+toolTest("a Redis that neither answers nor refuses holds nobody up for long", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(1);
+    const [proxy] = fleet.instances as [TestProxy];
+    const image = makeImage({ layers: [100_000] });
+    fleet.registry.add("team/app", "1", image);
+    await pull(proxy, image);
+    fleet.redis.signal("SIGSTOP");
+    try {
+      await pull(proxy, image);
+      await pull(proxy, image);
+    } finally {
+      fleet.redis.signal("SIGCONT");
+    }
+    await until(() => proxy.stats.cacheEvents.get("redis_up") === 1);
+  },
+});
+
+toolTest("a Redis that comes back empty is filled from the store", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(1);
+    const [proxy] = fleet.instances as [TestProxy];
+    const image = makeImage({ layers: [100_000] });
+    fleet.registry.add("team/app", "1", image);
+    await pull(proxy, image);
+    const { index } = proxy.proxy.cache!;
+    await until(async () => (await index.totals()).entries === 3);
+    await fleet.redis.kill();
+    await fleet.redis.wipe();
+    await whole(`${proxy.url}/v2/team/app/manifests/1`, { headers: ANY });
+    await fleet.redis.start();
+    await until(async () => (await index.totals()).entries === 3);
+    const gets = fleet.registry.blobGets(blobsOf(image)[1]!.digest);
+    await pull(proxy, image);
+    assertEquals(fleet.registry.blobGets(blobsOf(image)[1]!.digest), gets);
+  },
+});
+
+toolTest("while the store is gone clients get everything from upstream, and hits when it is back", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(1);
+    const [proxy] = fleet.instances as [TestProxy];
+    const old = makeImage({ seed: 1, layers: [100_000] });
+    const young = makeImage({ seed: 2, layers: [100_000] });
+    fleet.registry.add("team/app", "1", old);
+    fleet.registry.add("team/app", "2", young);
+    await pull(proxy, old);
+    const { index } = proxy.proxy.cache!;
+    await until(async () => (await index.totals()).entries === 3);
+    await fleet.s3!.kill();
+    await pull(proxy, old);
+    await pull(proxy, young, { tag: "2" });
+    assertEquals(proxy.stats.cacheEvents.get("store_down"), 1);
+    assertEquals((await index.totals()).entries, 3);
+    await fleet.s3!.start();
+    await until(async () => {
+      await pull(proxy, young, { tag: "2" });
+      return (await index.totals()).entries === 6;
+    });
+    assertEquals(proxy.stats.cacheEvents.get("store_up"), 1);
+    assertEquals(new Set(await pull(proxy, old)), new Set(["HIT"]));
+    assertEquals(new Set(await pull(proxy, young, { tag: "2" })), new Set(["HIT"]));
+  },
+});
+
+toolTest(
+  "an instance killed in the middle of a fill loses nobody a byte, and leaves nothing behind",
+  {
+    needs: BOTH,
+    async fn() {
+      await using stack = new AsyncDisposableStack();
+      const redis = stack.use(await startRedis());
+      const s3 = stack.use(await startS3());
+      const registry = stack.use(await startFakeRegistry({ auth: "token" }));
+      const env = { CACHE_STORE: s3.url, CACHE_INDEX: redis.url, ...s3.env };
+      const upstream = { UPSTREAM_DOCKER: registry.url };
+      const owner = stack.use(await startProxy({ env: { ...env, ...upstream } }));
+      const other = stack.use(
+        await startTestProxy({
+          upstreams: { docker: registry },
+          env: { ...env, HOST: "127.0.0.1", PORT: String(freePort()) },
+        }),
+      );
+      const image = makeImage({ layers: [makeLargeLayer(40 * 2 ** 20)] });
+      registry.add("team/app", "1", image);
+      const { digest } = blobsOf(image)[1]!;
+      registry.faults.add({ kind: "blob", reference: digest }, { rate: 20 * 2 ** 20 });
+      const path = `/v2/team/app/blobs/${digest}`;
+      const first = whole(owner.url + path).catch(() => undefined); // it dies with its instance
+      await until(() => registry.blobGets(digest) === 1);
+      const second = whole(other.url + path);
+      await until(() =>
+        [...other.proxy.cache!.content.fills].some((fill) => fill.received > 2 ** 20)
+      );
+      await owner.kill();
+      await first;
+      assertEquals((await second).digest, digest);
+      // Taken up where it broke, by the one that followed.
+      assertEquals(
+        registry.count({ method: "GET", kind: "blob", reference: digest, status: 206 }),
+        1,
+      );
+      await until(async () => await other.proxy.cache!.index.blob(digest) !== undefined);
+      // What the dead one had promised ends with its lease.
+    await until(async () => (await other.proxy.cache!.index.totals()).reserved === 0);
+      assertEquals((await whole(other.url + path)).headers.get("x-cache"), "HIT");
+    },
+  },
+);

@@ -20,6 +20,8 @@ export interface Engine {
   /** SIGKILL, as in an outage. */
   kill(): Promise<void>;
   start(): Promise<void>;
+  /** Removes its data, while it does not run. */
+  wipe(): Promise<void>;
   /** SIGSTOP and SIGCONT: it neither answers nor refuses. */
   signal(signal: Deno.Signal): void;
   [Symbol.asyncDispose](): Promise<void>;
@@ -62,6 +64,10 @@ async function engine(spec: EngineSpec): Promise<Engine> {
     },
     kill,
     start,
+    async wipe() {
+      await removeDir(spec.dir);
+      await Deno.mkdir(spec.dir);
+    },
     signal: (signal) => Deno.kill(process!.pid, signal),
     async [Symbol.asyncDispose]() {
       await kill();
