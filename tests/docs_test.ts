@@ -1,9 +1,14 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertGreater } from "@std/assert";
 import { dirname, join } from "@std/path";
+import { parse as parseToml } from "@std/toml";
+import { parse as parseYaml } from "@std/yaml";
 import { parse } from "dotenv";
 import { parseConfig, SETTINGS, UPSTREAM_SUFFIXES } from "../lib/config.ts";
 import { describeConfig } from "../lib/describe.ts";
+import { parseDuration } from "../lib/units.ts";
+import { run } from "./support/process.ts";
 import { ROOT } from "./support/proxy_process.ts";
+import { which } from "./support/requirements.ts";
 
 const READMES = ["README.md", "README.zh-CN.md"] as const;
 const DOCUMENTS = [...READMES, "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"] as const;
@@ -86,6 +91,52 @@ Deno.test("both READMEs have the same examples, but for their comments", () => {
       ),
     ]);
   assertEquals(examples(read(READMES[1])), examples(read(READMES[0])));
+});
+
+Deno.test("examples of JSON, TOML and YAML can be read", () => {
+  const parsers: Record<string, (text: string) => unknown> = {
+    json: JSON.parse,
+    toml: parseToml,
+    yaml: parseYaml,
+  };
+  let count = 0;
+  for (
+    const [, language = "", code = ""] of read("README.md").matchAll(/^```(\w+)\n([^]*?)^```$/gm)
+  ) {
+    const parseExample = parsers[language];
+    if (!parseExample) continue;
+    assert(parseExample(code), code);
+    count++;
+  }
+  assert(count >= 7, `only ${count}`);
+});
+
+Deno.test("the compose file sets only what the program knows, and stops later than it", () => {
+  const { services } = parseYaml(read("compose.yaml")) as {
+    services: { proxy: { environment: Record<string, string>; stop_grace_period: string } };
+  };
+  const { environment, stop_grace_period: grace } = services.proxy;
+  for (const name of Object.keys(environment)) assert(SETTINGS.includes(name), name);
+  // Compose's own defaults are the program's.
+  const values = Object.entries(environment).map(([name, value]) => [
+    name,
+    value.replace(/^\$\{\w+:-(.*)\}$/, "$1"),
+  ]);
+  assertEquals(parseConfig(Object.fromEntries(values)), parseConfig({}));
+  assertGreater(parseDuration(grace), parseConfig({}).shutdownTimeout);
+});
+
+Deno.test("the systemd unit is one, and stops later than the program", async () => {
+  const unit = "contrib/systemd/deno-docker-proxy.service";
+  const [, seconds] = /^TimeoutStopSec=(\d+)$/m.exec(read(unit))!;
+  assertGreater(Number(seconds) * 1000, parseConfig({}).shutdownTimeout);
+  const analyze = which("systemd-analyze");
+  if (!analyze) return;
+  const { stderr } = await run(analyze, ["verify", join(ROOT, unit)]);
+  const complaints = stderr.split("\n").filter((line) =>
+    line.includes("deno-docker-proxy") && !line.includes("is not executable")
+  );
+  assertEquals(complaints, []);
 });
 
 Deno.test("relative links and their anchors resolve", () => {
