@@ -5,7 +5,7 @@
  * @module
  */
 import { LRUCache } from "lru-cache";
-import type { Registry } from "./registry.ts";
+import type { Registry, ServiceCredential } from "./registry.ts";
 import type { Credential } from "./transforms/auth.ts";
 import { credentialId } from "./upstream/credential.ts";
 
@@ -52,6 +52,10 @@ export interface AccessOptions {
   /** Whether a token is one that upstream's realm gave to nobody in particular. */
   readonly isAnonymousToken: (token: string) => boolean;
   readonly shared?: SharedGrants;
+  /** Which of the operator's accounts to use next. @default {the first} */
+  readonly chooseAccount?: (registry: Registry) => ServiceCredential | undefined;
+  /** How long a proof that a repository is public holds, ms. @default {an hour} */
+  readonly publicFor?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -61,6 +65,8 @@ export class Access {
   readonly #marks: PublicMarks;
   readonly #isAnonymousToken: (token: string) => boolean;
   readonly #shared: SharedGrants | undefined;
+  readonly #chooseAccount: (registry: Registry) => ServiceCredential | undefined;
+  readonly #publicFor: number;
   readonly #now: () => number;
   readonly #grants = new LRUCache<string, number>({ max: 100_000 });
 
@@ -68,6 +74,8 @@ export class Access {
     this.#marks = options.marks;
     this.#isAnonymousToken = options.isAnonymousToken;
     this.#shared = options.shared;
+    this.#chooseAccount = options.chooseAccount ?? (({ credential }) => credential);
+    this.#publicFor = options.publicFor ?? PUBLIC_FOR;
     this.#now = options.now ?? Date.now;
   }
 
@@ -85,8 +93,13 @@ export class Access {
 
   /** Whether the repository has been proved public lately. */
   async isPublic(key: RepositoryKey): Promise<boolean> {
+    return this.#now() < await this.publicUntil(key);
+  }
+
+  /** Until when it counts as public, ms since the epoch; 0 where it does not. */
+  async publicUntil(key: RepositoryKey): Promise<number> {
     const since = await this.#marks.publicSince(key);
-    return since !== undefined && this.#now() - since < PUBLIC_FOR;
+    return since === undefined ? 0 : since + this.#publicFor;
   }
 
   /** Whether `caller` may have cached content of the repository without upstream being asked. */
@@ -134,9 +147,14 @@ export class Access {
    * which raises rate limits, but only where everybody may read anyway.
    */
   async fetchWith(caller: Caller, registry: Registry, key: RepositoryKey): Promise<Credential> {
-    if (caller.credential.kind !== "anonymous" || !registry.credential) return caller.credential;
-    if (!await this.isPublic(key)) return caller.credential;
-    return { kind: "basic", ...registry.credential };
+    const { credentials } = registry;
+    // What is shared may be fetched with any of the operator's accounts; one needs no choice.
+    const isOpen = caller.isShared && credentials.length > 1;
+    if (caller.credential.kind !== "anonymous" && !isOpen) return caller.credential;
+    if (credentials.length === 0) return caller.credential;
+    if (!isOpen && !await this.isPublic(key)) return caller.credential;
+    const account = this.#chooseAccount(registry);
+    return account ? { kind: "basic", ...account } : caller.credential;
   }
 }
 

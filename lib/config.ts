@@ -20,6 +20,11 @@ import {
   parseStoreSetting,
   type StoreSetting,
 } from "./engine_url.ts";
+import { resolveImage } from "./image_name.ts";
+import { parseThreshold, type QuotaThreshold } from "./limits/quota.ts";
+import { parseRateLimits, type RateLimits } from "./limits/rate.ts";
+import { parsePlatforms, type Platforms } from "./platform.ts";
+import { parseNetwork, parsePattern, type RepositoryRules } from "./transforms/policy.ts";
 import { parseDuration, parseSize } from "./units.ts";
 
 /** Everything the proxy may be told, parsed. Durations in milliseconds, sizes in bytes. */
@@ -48,7 +53,27 @@ export interface Config {
     readonly storeRedirect: boolean;
     /** How the instances that share the cache reach this one; absent: by its first address. */
     readonly peerUrl?: string;
+    /** Whether upstream is never asked: what is not here does not exist. */
+    readonly only: boolean;
   };
+  /** What is kept warm, and how often it is looked after. */
+  readonly warm: {
+    readonly images: readonly string[];
+    readonly platforms: Platforms;
+    readonly interval: number;
+  };
+  /** Absent: nobody is turned away. Each of them absent: not for that. */
+  readonly limits?: {
+    readonly repositories?: RepositoryRules;
+    /** Networks. */
+    readonly clients?: readonly string[];
+    /** Of each client. */
+    readonly rate?: RateLimits;
+    /** Downloads from upstream at once. */
+    readonly maxFills?: number;
+  };
+  /** From when on pulls are spared, and how long tags are fresh then. */
+  readonly quota: { readonly threshold: QuotaThreshold; readonly manifestTtl: number };
   readonly registries: readonly Registry[];
   /** Where every unmatched host goes (`TARGET_UPSTREAM`, only with `DEBUG`). */
   readonly fallback?: Registry;
@@ -60,7 +85,8 @@ export interface Config {
   readonly allowPrivateNetworks: boolean;
   /** Whether an outbound proxy (`HTTPS_PROXY` and its kin) makes the connections. */
   readonly outboundProxy: boolean;
-  readonly trustProxy: boolean;
+  /** Whose X-Forwarded headers are believed: nobody's, whoever's it is that connects, or these networks'. */
+  readonly trustProxy: boolean | readonly string[];
   readonly publicScheme?: "http" | "https";
   /** How long an upstream body may stand still before it is cut and resumed. */
   readonly upstreamIdleTimeout: number;
@@ -165,6 +191,40 @@ function parseList(text: string): readonly string[] {
   return Object.freeze(text.split(/[\s,]+/).filter((entry) => entry !== ""));
 }
 
+/** Parses each entry of a list. */
+function listOf<T>(parse: (text: string) => T): (text: string) => readonly T[] {
+  return (text) => Object.freeze(parseList(text).map(parse));
+}
+
+/** `true`, `false`, or the networks of the proxies that are trusted. */
+function parseTrust(text: string): boolean | readonly string[] {
+  return /^(true|false|1|0|yes|no|on|off)$/i.test(text)
+    ? parseBoolean(text)
+    : listOf(parseNetwork)(text);
+}
+
+function parseCount(text: string): number {
+  const count = /^\d{1,6}$/.test(text) ? Number(text) : 0;
+  if (count < 1) throw new RangeError(`Expected a number from 1: ${text}`);
+  return count;
+}
+
+/** `username:password` lines; empty ones and those that begin with `#` are none. */
+function parseCredentials(text: string): ServiceCredential[] {
+  const lines = text.split(/\r?\n/).map((line, i) => ({ line: line.trim(), number: i + 1 }));
+  const credentials = lines.filter(({ line }) => line !== "" && !line.startsWith("#"))
+    .map(({ line, number }) => {
+      const [, username, password] = /^([^:]+):(.+)$/.exec(line) ?? [];
+      // Never the line itself: it may hold a password.
+      if (username === undefined || password === undefined) {
+        throw new RangeError(`Expected username:password in line ${number}`);
+      }
+      return Object.freeze({ username, password });
+    });
+  if (credentials.length === 0) throw new RangeError("Expected lines of username:password");
+  return credentials;
+}
+
 function parseHosts(text: string): readonly string[] {
   return Object.freeze(parseList(text).map((host) => parseDomain(host.replace(/^\*?\./, ""))));
 }
@@ -205,12 +265,23 @@ const Environment = v.object({
   AWS_SECRET_ACCESS_KEY: v.optional(v.string()),
   AWS_SESSION_TOKEN: v.optional(v.string()),
   AWS_REGION: v.optional(v.string()),
+  CACHE_ONLY: flag("false"),
+  WARM_IMAGES: v.optional(parsed(parseList), ""),
+  WARM_INTERVAL: v.optional(parsed(parseWait(1)), "1h"),
+  WARM_PLATFORMS: v.optional(parsed(parsePlatforms), "all"),
   BLOCKED_HOSTS: hosts,
   STORAGE_HOSTS: hosts,
   FOLLOW_ALL_REDIRECTS: optionalFlag,
   ALLOW_PRIVATE_NETWORKS: flag("false"),
-  TRUST_PROXY: flag("false"),
+  TRUST_PROXY: v.optional(parsed(parseTrust), "false"),
   PUBLIC_SCHEME: word(["auto", "http", "https"], "auto"),
+  ALLOW_REPOS: v.optional(parsed(listOf(parsePattern)), ""),
+  DENY_REPOS: v.optional(parsed(listOf(parsePattern)), ""),
+  ALLOW_CLIENTS: v.optional(parsed(listOf(parseNetwork)), ""),
+  RATE_LIMIT: v.optional(parsed(parseRateLimits)),
+  MAX_CONCURRENT_FILLS: v.optional(parsed(parseCount)),
+  QUOTA_THRESHOLD: v.optional(parsed(parseThreshold), "20%"),
+  QUOTA_MANIFEST_TTL: v.optional(parsed(parseWait(0)), "1h"),
   UPSTREAM_IDLE_TIMEOUT: v.optional(parsed(parseWait(1)), "30s"),
   SHUTDOWN_TIMEOUT: v.optional(parsed(parseWait(0)), "30s"),
   DEBUG: optionalFlag,
@@ -241,6 +312,7 @@ export const SETTINGS: readonly string[] = Object.keys(Environment.entries);
 /** The suffixes of the settings that each registry has, after `UPSTREAM_<NAME>`. */
 export const UPSTREAM_SUFFIXES = [
   "_PASSWORD_FILE",
+  "_CREDENTIALS_FILE",
   "_PASSWORD",
   "_USERNAME",
   "_SHARE_PRIVATE",
@@ -317,20 +389,25 @@ function readUpstream(
       `${upstreamKey(name, missing)}: Missing beside ${upstreamKey(name, present)}`,
     );
   }
-  if (sharePrivate && username === undefined) {
+  const fromFile = attempt("_CREDENTIALS_FILE", (path) => parseCredentials(context.readFile(path)));
+  if (sharePrivate && username === undefined && values._CREDENTIALS_FILE === undefined) {
     context.problems.push(
       `${upstreamKey(name, "_SHARE_PRIVATE")}: Needs ${upstreamKey(name, "_USERNAME")}`,
     );
   }
-  const credential: ServiceCredential | undefined = username !== undefined && password !== undefined
-    ? Object.freeze({ username, password })
-    : undefined;
+  const credentials: ServiceCredential[] = [
+    ...username !== undefined && password !== undefined
+      ? [Object.freeze({ username, password })]
+      : [],
+    ...fromFile ?? [],
+  ];
   const base = url ?? (seed && new URL(seed.url));
   return base && registryOf(name, base, {
     // An override keeps the seed's own host as a name: clients go on saying "ghcr.io", wherever that leads.
     aliases: seed && [...seed.aliases ?? [], new URL(seed.url).host],
     library: seed?.library,
-    credential,
+    credentials,
+    credentialsFile: fromFile && { path: values._CREDENTIALS_FILE!, count: fromFile.length },
     sharePrivate,
   });
 }
@@ -363,7 +440,7 @@ export function parseConfig(
   const readFile = options.readFile ?? Deno.readTextFileSync;
   const registries = readRegistries(set, { readFile, problems });
   const result = v.safeParse(Environment, set);
-  problems.push(...crossProblems(set));
+  problems.push(...crossProblems(set), ...cacheProblems(set, registries));
   if (!result.success) {
     problems.push(
       ...result.issues.map((issue) => `${v.getDotPath(issue) ?? "environment"}: ${issue.message}`),
@@ -394,8 +471,16 @@ export function parseConfig(
         ...engines,
         storeRedirect: values.STORE_REDIRECT,
         peerUrl: values.PEER_URL?.href.replace(/\/$/, ""),
+        only: values.CACHE_ONLY,
       }
       : undefined,
+    warm: {
+      images: values.WARM_IMAGES,
+      platforms: values.WARM_PLATFORMS,
+      interval: values.WARM_INTERVAL,
+    },
+    limits: limitsOf(values),
+    quota: { threshold: values.QUOTA_THRESHOLD, manifestTtl: values.QUOTA_MANIFEST_TTL },
     registries,
     fallback: values.TARGET_UPSTREAM && fallbackFor(values.TARGET_UPSTREAM),
     redirects: {
@@ -412,6 +497,18 @@ export function parseConfig(
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
   });
+}
+
+/** The limits that are set; undefined where none is, so that nothing need be asked of them. */
+function limitsOf(values: v.InferOutput<typeof Environment>): Config["limits"] {
+  const { ALLOW_REPOS: allow, DENY_REPOS: deny, ALLOW_CLIENTS: clients } = values;
+  const limits = {
+    repositories: allow.length + deny.length > 0 ? { allow, deny } : undefined,
+    clients: clients.length > 0 ? clients : undefined,
+    rate: values.RATE_LIMIT,
+    maxFills: values.MAX_CONCURRENT_FILLS,
+  };
+  return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined;
 }
 
 const DebugSettings = v.pick(Environment, ["DEBUG", "MODE"]);
@@ -442,6 +539,38 @@ function crossProblems(set: Readonly<Record<string, string>>): string[] {
   }
   const engines = v.safeParse(EngineSettings, set);
   if (engines.success) checkEngines(engines.output, problems);
+  return problems;
+}
+
+const CacheSettings = v.pick(Environment, [
+  "CACHE_ENABLED",
+  "CACHE_ONLY",
+  "CUSTOM_DOMAIN",
+  "WARM_IMAGES",
+]);
+
+/** What is asked of a cache that is off, and images to keep warm that are none. */
+function cacheProblems(
+  set: Readonly<Record<string, string>>,
+  registries: readonly Registry[],
+): string[] {
+  const settings = v.safeParse(CacheSettings, set);
+  if (!settings.success) return [];
+  const { CACHE_ENABLED, CACHE_ONLY, CUSTOM_DOMAIN: customDomain, WARM_IMAGES } = settings.output;
+  const problems: string[] = [];
+  if (CACHE_ENABLED === false && CACHE_ONLY) {
+    problems.push("CACHE_ONLY: Needs the cache, and CACHE_ENABLED is false");
+  }
+  if (CACHE_ENABLED === false && WARM_IMAGES.length > 0) {
+    problems.push("WARM_IMAGES: Needs the cache, and CACHE_ENABLED is false");
+  }
+  for (const image of WARM_IMAGES) {
+    try {
+      resolveImage(image, { customDomain, registries });
+    } catch (error) {
+      problems.push(`WARM_IMAGES: ${(error as Error).message}: ${image}`);
+    }
+  }
   return problems;
 }
 

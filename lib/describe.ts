@@ -5,6 +5,8 @@
  */
 import type { Config } from "./config.ts";
 import { describeEngine } from "./engine_url.ts";
+import { formatThreshold } from "./limits/quota.ts";
+import { formatRateLimits } from "./limits/rate.ts";
 import type { Registry } from "./registry.ts";
 import { formatDuration, formatExactSize } from "./units.ts";
 
@@ -13,11 +15,25 @@ const MASK = "********";
 function registryLines(registry: Registry): string[] {
   const name = `UPSTREAM_${registry.name.toUpperCase().replaceAll("-", "_")}`;
   const lines = [`${name}=${registry.url.href.replace(/\/$/, "")}`];
-  if (registry.credential) {
-    lines.push(`${name}_USERNAME=${registry.credential.username}`, `${name}_PASSWORD=${MASK}`);
-  }
+  const { credentials, credentialsFile: file } = registry;
+  const [own] = credentials.slice(0, credentials.length - (file?.count ?? 0));
+  if (own) lines.push(`${name}_USERNAME=${own.username}`, `${name}_PASSWORD=${MASK}`);
+  if (file) lines.push(`${name}_CREDENTIALS_FILE=${file.path}`);
   if (registry.sharePrivate) lines.push(`${name}_SHARE_PRIVATE=true`);
   return lines;
+}
+
+function limitLines({ limits, quota }: Config): string[] {
+  const { repositories, clients, rate, maxFills } = limits ?? {};
+  return [
+    `ALLOW_REPOS=${repositories?.allow.join(",") ?? ""}`,
+    `DENY_REPOS=${repositories?.deny.join(",") ?? ""}`,
+    `ALLOW_CLIENTS=${clients?.join(",") ?? ""}`,
+    ...rate ? [`RATE_LIMIT=${formatRateLimits(rate)}`] : [],
+    ...maxFills === undefined ? [] : [`MAX_CONCURRENT_FILLS=${maxFills}`],
+    `QUOTA_THRESHOLD=${formatThreshold(quota.threshold)}`,
+    `QUOTA_MANIFEST_TTL=${formatDuration(quota.manifestTtl)}`,
+  ];
 }
 
 /** `line` with its value in quotes where an environment file needs them. */
@@ -45,6 +61,7 @@ export function describeConfig(config: Config): string {
         `CACHE_BLOB_TTL=${formatDuration(cache.blobTtl)}`,
         `CACHE_STORE=${describeEngine(cache.store)}`,
         `CACHE_INDEX=${describeEngine(cache.index)}`,
+        `CACHE_ONLY=${cache.only}`,
         `STORE_REDIRECT=${cache.storeRedirect}`,
         ...cache.peerUrl ? [`PEER_URL=${cache.peerUrl}`] : [],
       ]
@@ -56,6 +73,10 @@ export function describeConfig(config: Config): string {
     `FOLLOW_ALL_REDIRECTS=${redirects.followAll}`,
     `ALLOW_PRIVATE_NETWORKS=${config.allowPrivateNetworks}`,
     `TRUST_PROXY=${config.trustProxy}`,
+    ...limitLines(config),
+    `WARM_IMAGES=${config.warm.images.join(",")}`,
+    `WARM_INTERVAL=${formatDuration(config.warm.interval)}`,
+    `WARM_PLATFORMS=${[config.warm.platforms].flat().join(",")}`,
     `PUBLIC_SCHEME=${config.publicScheme ?? "auto"}`,
     `UPSTREAM_IDLE_TIMEOUT=${formatDuration(config.upstreamIdleTimeout)}`,
     `SHUTDOWN_TIMEOUT=${formatDuration(config.shutdownTimeout)}`,

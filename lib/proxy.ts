@@ -7,7 +7,13 @@ import { Access, memoryMarks } from "./access.ts";
 import { type Answer, plainAnswer, watchBody } from "./answer.ts";
 import type { Cache } from "./cache/cache.ts";
 import type { Config } from "./config.ts";
-import { requestLog } from "./log.ts";
+import { type HotAnswer, HotAnswers, type HotRequest } from "./hot.ts";
+import type { QuickAnswer } from "./http1/connection.ts";
+import type { KeepWarm } from "./keep_warm.ts";
+import { FairQueue } from "./limits/fair_queue.ts";
+import { Gate, type Rejection } from "./limits/gate.ts";
+import { Quotas } from "./limits/quota.ts";
+import { requestLine, requestLog } from "./log.ts";
 import { OciError, renderError } from "./oci/error.ts";
 import { pullScope } from "./oci/scope.ts";
 import type { Registry } from "./registry.ts";
@@ -17,12 +23,13 @@ import { answerToken } from "./token_endpoint.ts";
 import { challengeFor, clientScope, credentialOf, publicScheme } from "./transforms/auth.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import { library } from "./transforms/library.ts";
+import { type AddressSet, addressSet, clientAddress } from "./transforms/policy.ts";
 import { type Route, route, type Target } from "./transforms/route.ts";
 import { Asker } from "./upstream/ask.ts";
 import { Upstream } from "./upstream/client.ts";
 import { createConnect } from "./upstream/connect.ts";
-import { upstreamFailure } from "./upstream/failure.ts";
-import { createSend } from "./upstream/send.ts";
+import { isUpstreamTrouble, notFound, upstreamFailure } from "./upstream/failure.ts";
+import { createSend, sendNothing } from "./upstream/send.ts";
 import { Tokens } from "./upstream/token.ts";
 import { VERSION } from "./version.ts";
 
@@ -40,6 +47,8 @@ interface Visit {
   readonly scheme: "http" | "https";
 }
 
+  /** The address of who asked. */
+  readonly client?: string;
 /** What a request turned out to mean, for its log line. */
 interface Meaning {
   registry?: string;
@@ -64,7 +73,7 @@ function askedBy(request: Request, { remoteAddr }: ConnectionInfo): Asked {
     method: request.method,
     path: pathOf(request.url),
     host: request.headers.get("host") ?? "",
-    client: remoteAddr && "hostname" in remoteAddr ? remoteAddr.hostname : undefined,
+    client,
     started: performance.now(),
   };
 }
@@ -80,19 +89,50 @@ export class Proxy {
   readonly upstream: Upstream;
   readonly #connect: Disposable;
   readonly #startedAt = Date.now();
+  /** What upstreams say of the pulls that are left. */
+  readonly quotas: Quotas;
+  /** Where downloads wait for their turn; undefined without a limit. */
+  readonly queue: FairQueue | undefined;
+  readonly #gate: Gate | undefined;
+  /** Whose word on the client's address and scheme is believed. */
+  readonly #trusted: AddressSet | "peer" | undefined;
+  /** Undefined where every request has to be looked at: its client's address decides, or its count. */
+  readonly #hot: HotAnswers | undefined;
   #relay!: Relay;
   #access!: Access;
   #cache: Cache | undefined;
   #isReady = false;
 
+  #keepWarm: KeepWarm | undefined;
   constructor(config: Config) {
     this.config = config;
     const allowPrivate = config.allowPrivateNetworks;
     const connect = createConnect({ allowPrivate, proxied: config.outboundProxy });
     this.#connect = connect;
-    const send = createSend({ connect, stats: this.stats });
+    const send = config.cache?.only ? sendNothing : createSend({ connect, stats: this.stats });
     const tokens = new Tokens({ send, allowPrivate });
-    this.upstream = new Upstream({ send, tokens, redirects: config.redirects });
+    const { quotas, stats } = { quotas: new Quotas(config.quota), stats: this.stats };
+    this.quotas = quotas;
+    this.upstream = new Upstream({
+      send,
+      tokens,
+      redirects: config.redirects,
+      onAnswer: ({ registry, credential }, answer) => quotas.observe(registry, credential, answer),
+    });
+    this.#gate = Gate.of(config, { stats });
+    const { clients, rate } = config.limits ?? {};
+    this.#hot = config.cache && !clients && !rate ? new HotAnswers() : undefined;
+    const { maxFills } = config.limits ?? {};
+    const onRejected = () => stats.rejected.add("fill_queue" satisfies Rejection);
+    this.queue = maxFills === undefined
+      ? undefined
+      : new FairQueue({ limit: maxFills, onRejected });
+    const { trustProxy } = config;
+    this.#trusted = typeof trustProxy === "object"
+      ? addressSet(trustProxy)
+      : trustProxy
+      ? "peer"
+      : undefined;
     this.ready = this.#open();
     this.ready.catch(() => {}); // every request rejects with it; nobody has to wait for it before
   }
@@ -103,17 +143,38 @@ export class Proxy {
     if (cache) {
       // Loaded here, so that without a cache none of its modules is.
       const { Cache } = await import("./cache/cache.ts");
-      this.#cache = await Cache.open({ config: cache, upstream, idle, stats: this.stats });
+      const { listen, quota: { manifestTtl: ttl } } = this.config;
+      const { quotas, queue, stats } = this;
+      this.#cache = await Cache.open({
+        config: cache,
+        upstream,
+        idle,
+        stats,
+        listen,
+        queue,
+        hot: this.#hot,
+        quota: { isLow: (registry) => quotas.isLow(registry), ttl },
+        chooseAccount: (registry) => quotas.choose(registry),
+      });
     }
     this.#access = this.#cache?.access ?? new Access({
       marks: memoryMarks(),
       isAnonymousToken: (token) => upstream.tokens.isAnonymous(token),
     });
     this.#relay = this.#cache?.relay ??
+      chooseAccount: (registry) => this.quotas.choose(registry),
       new Relay({ asker: new Asker({ upstream, access: this.#access }), idle, stats: this.stats });
     this.#isReady = true;
   }
 
+    const { warm: settings } = this.config;
+    if (cache && this.#cache && !cache.only && settings.images.length > 0) {
+      const { KeepWarm } = await import("./keep_warm.ts");
+      const { space } = this.#cache.content;
+      const keep = (digests: ReadonlySet<string>) => space.keep(digests);
+      this.#keepWarm = new KeepWarm(this, { settings, maxSize: cache.maxSize, keep });
+      this.#keepWarm.start();
+    }
   /** The open cache, for who operates it; undefined without one, and before `ready`. */
   get cache(): Cache | undefined {
     return this.#cache;
@@ -121,17 +182,40 @@ export class Proxy {
 
   /** Answers one request. Never rejects, unless the cache could not be opened. */
   fetch = async (request: Request, info: ConnectionInfo = {}): Promise<Response> => {
-    return (await this.answer(request, info)).response;
+    const { method, url, headers } = request;
+    const now = Date.now();
+    const hit = this.#hot?.find({ method, url, header: (name) => headers.get(name) }, now);
+    if (!hit) return (await this.answer(request, info)).response;
+    this.#sent(hit, this.#clientOf((name) => headers.get(name), peerOf(info)));
+    return hit.response(now);
   };
 
   /** The same, for a listener that can send what an answer's response is made of. */
   async answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
+  /** An answer from memory as it goes on the wire, for a listener that can send it. Never throws. */
+  quick(request: HotRequest, peer: string): QuickAnswer | undefined {
+    const now = Date.now();
+    const hit = this.#hot?.find(request, now);
+    if (!hit) return undefined;
+    const client = this.#clientOf(request.header, peer);
+    return { bytes: hit.wire(now), sent: () => this.#sent(hit, client) };
+  }
+
+  /** Counts and logs a hit in memory. */
+  #sent({ facts, record }: HotAnswer, client: string | undefined): void {
+    facts.used();
+    record(client ?? "");
+  }
+
     if (!this.#isReady) await this.ready;
-    const asked = askedBy(request, info);
+    const client = this.#clientOf((name) => request.headers.get(name), peerOf(info));
+    const version = this.#hot?.version;
+    const asked = askedBy(request, client);
     const meaning: Meaning = { kind: "other" };
     let answer: Answer;
     try {
-      answer = await this.#handle(request, meaning);
+      const isTrusted = this.#trusted !== undefined && this.#isTrusted(info);
+      answer = await this.#handle(this.#visit(request, { client, isTrusted }), meaning);
     } catch (error) {
       const response = renderError(toOciError(error), request.method);
       const bytes = response.body ? Number(response.headers.get("content-length")) : 0;
@@ -141,8 +225,41 @@ export class Proxy {
     return answer;
   }
 
-  async #handle(request: Request, meaning: Meaning): Promise<Answer> {
-    const visit = this.#visit(request);
+  /** What counts and logs an answer that is given again from memory, to a client of some address. */
+  #recorder(
+    { started: _, ...asked }: Asked,
+    { answer: { hot, response: { status } }, meaning }: { answer: Answer; meaning: Meaning },
+  ): (client: string) => void {
+    const { stats } = this;
+    const bytes = hot?.bytes?.byteLength ?? 0;
+    const labels = labelsOf(meaning, { status, cache: "HIT" });
+    const line = requestLine({ ...asked, status, ...meaning, bytes, ms: 0, cache: "HIT" });
+    return (client) => {
+      stats.requests.add(labels);
+      stats.bytesToClients += bytes;
+      stats.bytesFromCache += bytes;
+      line(client);
+    };
+  }
+
+  /** The client's address, as a proxy that is trusted says, else the connection's. */
+  #clientOf(
+    header: (name: string) => string | null,
+    peer: string | undefined,
+  ): string | undefined {
+    const trusted = this.#trusted;
+    if (trusted === undefined) return peer;
+    return clientAddress({ peer, forwardedFor: header("x-forwarded-for"), trusted });
+  }
+
+  #isTrusted(info: ConnectionInfo): boolean {
+    const peer = peerOf(info);
+    return this.#trusted === "peer" ||
+      peer !== undefined && this.#trusted !== undefined && this.#trusted.has(peer);
+  }
+
+  async #handle(visit: Visit, meaning: Meaning): Promise<Answer> {
+    const { request } = visit;
     const peer = this.#cache?.peer(request, visit.url.pathname);
     if (peer) return plainAnswer(peer);
     const { customDomain, registries, fallback } = this.config;
@@ -180,6 +297,8 @@ export class Proxy {
       case "unrouted":
         return json({ routes: found.routes, message: "No registry at this host" }, 404);
       case "token":
+    // Whoever looks after the process asks for its health from where it likes.
+    if (found.kind !== "health") this.#gate?.admitClient(visit.client);
         meaning.registry = found.registry.name;
         return plainAnswer(
           await answerToken(request, {
@@ -202,26 +321,29 @@ export class Proxy {
   }
 
   /** Reads what routing needs of a request. Throws an `OciError` (400) for a Host that is none. */
-  #visit(request: Request): Visit {
+  #visit(
+    request: Request,
+    { client, isTrusted }: { client: string | undefined; isTrusted: boolean },
+  ): Visit {
     const url = URL.parse(request.url);
     // HTTP/2 has no Host header, and an absolute-form request line overrides it: the URL has the host then.
     const named = request.headers.get("host") ?? url?.host ?? "";
     if (!url || !/^([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i.test(named)) {
       throw new OciError("NAME_INVALID", "Malformed Host");
     }
-    const { publicScheme: setting, trustProxy, listen } = this.config;
+    const { publicScheme: setting, listen } = this.config;
     const scheme = publicScheme({
       listener: listen.tls || url.protocol === "https:" ? "https" : "http",
       host: named,
       setting,
-      trustProxy,
+      trustProxy: isTrusted,
       forwardedProto: request.headers.get("x-forwarded-proto"),
     });
-    return { request, url, host: named, scheme };
+    return { request, url, host: named, scheme, client };
   }
 
   async #target(visit: Visit, target: Target, meaning: Meaning): Promise<Answer> {
-    const { request, url } = visit;
+    const { request, url, client } = visit;
     const { registry, repository, reference } = target;
     Object.assign(meaning, { registry: registry.name, repository, reference, kind: target.kind });
     const path = library(target);
@@ -233,12 +355,26 @@ export class Proxy {
       );
       const { method, headers } = request;
       const handler = this.#cache ?? this.#relay;
-      return await handler.answer({ method, headers, url, target, caller });
+      const beforeMiss = gate?.beforeMiss(client);
+      const isCached = this.#cache && (target.kind === "manifest" || target.kind === "blob");
+      if (!isCached) await beforeMiss?.();
+      const answer = await handler.answer({
+        method,
+        headers,
+        url,
+        target,
+        caller,
+        client,
+        beforeMiss,
+      });
+      return gate ? await gate.charge(client, answer) : answer;
     } catch (error) {
       throw this.#challenged(error, visit, {
         scope: clientScope(pullScope(repository), target.prefix),
         hasPrefix: target.prefix !== "",
+    const gate = this.#gate;
       });
+      gate?.admitRepository(target);
     }
   }
 
@@ -368,11 +504,16 @@ function isAllowed(method: string, found: Route): boolean {
 /** The path alone: a query may hold a secret that a client put there by mistake. */
 function pathOf(url: string): string {
   return URL.parse(url)?.pathname ?? "-";
+    this.#keepWarm?.stop();
 }
 
 function redirect(location: string): Response {
   return new Response(null, { status: 301, headers: { location, ...API_VERSION } });
 }
+function peerOf({ remoteAddr }: ConnectionInfo): string | undefined {
+  return remoteAddr && "hostname" in remoteAddr ? remoteAddr.hostname : undefined;
+}
+
 
 function json(value: unknown, status = 200): Answer {
   const body = new TextEncoder().encode(JSON.stringify(value));

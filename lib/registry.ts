@@ -25,8 +25,12 @@ export interface Registry {
   readonly aliases: readonly string[];
   /** Docker Hub's habit: a repository of one component lives under `library/`. */
   readonly library: boolean;
-  /** The operator's own account there, if any. */
+  /** The operator's own account there, if any: the first of `credentials`. */
   readonly credential?: ServiceCredential;
+  /** All of the operator's accounts there, each with its own quota. */
+  readonly credentials: readonly ServiceCredential[];
+  /** The file that the last `count` of `credentials` came from. */
+  readonly credentialsFile?: { readonly path: string; readonly count: number };
   /** Whether what only the service credential can read may be served to everybody. */
   readonly sharePrivate: boolean;
 }
@@ -63,7 +67,9 @@ export interface RegistryOptions {
   readonly aliases?: readonly string[];
   /** @default {false} */
   readonly library?: boolean;
-  readonly credential?: ServiceCredential;
+  /** @default {[]} */
+  readonly credentials?: readonly ServiceCredential[];
+  readonly credentialsFile?: Registry["credentialsFile"];
   /** @default {false} */
   readonly sharePrivate?: boolean;
 }
@@ -78,7 +84,9 @@ export function registryOf(name: string, url: URL, options: RegistryOptions = {}
     id: url.host + path,
     aliases: Object.freeze([...aliases]),
     library: options.library ?? false,
-    credential: options.credential,
+    credential: options.credentials?.[0],
+    credentials: Object.freeze([...options.credentials ?? []]),
+    credentialsFile: options.credentialsFile,
     sharePrivate: options.sharePrivate ?? false,
   });
 }

@@ -47,6 +47,13 @@ export interface TargetRequest extends ClientRequest {
    * and storage is followed and not handed over. @default {false}
    */
   readonly warming?: boolean;
+  /** Where it comes from, for taking turns; absent where that is not known. */
+  readonly client?: string;
+  /**
+   * Called before upstream is asked for content that is not here; throws an `OciError` where the client has
+   * no more misses left. Absent where they are not counted.
+   */
+  readonly beforeMiss?: () => Promise<void>;
 }
 
 /** A manifest as upstream gave it, verified. */

@@ -43,6 +43,8 @@ export class Stats {
   readonly upstreamResumes = new Counter();
   /** Events of the cache by name: `joined`, `mismatch`, `disk_error`, `evicted_space` … */
   readonly cacheEvents = new Counter();
+  /** Requests turned away, by reason: see `Rejection`. */
+  readonly rejected = new Counter();
   bytesToClients = 0;
   bytesFromCache = 0;
   bytesFromUpstream = 0;

@@ -240,18 +240,15 @@ class Warming {
   }
 
   /** Asks the cache as a client would. Throws an `OciError`. */
-  async #ask(
-    method: "GET" | "HEAD",
-    target: Target,
-    { warming = true } = {},
-  ): Promise<Answer> {
+  async #ask(method: "GET" | "HEAD", target: Target): Promise<Answer> {
     return await this.#cache.answer({
       method,
       headers: new Headers(),
       url: new URL("http://localhost/"),
       target,
       caller: this.#caller,
-      warming,
+      warming: true,
+      client: "warm",
     });
   }
 
@@ -283,10 +280,9 @@ class Warming {
   async #manifest(part: Part): Promise<Held> {
     const target = this.#target("manifest", part.reference);
     this.#report(part, { state: "running" });
-    const byTag = !isDigest(part.reference);
-    // Content does not change, and where the root was let in its children are.
-    const asked = byTag || part.depth === 0 ? await this.#head(target) : undefined;
-    const { response, cache } = await this.#ask("GET", target, { warming: false });
+    // Where the root was let in its children are.
+    if (part.depth === 0 && this.#name.registry.credential) await this.#head(target);
+    const { response, cache } = await this.#ask("GET", target);
     const bytes = await response.bytes();
     if (cache === "BYPASS") throw noRoom();
     const held: Held = {
@@ -299,7 +295,7 @@ class Warming {
       size: bytes.byteLength,
       fetched: cache === "MISS",
     });
-    if (asked?.cache === "STALE") {
+    if (cache === "STALE" && !isDigest(part.reference)) {
       this.#fail(part, "Upstream cannot be asked what it means now: kept what was here");
     }
     return held;

@@ -24,6 +24,7 @@ import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { announcedLength } from "../upstream/body.ts";
 import type { UpstreamAnswer } from "../upstream/client.ts";
 import { isUpstreamTrouble } from "../upstream/failure.ts";
+import type { FairQueue } from "../limits/fair_queue.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { StoredBlob } from "./blob_store.ts";
 import type { Content } from "./content.ts";
@@ -52,6 +53,13 @@ export interface BlobsOptions {
   /** @default {Date.now} */
   readonly now?: () => number;
 }
+  readonly together?: Together;
+  /** Lets answers be given from memory. */
+  readonly heat?: Heat;
+  /** Where downloads wait for their turn, if only so many may run at once. */
+  readonly queue?: Pick<FairQueue, "enter">;
+  /** Where a client can get stored content by itself, if anywhere: `STORE_REDIRECT`. */
+  readonly redirect?: (digest: string) => Promise<string | undefined>;
 
 /** The blobs. */
 export class Blobs {
@@ -63,6 +71,10 @@ export class Blobs {
   readonly #now: () => number;
   readonly #flights = new Flights<Opened>();
 
+  readonly #together: Together | undefined;
+  readonly #heat: Heat | undefined;
+  readonly #queue: BlobsOptions["queue"];
+  readonly #redirect: BlobsOptions["redirect"];
   constructor(options: BlobsOptions) {
     this.#content = options.content;
     this.#index = options.index;
@@ -72,6 +84,10 @@ export class Blobs {
     this.#now = options.now ?? Date.now;
   }
 
+    this.#together = options.together;
+    this.#heat = options.heat;
+    this.#queue = options.queue;
+    this.#redirect = options.redirect;
   /** The answer to a GET or HEAD of a blob. Throws an `OciError`. */
   async answer(request: TargetRequest): Promise<Answer> {
     const { target, caller } = request;
@@ -86,7 +102,8 @@ export class Blobs {
         const answer = await this.#local(request, "STALE");
         if (answer) return answer;
       }
-    }
+    } else logDecision(target, "absent");
+    if (request.beforeMiss && !await this.#isHere(target.reference)) await request.beforeMiss();
     try {
       return await this.#open(request);
     } catch (error) {
@@ -249,6 +266,44 @@ export class Blobs {
 
   /** Asks upstream for the content and starts its fill. */
   async #fill(request: TargetRequest, claim: Claim | undefined): Promise<Opened> {
+    const digest = request.target.reference;
+    if (await this.#isHere(digest)) return await this.#prove(request);
+    if (!this.#queue) return await this.#download(request);
+    const { client = "", target: { registry, repository } } = request;
+    const leave = await this.#queue.enter({ client, repository: `${registry.id}/${repository}` });
+    let isFilling = false;
+    try {
+      // Somebody may have fetched it while this waited.
+      if (await this.#isHere(digest)) return await this.#prove(request);
+      const opened = await this.#download(request);
+      isFilling = opened.kind === "fill";
+      if (opened.kind === "fill") opened.fill.done.then(leave);
+      return opened;
+    } finally {
+      if (!isFilling) leave();
+    }
+  }
+
+  /** Downloads, or follows the instance that does. */
+  async #download(request: TargetRequest): Promise<Opened> {
+    const digest = request.target.reference;
+    const turn = await this.#together?.turn(digest);
+    if (turn?.kind === "theirs") return await this.#follow(request, turn.holder);
+    const claim = turn?.claim;
+    let isFilling = false;
+    try {
+      // Another instance may have been done just before it was our turn.
+      if (claim && await this.#isHere(digest)) return await this.#prove(request);
+      const opened = await this.#fill(request, claim);
+      isFilling = opened.kind === "fill";
+      return opened;
+    } finally {
+      if (!isFilling) await claim?.release();
+    }
+  }
+
+  /** A proof of access to what is here: nobody need fetch it again. */
+  async #prove(request: TargetRequest): Promise<Opened> {
     const { target, caller } = request;
     const digest = target.reference;
     const redirects = request.warming ? "follow" : "policy";

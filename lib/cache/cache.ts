@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { Access } from "../access.ts";
+import { Access, type AccessOptions } from "../access.ts";
 import type { Answer } from "../answer.ts";
 import type { Config } from "../config.ts";
 import { cacheLog } from "../log.ts";
@@ -36,6 +36,11 @@ export interface CacheOptions {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
+  readonly quota?: ManifestsOptions["quota"];
+  readonly chooseAccount?: AccessOptions["chooseAccount"];
+  readonly queue?: BlobsOptions["queue"];
+  /** Where answers are kept that are asked for again and again; told of what changes. */
+  readonly hot?: HotAnswers;
   /** Where this instance listens: others that share the cache reach it there, unless `PEER_URL` says. */
   readonly listen?: Config["listen"];
 }
@@ -120,11 +125,15 @@ export class Cache {
     const manifests = new Manifests({
       ...shared,
       together: engines.together,
-      ttl: config.manifestTtl,
+      ttl: config.only ? Infinity : config.manifestTtl,
+      quota: options.quota,
     });
+      chooseAccount: options.chooseAccount,
+      // Where upstream is never asked, nothing that is known of it grows old.
+      publicFor: config.only ? Infinity : undefined,
     const { together } = engines;
     const redirect = config.storeRedirect ? store.redirect?.bind(store) : undefined;
-    const blobs = new Blobs({ ...shared, together, redirect });
+    const blobs = new Blobs({ ...shared, together, redirect, queue: options.queue });
     const referrers = new Referrers(shared);
     upkeep.start();
     return new Cache({ ...shared, store, index, manifests, blobs, referrers, upkeep, engines });

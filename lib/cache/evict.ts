@@ -58,6 +58,8 @@ export class Space {
   #uses = new Map<string, number>();
   /** Content that somebody is reading or writing, with how many. */
   readonly #pins = new Map<string, number>();
+  /** Content that stays for as long as nobody says otherwise. */
+  #kept: ReadonlySet<string> = new Set();
   /** Bytes in quarantine: they take room too. */
   #aside = 0;
   /** What fitted when the disk said that it is full, and until when that is believed. */
@@ -107,6 +109,11 @@ export class Space {
       if (count > 0) this.#pins.set(digest, count);
       else this.#pins.delete(digest);
     };
+  }
+
+  /** Keeps `digests`, and no more those of the call before, from eviction. */
+  keep(digests: ReadonlySet<string>): void {
+    this.#kept = digests;
   }
 
   /** How many digests somebody is reading or writing. */
@@ -233,7 +240,7 @@ export class Space {
   }
 
   #isInUse(digest: string): boolean {
-    return this.#pins.has(digest) || this.#uses.has(digest);
+    return this.#pins.has(digest) || this.#uses.has(digest) || this.#kept.has(digest);
   }
 
   /** Runs `work` while nobody else publishes or removes content of `digest`. */

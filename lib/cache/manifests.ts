@@ -59,6 +59,8 @@ export interface ManifestsOptions {
 function acceptEvery(): Headers {
   return new Headers({ "accept": ACCEPT_EVERY_MANIFEST, "accept-encoding": "identity" });
 }
+  /** When pulls are to be spared, and how long a tag's answer is fresh then, ms. */
+  readonly quota?: { isLow(registry: Registry): boolean; readonly ttl: number };
 
 /** The manifests. */
 export class Manifests {
@@ -77,6 +79,7 @@ export class Manifests {
     this.#access = options.access;
     this.#asker = options.asker;
     this.#relay = options.relay;
+  readonly #quota: ManifestsOptions["quota"];
     this.#ttl = options.ttl;
     this.#now = options.now ?? Date.now;
   }
@@ -89,8 +92,8 @@ export class Manifests {
     const key = repositoryKey(target);
     const held = await this.#held(target);
     if (held) {
-      const isFresh = isDigest(reference) ||
-        !request.warming && this.#now() - held.checkedAt < this.#ttl;
+    this.#quota = options.quota;
+      const isFresh = isDigest(reference) || !request.warming && this.#isFresh(held, target);
       const isAllowed = isFresh && await this.#access.mayRead(caller, key);
       logDecision(target, isAllowed ? "allowed" : isFresh ? "unproved" : "old");
       if (isAllowed) {
@@ -110,7 +113,8 @@ export class Manifests {
         if (answer) return answer;
       }
       throw error;
-    }
+    } else logDecision(target, "absent");
+    if (!held) await request.beforeMiss?.();
     // The representation this client asks for is another: it gets its own answer, not somebody else's.
     if (!accepts(headers.get("accept"), resolved.mediaType)) {
       cacheLog.debug("{mediaType} is not acceptable to the client", {
@@ -136,6 +140,20 @@ export class Manifests {
     const row = link && await this.#content.row(digest);
     if (!row) return undefined;
     const { mediaType } = link;
+  /** What {@linkcode Heat} has to know of a manifest. */
+  #about({ mediaType, digest, checkedAt }: Held, { reference }: Target): HotContent {
+    return isDigest(reference)
+      ? { digest, mediaType }
+      : { digest, mediaType, tag: reference, until: checkedAt + this.#ttl };
+  }
+
+  /** Whether the tag's last meaning is recent enough; while pulls are scarce it lasts longer. */
+  #isFresh({ checkedAt }: Held, { registry }: Target): boolean {
+    const age = this.#now() - checkedAt;
+    return age < this.#ttl ||
+      this.#quota !== undefined && age < this.#quota.ttl && this.#quota.isLow(registry);
+  }
+
     return { digest, mediaType, size: row.size, checkedAt: tag?.checkedAt ?? row.createdAt };
   }
 
@@ -185,8 +203,8 @@ export class Manifests {
       needsBody,
     ]);
     const resolved = await this.#flights.run(key, async () => {
-      if (!held) return needsBody ? await this.#get(request) : await this.#head(request);
-      const current = await this.#head(request, REVALIDATION_TIMEOUT);
+      if (!held) return needsBody ? await this.#first(request) : await this.#head(request);
+      const current = await this.#head(request, held);
       if (current.digest === held.digest) return { ...held, cache: "HIT" };
       cacheLog.debug("{reference} is now {digest}", {
         reference: target.reference,
@@ -200,23 +218,32 @@ export class Manifests {
   }
 
   /** What the reference means now, by a HEAD: `HIT` where the content is here already. */
-  async #head(request: TargetRequest, timeout?: number): Promise<Resolved> {
+  async #head(request: TargetRequest, held?: Held): Promise<Resolved> {
     const { target, caller } = request;
     const { response } = await this.#asker.ask(target, {
       method: "HEAD",
       caller,
       headers: acceptEvery(),
-      timeout,
+      timeout: held && REVALIDATION_TIMEOUT,
       redirects: "follow",
     });
     const said = response.headers.get("docker-content-digest") ?? "";
+  /** A manifest that is not here. While pulls are scarce a HEAD asks first: it may be here by another tag. */
+  async #first(request: TargetRequest): Promise<Resolved> {
+    const { registry, reference } = request.target;
+    if (isDigest(reference) || !this.#quota?.isLow(registry)) return await this.#get(request);
+    const current = await this.#head(request);
+    return current.cache === "MISS" && !current.bytes ? await this.#get(request) : current;
+  }
+
     const digest = isDigest(target.reference) ? target.reference : said;
     const size = announcedLength(response.headers);
     // Without these a HEAD tells too little, for us and for clients.
     if (!isStorable(digest) || size === undefined) return await this.#get(request);
     const mediaType = essence(response.headers.get("content-type") ?? "application/octet-stream");
     const row = await this.#content.row(digest);
-    await this.#note(target, { digest, mediaType, isHere: row !== undefined });
+    // Until the new meaning is here, the old one is what there is to serve should upstream get in trouble.
+    if (row || !held) await this.#note(target, { digest, mediaType, isHere: row !== undefined });
     return { digest, mediaType, size: row?.size ?? size, cache: row ? "HIT" : "MISS" };
   }
 
@@ -233,6 +260,22 @@ export class Manifests {
     const { digest, mediaType, bytes } = manifest;
     const isHere = await this.#content.put(digest, bytes);
     await this.#note(target, { digest, mediaType, isHere });
+    if (!this.#together) return await this.#fetch(request);
+    const { target, caller } = request;
+    const { registry, repository } = repositoryKey(target);
+    const began = this.#now();
+    return await this.#together.once(`${registry} ${repository} ${target.reference}`, {
+      ask: () => this.#fetch(request),
+      known: async () => {
+        const held = await this.#held(target);
+        const isNew = held && (isDigest(target.reference) || held.checkedAt >= began);
+        if (!isNew || !await this.#access.mayRead(caller, { registry, repository })) return;
+        return { ...held, cache: "HIT" };
+      },
+    });
+  }
+
+  async #fetch(request: TargetRequest): Promise<Resolved> {
     return { ...manifest, size: bytes.byteLength, cache: isHere ? "MISS" : "BYPASS" };
   }
 

@@ -13,6 +13,8 @@ import type { Target } from "../transforms/route.ts";
 import type { Upstream, UpstreamAnswer, UpstreamRequest } from "./client.ts";
 import { upstreamFailure } from "./failure.ts";
 
+type BasicAccount = Credential & { readonly kind: "basic" };
+
 /** How a target is asked for. */
 export interface AskOptions extends Pick<UpstreamRequest, "method" | "timeout" | "redirects"> {
   readonly caller: Caller;
@@ -68,7 +70,16 @@ export class Asker {
     const credential = await this.access.fetchWith(caller, target.registry, key);
     let used = credential;
     let answer = await this.#try(target, { ...options, credential });
-    if (answer instanceof OciError && isRefusal(answer) && credential !== caller.credential) {
+    // An account whose pulls are used up may have siblings; each is tried once.
+    const tried = new Set<string>();
+    while (answer instanceof OciError && answer.status === 429 && isAccount(used, target)) {
+      tried.add(used.username);
+      const next = await this.access.fetchWith(caller, target.registry, key);
+      if (!isAccount(next, target) || tried.has(next.username)) break;
+      used = next;
+      answer = await this.#try(target, { ...options, credential: used });
+    }
+    if (answer instanceof OciError && isRefusal(answer) && used !== caller.credential) {
       // The operator's account is no good here; what everybody may read does not depend on it.
       upstreamLog.warn("{registry} refuses the configured credentials", {
         registry: target.registry.name,
@@ -131,6 +142,12 @@ export class Asker {
       // Not public, or not to be learned now: nothing depends on it.
     }
   }
+}
+
+/** Whether `credential` is one of several accounts of the operator's. */
+function isAccount(credential: Credential, { registry }: Target): credential is BasicAccount {
+  return credential.kind === "basic" && registry.credentials.length > 1 &&
+    registry.credentials.some(({ username }) => username === credential.username);
 }
 
 function isRefusal(error: OciError): boolean {

@@ -56,6 +56,8 @@ export interface UpstreamOptions {
   readonly send: Send;
   readonly tokens: Tokens;
   readonly redirects: RedirectPolicy;
+  /** Told of every answer of a registry's own, whatever its status. */
+  readonly onAnswer?: (request: UpstreamRequest, response: Response) => void;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -65,6 +67,7 @@ export class Upstream {
   readonly tokens: Tokens;
   readonly #send: Send;
   readonly #redirects: RedirectPolicy;
+  readonly #onAnswer: UpstreamOptions["onAnswer"];
   readonly #now: () => number;
   readonly #downUntil = new Map<string, number>();
 
@@ -72,6 +75,7 @@ export class Upstream {
     this.tokens = options.tokens;
     this.#send = options.send;
     this.#redirects = options.redirects;
+    this.#onAnswer = options.onAnswer;
     this.#now = options.now ?? Date.now;
   }
 
@@ -132,6 +136,7 @@ export class Upstream {
       }
       const sent = await this.#send(url, { registry, method, headers, timeout: request.timeout });
       const { response } = sent;
+      if (url.origin === registry.url.origin) this.#onAnswer?.(request, response);
       if (!isRedirect(response.status)) return { ...sent, url };
       if (redirects === "stop") return { ...sent, url };
       const target = nextHop({ from: url, location: response.headers.get("location"), registry });

@@ -55,11 +55,11 @@ export async function upstreamFailure(
     case 403:
       return new OciError("DENIED", message ?? "Access denied", { detail });
     case 404:
-      return new OciError(NOT_FOUND[options.kind], message ?? "Not found", { detail });
+      return notFound(options.kind, message ?? "Not found", detail);
     case 429:
       return new OciError("TOOMANYREQUESTS", message ?? "Too many requests", {
         detail,
-        headers: { "retry-after": response.headers.get("retry-after") ?? "60" },
+        headers: { "retry-after": retryAfter(response.headers) },
       });
     default:
       if (status >= 400 && status < 500) {
@@ -71,6 +71,22 @@ export async function upstreamFailure(
         detail: { host: options.host, status, message },
       });
   }
+}
+
+/** The error for something of `kind` that does not exist. */
+export function notFound(
+  kind: TargetKind | "catalog",
+  message: string,
+  detail?: unknown,
+): OciError {
+  return new OciError(NOT_FOUND[kind], message, { detail });
+}
+
+/** Upstream's Retry-After, seconds or a date; a minute where there is none that clients could read. */
+export function retryAfter(headers: Headers): string {
+  const value = headers.get("retry-after")?.trim() ?? "";
+  const isDate = /^[A-Z][a-z]{2}, /.test(value) && !Number.isNaN(Date.parse(value));
+  return /^\d{1,9}$/.test(value) || isDate ? value : "60";
 }
 
 /** Whether `error` is upstream's trouble, which a cached answer, however old, is better than. */

@@ -43,6 +43,15 @@ function sleepFor(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** The {@linkcode Send} of who never asks upstream (`CACHE_ONLY`): every request fails, at once. */
+export const sendNothing: Send = (url) =>
+  Promise.reject(
+    new OciError("UNAVAILABLE", `Not asking ${url.host}: CACHE_ONLY is set`, {
+      status: 504,
+      detail: { host: url.host },
+    }),
+  );
+
 /** The pause before attempt `n` (from 1): doubling from `base` ms up to 5 s, the half of it by chance. */
 export function backoff(n: number, base = 100): number {
   const ceiling = Math.min(base * 2 ** (n - 1), 5_000);

@@ -11,6 +11,7 @@ import { basePath, type Registry } from "../registry.ts";
 import type { Credential } from "../transforms/auth.ts";
 import { readBounded } from "./body.ts";
 import { basicAuthorization, credentialId } from "./credential.ts";
+import { retryAfter } from "./failure.ts";
 import { checkRealm } from "./guard.ts";
 import type { Send } from "./send.ts";
 
@@ -262,7 +263,7 @@ function refusal(response: Response, registry: Registry): OciError {
     return new OciError("UNAUTHORIZED", "The registry refused the credentials", { detail });
   }
   if (status === 429) {
-    const headers = { "retry-after": response.headers.get("retry-after") ?? "60" };
+    const headers = { "retry-after": retryAfter(response.headers) };
     return new OciError("TOOMANYREQUESTS", "Too many token requests", { detail, headers });
   }
   if (status >= 400 && status < 500) {

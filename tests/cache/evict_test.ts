@@ -130,6 +130,21 @@ Deno.test("an admission that is refused evicts nothing", async () => {
   unpin();
 });
 
+Deno.test("what is to be kept stays until something else is to be kept", async () => {
+  const t = setUp(300);
+  for (const n of [1, 2, 3]) await t.fill(n, 100);
+  t.clock.now += MINUTE;
+  t.space.keep(new Set([digest(1), digest(2)]));
+  assert(await t.fill(4, 100));
+  assertEquals(t.here(), [1, 2, 4]);
+  await t.space.removeUnused(0);
+  assertEquals(t.here().includes(1), true);
+  t.space.keep(new Set());
+  t.clock.now += MINUTE;
+  assert(await t.fill(5, 300));
+  assertEquals(t.here(), [5]);
+});
+
 Deno.test("what somebody reads or writes, or has just been filled, is not evicted", async () => {
   using t = setUp(100);
   await t.fill(1, 40);
