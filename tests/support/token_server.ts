@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { createPrivateKey, sign } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import { type Access, parseTokenRequest } from "./fake_token.ts";
 import { extend, type HttpServer, type ServerReply, startHttpServer } from "./http_server.ts";
@@ -63,10 +62,13 @@ export async function startTokenServer(options: TokenServerOptions): Promise<Tok
     return !allowed || allowed.includes(user) ? scope.actions.filter((a) => a === "pull") : [];
   }
 
-  function tokenFor(user: string, scopes: readonly Access[]): string {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const pkcs8 = Uint8Array.from(atob(base64Of(certificate.key)), (char) => char.charCodeAt(0));
+  const key = await crypto.subtle.importKey("pkcs8", pkcs8, algorithm, false, ["sign"]);
+
+  async function tokenFor(user: string, scopes: readonly Access[]): Promise<string> {
     const now = Math.floor(Date.now() / 1000);
-    const der = certificate.cert.replace(/-----[^-]+-----|\s/g, "");
-    const parts = [{ typ: "JWT", alg: "ES256", x5c: [der] }, {
+    const parts = [{ typ: "JWT", alg: "ES256", x5c: [base64Of(certificate.cert)] }, {
       iss: issuer,
       sub: user,
       aud: service,
@@ -76,13 +78,12 @@ export async function startTokenServer(options: TokenServerOptions): Promise<Tok
       jti: crypto.randomUUID(),
       access: scopes.map((scope) => ({ ...scope, actions: granted(user, scope) })),
     }].map((part) => base64url(new TextEncoder().encode(JSON.stringify(part))));
-    const key = createPrivateKey(certificate.key);
     const text = new TextEncoder().encode(parts.join("."));
-    const signature = sign("sha256", text, { key, dsaEncoding: "ieee-p1363" });
-    return [...parts, base64url(signature)].join(".");
+    const signature = await crypto.subtle.sign(algorithm, key, text);
+    return [...parts, base64url(new Uint8Array(signature))].join(".");
   }
 
-  const server = await startHttpServer((request): ServerReply => {
+  const server = await startHttpServer(async (request): Promise<ServerReply> => {
     const wanted = parseTokenRequest(request);
     const byRefresh = refresh.get(wanted.refreshToken ?? "");
     const user = byRefresh ?? wanted.username ?? "";
@@ -96,7 +97,7 @@ export async function startTokenServer(options: TokenServerOptions): Promise<Tok
       const errors = [{ code: "UNAUTHORIZED", message: "Incorrect username or password" }];
       return { status: 401, headers: json, body: JSON.stringify({ errors }) };
     }
-    const token = tokenFor(user, wanted.scopes);
+    const token = await tokenFor(user, wanted.scopes);
     const more = wanted.offline && user ? { refresh_token: crypto.randomUUID() } : undefined;
     if (more) refresh.set(more.refresh_token, user);
     const body = { token, access_token: token, expires_in: life, ...more };
@@ -119,6 +120,11 @@ export async function startTokenServer(options: TokenServerOptions): Promise<Tok
       else users.set(username, password);
     },
   });
+}
+
+/** What is between the lines of a PEM file. */
+function base64Of(pem: string): string {
+  return pem.replace(/-----[^-]+-----|\s/g, "");
 }
 
 function base64url(bytes: Uint8Array): string {
