@@ -4,6 +4,7 @@
  * @module
  */
 import { type ByteSource, streamOf } from "./byte_source.ts";
+import type { HotFacts } from "./hot.ts";
 import { OciError } from "./oci/error.ts";
 import { contentHeaders, type ContentOptions } from "./transforms/headers.ts";
 import {
@@ -29,6 +30,10 @@ export interface Delivery {
 export interface Answer {
   readonly response: Response;
   readonly cache?: CacheResult;
+  /** What makes it one that others may be given from memory, if it is. */
+  readonly hot?: HotFacts;
+  /** The response's body, where it is in memory. */
+  readonly bytes?: Uint8Array<ArrayBuffer>;
   /** The response's body, for who can send it from here. Then the response's own must not be touched. */
   readonly source?: ByteSource;
   /** Settles with the body; never rejects. */
@@ -103,7 +108,7 @@ export function contentAnswer(
   }
   if (body.bytes) {
     const bytes = part ? body.bytes.subarray(part.start, part.end + 1) : body.bytes;
-    return plainAnswer(new Response(bytes, init), cache, bytes.byteLength);
+    return { ...plainAnswer(new Response(bytes, init), cache, bytes.byteLength), bytes };
   }
   const delivered = Promise.withResolvers<Delivery>();
   const onEnd = (bytes: number, complete: boolean) => delivered.resolve({ bytes, complete });

@@ -4,7 +4,7 @@
  * @module
  */
 import { Access, memoryMarks } from "./access.ts";
-import { type Answer, plainAnswer, watchBody } from "./answer.ts";
+import { type Answer, type CacheResult, plainAnswer, watchBody } from "./answer.ts";
 import type { Cache } from "./cache/cache.ts";
 import type { Config } from "./config.ts";
 import { type HotAnswer, HotAnswers, type HotRequest } from "./hot.ts";
@@ -36,6 +36,8 @@ import { VERSION } from "./version.ts";
 /** What is known of a connection besides its request. `Deno.ServeHandlerInfo` is one. */
 export interface ConnectionInfo {
   readonly remoteAddr?: Deno.Addr;
+  /** The request's URL as it was sent; `request.url` is normalized. */
+  readonly address?: string;
 }
 
 /** A request on its way through the pipeline. */
@@ -45,10 +47,10 @@ interface Visit {
   /** As the client named it, port included. */
   readonly host: string;
   readonly scheme: "http" | "https";
-}
-
   /** The address of who asked. */
   readonly client?: string;
+}
+
 /** What a request turned out to mean, for its log line. */
 interface Meaning {
   registry?: string;
@@ -68,7 +70,7 @@ interface Asked {
 }
 
 /** Reads it at once: of a request whose client has left, Deno tells nothing any more but throws. */
-function askedBy(request: Request, { remoteAddr }: ConnectionInfo): Asked {
+function askedBy(request: Request, client: string | undefined): Asked {
   return {
     method: request.method,
     path: pathOf(request.url),
@@ -87,8 +89,6 @@ export class Proxy {
   readonly ready: Promise<void>;
   readonly config: Config;
   readonly upstream: Upstream;
-  readonly #connect: Disposable;
-  readonly #startedAt = Date.now();
   /** What upstreams say of the pulls that are left. */
   readonly quotas: Quotas;
   /** Where downloads wait for their turn; undefined without a limit. */
@@ -98,12 +98,14 @@ export class Proxy {
   readonly #trusted: AddressSet | "peer" | undefined;
   /** Undefined where every request has to be looked at: its client's address decides, or its count. */
   readonly #hot: HotAnswers | undefined;
+  readonly #connect: Disposable;
+  readonly #startedAt = Date.now();
   #relay!: Relay;
   #access!: Access;
   #cache: Cache | undefined;
+  #keepWarm: KeepWarm | undefined;
   #isReady = false;
 
-  #keepWarm: KeepWarm | undefined;
   constructor(config: Config) {
     this.config = config;
     const allowPrivate = config.allowPrivateNetworks;
@@ -160,13 +162,11 @@ export class Proxy {
     this.#access = this.#cache?.access ?? new Access({
       marks: memoryMarks(),
       isAnonymousToken: (token) => upstream.tokens.isAnonymous(token),
+      chooseAccount: (registry) => this.quotas.choose(registry),
     });
     this.#relay = this.#cache?.relay ??
-      chooseAccount: (registry) => this.quotas.choose(registry),
       new Relay({ asker: new Asker({ upstream, access: this.#access }), idle, stats: this.stats });
     this.#isReady = true;
-  }
-
     const { warm: settings } = this.config;
     if (cache && this.#cache && !cache.only && settings.images.length > 0) {
       const { KeepWarm } = await import("./keep_warm.ts");
@@ -175,6 +175,8 @@ export class Proxy {
       this.#keepWarm = new KeepWarm(this, { settings, maxSize: cache.maxSize, keep });
       this.#keepWarm.start();
     }
+  }
+
   /** The open cache, for who operates it; undefined without one, and before `ready`. */
   get cache(): Cache | undefined {
     return this.#cache;
@@ -190,8 +192,6 @@ export class Proxy {
     return hit.response(now);
   };
 
-  /** The same, for a listener that can send what an answer's response is made of. */
-  async answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
   /** An answer from memory as it goes on the wire, for a listener that can send it. Never throws. */
   quick(request: HotRequest, peer: string): QuickAnswer | undefined {
     const now = Date.now();
@@ -207,6 +207,8 @@ export class Proxy {
     record(client ?? "");
   }
 
+  /** The same, for a listener that can send what an answer's response is made of. */
+  async answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
     if (!this.#isReady) await this.ready;
     const client = this.#clientOf((name) => request.headers.get(name), peerOf(info));
     const version = this.#hot?.version;
@@ -222,6 +224,16 @@ export class Proxy {
       answer = plainAnswer(response, undefined, bytes);
     }
     this.#record(asked, { answer, meaning });
+    if (answer.hot && version !== undefined && !requestLog.isEnabledFor("debug")) {
+      const { headers, method, url } = request;
+      const header = (name: string) => headers.get(name);
+      this.#hot?.keep({ method, url: info.address ?? url, header }, {
+        headers: answer.response.headers,
+        facts: answer.hot,
+        version,
+        record: this.#recorder(asked, { answer, meaning }),
+      });
+    }
     return answer;
   }
 
@@ -285,6 +297,8 @@ export class Proxy {
         },
       );
     }
+    // Whoever looks after the process asks for its health from where it likes.
+    if (found.kind !== "health") this.#gate?.admitClient(visit.client);
     switch (found.kind) {
       case "home":
         return plainAnswer(redirect("/v2/"));
@@ -297,8 +311,6 @@ export class Proxy {
       case "unrouted":
         return json({ routes: found.routes, message: "No registry at this host" }, 404);
       case "token":
-    // Whoever looks after the process asks for its health from where it likes.
-    if (found.kind !== "health") this.#gate?.admitClient(visit.client);
         meaning.registry = found.registry.name;
         return plainAnswer(
           await answerToken(request, {
@@ -348,7 +360,9 @@ export class Proxy {
     Object.assign(meaning, { registry: registry.name, repository, reference, kind: target.kind });
     const path = library(target);
     if (path !== undefined) return plainAnswer(redirect(path + url.search));
+    const gate = this.#gate;
     try {
+      gate?.admitRepository(target);
       const caller = this.#access.caller(
         registry,
         credentialOf(request.headers.get("authorization")),
@@ -369,12 +383,13 @@ export class Proxy {
       });
       return gate ? await gate.charge(client, answer) : answer;
     } catch (error) {
+      if (this.config.cache?.only && isUpstreamTrouble(error) && error.status !== 429) {
+        throw notFound(target.kind, "Not in the cache, and upstream is never asked (CACHE_ONLY)");
+      }
       throw this.#challenged(error, visit, {
         scope: clientScope(pullScope(repository), target.prefix),
         hasPrefix: target.prefix !== "",
-    const gate = this.#gate;
       });
-      gate?.admitRepository(target);
     }
   }
 
@@ -471,10 +486,7 @@ export class Proxy {
     const length = Number(headers.get("content-length") ?? 0);
     const { bytes, complete } = await answer.delivered;
     const { stats } = this;
-    const statusClass = `${Math.floor(status / 100)}xx`;
-    stats.requests.add(
-      `${meaning.registry ?? "-"} ${meaning.kind} ${statusClass} ${cache ?? "-"}`,
-    );
+    stats.requests.add(labelsOf(meaning, { status, cache }));
     stats.bytesToClients += bytes;
     if (cache === "HIT" || cache === "STALE") stats.bytesFromCache += bytes;
     requestLog.info("{method} {path} {status}", {
@@ -492,28 +504,36 @@ export class Proxy {
   /** Ends: fills under way are waited for up to `grace` ms. */
   async close({ grace = 0 }: { grace?: number } = {}): Promise<void> {
     await this.ready.catch(() => {});
+    this.#keepWarm?.stop();
     await this.#cache?.close(grace);
     this.#connect[Symbol.dispose]();
   }
+}
+
+function peerOf({ remoteAddr }: ConnectionInfo): string | undefined {
+  return remoteAddr && "hostname" in remoteAddr ? remoteAddr.hostname : undefined;
 }
 
 function isAllowed(method: string, found: Route): boolean {
   return method === "GET" || method === "HEAD" || method === "POST" && found.kind === "token";
 }
 
+/** Under what a request is counted. */
+function labelsOf(
+  { registry, kind }: Meaning,
+  { status, cache }: { status: number; cache: CacheResult | undefined },
+): string {
+  return `${registry ?? "-"} ${kind} ${Math.floor(status / 100)}xx ${cache ?? "-"}`;
+}
+
 /** The path alone: a query may hold a secret that a client put there by mistake. */
 function pathOf(url: string): string {
   return URL.parse(url)?.pathname ?? "-";
-    this.#keepWarm?.stop();
 }
 
 function redirect(location: string): Response {
   return new Response(null, { status: 301, headers: { location, ...API_VERSION } });
 }
-function peerOf({ remoteAddr }: ConnectionInfo): string | undefined {
-  return remoteAddr && "hostname" in remoteAddr ? remoteAddr.hostname : undefined;
-}
-
 
 function json(value: unknown, status = 200): Answer {
   const body = new TextEncoder().encode(JSON.stringify(value));

@@ -18,18 +18,21 @@ import { cacheLog } from "../log.ts";
 import { isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { handOver, type Relay, type TargetRequest } from "../relay.ts";
-import { isRedirect } from "../transforms/redirect.ts";
 import type { Part } from "../transforms/range.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { announcedLength } from "../upstream/body.ts";
 import type { UpstreamAnswer } from "../upstream/client.ts";
 import { isUpstreamTrouble } from "../upstream/failure.ts";
-import type { FairQueue } from "../limits/fair_queue.ts";
 import { causeOf } from "../upstream/send.ts";
+import type { FairQueue } from "../limits/fair_queue.ts";
 import type { StoredBlob } from "./blob_store.ts";
 import type { Content } from "./content.ts";
+import { logDecision } from "./decision.ts";
 import type { Fill } from "./fill.ts";
+import type { Heat } from "./heat.ts";
+import type { LeaseHolder } from "./lease.ts";
 import type { Notes } from "./resilient.ts";
+import type { Claim, Together } from "./together.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
 type Opened =
@@ -40,7 +43,7 @@ type Opened =
   /** Neither stored nor storable now: one of those who waited takes the body. */
   | { readonly kind: "uncached"; take(): UpstreamAnswer | undefined };
 
-/** A blob up to this size is read whole: one read, and no stream. */
+/** A blob up to this size is read whole, and may stay in memory. */
 const SMALL = 64 * 1024;
 
 /** Options for {@linkcode Blobs}. */
@@ -50,9 +53,6 @@ export interface BlobsOptions {
   readonly access: Access;
   readonly asker: Asker;
   readonly relay: Relay;
-  /** @default {Date.now} */
-  readonly now?: () => number;
-}
   readonly together?: Together;
   /** Lets answers be given from memory. */
   readonly heat?: Heat;
@@ -60,6 +60,9 @@ export interface BlobsOptions {
   readonly queue?: Pick<FairQueue, "enter">;
   /** Where a client can get stored content by itself, if anywhere: `STORE_REDIRECT`. */
   readonly redirect?: (digest: string) => Promise<string | undefined>;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
 
 /** The blobs. */
 export class Blobs {
@@ -68,26 +71,26 @@ export class Blobs {
   readonly #access: Access;
   readonly #asker: Asker;
   readonly #relay: Relay;
-  readonly #now: () => number;
-  readonly #flights = new Flights<Opened>();
-
   readonly #together: Together | undefined;
   readonly #heat: Heat | undefined;
   readonly #queue: BlobsOptions["queue"];
   readonly #redirect: BlobsOptions["redirect"];
+  readonly #now: () => number;
+  readonly #flights = new Flights<Opened>();
+
   constructor(options: BlobsOptions) {
     this.#content = options.content;
     this.#index = options.index;
     this.#access = options.access;
     this.#asker = options.asker;
     this.#relay = options.relay;
-    this.#now = options.now ?? Date.now;
-  }
-
     this.#together = options.together;
     this.#heat = options.heat;
     this.#queue = options.queue;
     this.#redirect = options.redirect;
+    this.#now = options.now ?? Date.now;
+  }
+
   /** The answer to a GET or HEAD of a blob. Throws an `OciError`. */
   async answer(request: TargetRequest): Promise<Answer> {
     const { target, caller } = request;
@@ -95,9 +98,12 @@ export class Blobs {
     const key = repositoryKey(target);
     const isLinked = await this.#isLinked(request);
     if (isLinked) {
-      if (await this.#access.mayRead(caller, key)) {
+      const isAllowed = await this.#access.mayRead(caller, key);
+      logDecision(target, isAllowed ? "allowed" : "unproved");
+      if (isAllowed) {
         const answer = await this.#local(request, "HIT");
-        if (answer) return answer;
+        const about = { digest: target.reference };
+        if (answer) return await this.#heat?.(answer, request, about) ?? answer;
       } else if (this.#asker.isDown(target) && await this.#access.mayReadStale(caller, key)) {
         const answer = await this.#local(request, "STALE");
         if (answer) return answer;
@@ -144,6 +150,11 @@ export class Blobs {
       this.#content.space.use(digest);
       return contentAnswer(request, content, {});
     }
+    const elsewhere = await this.#redirect?.(digest);
+    if (elsewhere !== undefined) {
+      this.#content.space.use(digest);
+      return redirectAnswer(elsewhere, cache);
+    }
     if (row.size <= SMALL) {
       const bytes = await this.#content.read(digest);
       return bytes && contentAnswer(request, content, { bytes });
@@ -166,7 +177,7 @@ export class Blobs {
     if (request.method === "HEAD") return undefined;
     // Upstream did not say how long it is: all of it, without a length.
     const delivered = Promise.withResolvers<Delivery>();
-    const body = stream(undefined, (bytes, complete) => delivered.resolve({ bytes, complete }));
+    const body = source(undefined, (bytes, complete) => delivered.resolve({ bytes, complete }));
     const { response } = contentAnswer({ method: "HEAD", headers: new Headers() }, {
       kind: "blob",
       digest,
@@ -194,6 +205,7 @@ export class Blobs {
       target.reference,
       caller.id,
       isHead,
+      request.warming ?? false,
     ]);
     let isFirst = false;
     const opened = await this.#flights.run(key, () => {
@@ -204,13 +216,12 @@ export class Blobs {
       case "here": {
         const answer = await this.#local(request, "HIT");
         if (answer) return answer;
-        throw new OciError("UNAVAILABLE", "The blob cannot be read back from the cache");
+        return await this.#relay.answer(request); // the store is in trouble: that is not the client's
       }
       case "fill": {
         const answer = this.#fromFill(request, opened.fill, isFirst ? "MISS" : "HIT");
         if (answer) return answer;
         return await this.#relay.answer(request);
-      request.warming ?? false,
       }
       case "size": {
         const { size } = opened;
@@ -230,17 +241,17 @@ export class Blobs {
     }
   }
 
-  /** Asks for the size alone. */
-  async #head(request: TargetRequest): Promise<Opened> {
+  /** Asks for the size alone; with `stop`, for a redirect as the proof that the caller may have it. */
+  async #head(request: TargetRequest, redirects?: "stop"): Promise<Opened> {
     const { target, caller } = request;
     let answer: UpstreamAnswer;
     try {
-      answer = await this.#asker.ask(target, { method: "HEAD", caller });
+      answer = await this.#asker.ask(target, { method: "HEAD", caller, redirects });
     } catch (error) {
       const isRefused = error instanceof OciError && [401, 403, 405].includes(error.status);
       if (!isRefused) throw error;
       // public.ecr.aws refuses the HEAD of a blob whose GET it allows.
-      answer = await this.#asker.ask(target, { method: "GET", caller });
+      answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
       answer.abort();
     }
     await this.#link(request);
@@ -248,24 +259,13 @@ export class Blobs {
     return { kind: "size", size: announcedLength(answer.response.headers) };
   }
 
-  /** Asks for the content: a proof of access where it is here already, else the start of its fill. */
-  async #get(request: TargetRequest): Promise<Opened> {
-    const { target, caller } = request;
-    const digest = target.reference;
-    await this.#prove(request);
-    const upstream = this.#relay.source(request, new Headers());
-    const { source, claim } = this.#together!.follow(digest, { holder, upstream });
-    const first = await source.open(0);
-    const { size } = source;
-    const registry = target.registry.name;
-    const fill = await this.#content.startFill({ digest, size, first, source, registry, claim });
-    if (fill) return { kind: "fill", fill };
-    first.cancel().catch(() => {}); // no room here: straight from upstream, then
-    return { kind: "uncached", take: () => undefined };
+  async #isHere(digest: string): Promise<boolean> {
+    return this.#content.filling(digest) !== undefined ||
+      await this.#content.row(digest) !== undefined;
   }
 
-  /** Asks upstream for the content and starts its fill. */
-  async #fill(request: TargetRequest, claim: Claim | undefined): Promise<Opened> {
+  /** Asks for the content: a proof of access where it is here already, else the start of its fill. */
+  async #get(request: TargetRequest): Promise<Opened> {
     const digest = request.target.reference;
     if (await this.#isHere(digest)) return await this.#prove(request);
     if (!this.#queue) return await this.#download(request);
@@ -305,12 +305,38 @@ export class Blobs {
   /** A proof of access to what is here: nobody need fetch it again. */
   async #prove(request: TargetRequest): Promise<Opened> {
     const { target, caller } = request;
+    const isProved = await this.#isLinked(request) &&
+      await this.#access.mayRead(caller, repositoryKey(target));
+    if (!isProved) await this.#head(request, "stop");
+    return { kind: "here" };
+  }
+
+  /** What another instance downloads, for a caller whose access is proved first. */
+  async #follow(request: TargetRequest, holder: LeaseHolder): Promise<Opened> {
+    const { target } = request;
+    const digest = target.reference;
+    await this.#prove(request);
+    const upstream = this.#relay.source(request, new Headers());
+    const { source, claim } = this.#together!.follow(digest, { holder, upstream });
+    const first = await source.open(0);
+    const { size } = source;
+    const registry = target.registry.name;
+    const fill = await this.#content.startFill({ digest, size, first, source, registry, claim });
+    if (fill) return { kind: "fill", fill };
+    first.cancel().catch(() => {}); // no room here: straight from upstream, then
+    return { kind: "uncached", take: () => undefined };
+  }
+
+  /** Asks upstream for the content and starts its fill. */
+  async #fill(request: TargetRequest, claim: Claim | undefined): Promise<Opened> {
+    const { target, caller } = request;
     const digest = target.reference;
     const redirects = request.warming ? "follow" : "policy";
     const answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
     await this.#link(request);
     if (answer.handOver) return { kind: "hand-over", answer, to: answer.handOver };
-    if (await isHere()) {
+    // Somebody with another credential may have been faster.
+    if (await this.#isHere(digest)) {
       answer.abort();
       return { kind: "here" };
     }
@@ -326,6 +352,7 @@ export class Blobs {
       first: body,
       source: this.#relay.source(request, answer.response.headers),
       registry: target.registry.name,
+      claim,
     });
     if (fill) return { kind: "fill", fill };
     let left: UpstreamAnswer | undefined = answer;
@@ -343,6 +370,18 @@ export class Blobs {
     const key = { ...repositoryKey(target), digest: target.reference, kind: "blob" } as const;
     await this.#index.addLink(key, { mediaType: "" });
   }
+}
+
+/** Sends the client to the store itself. */
+function redirectAnswer(location: string, cache: CacheResult): Answer {
+  const headers = new Headers({
+    location,
+    "docker-distribution-api-version": "registry/2.0",
+    "cache-control": "no-store",
+    "x-cache": cache,
+  });
+  const response = new Response(null, { status: 307, headers });
+  return { response, cache, delivered: { bytes: 0, complete: true } };
 }
 
 /** The bytes of `part` of a stored blob; closes it at the end. Reading a file that was cut throws. */

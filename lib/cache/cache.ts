@@ -7,6 +7,7 @@
 import { Access, type AccessOptions } from "../access.ts";
 import type { Answer } from "../answer.ts";
 import type { Config } from "../config.ts";
+import type { HotAnswers } from "../hot.ts";
 import { cacheLog } from "../log.ts";
 import { Relay, type TargetRequest } from "../relay.ts";
 import type { Stats } from "../stats.ts";
@@ -14,15 +15,17 @@ import { Asker } from "../upstream/ask.ts";
 import type { Upstream } from "../upstream/client.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { BlobStore } from "./blob_store.ts";
-import { Blobs } from "./blobs.ts";
+import { Blobs, type BlobsOptions } from "./blobs.ts";
 import { Content } from "./content.ts";
 import { type EngineEvents, type Engines, openEmbedded } from "./engines.ts";
+import { createHeat } from "./heat.ts";
 import type { Index } from "./index.ts";
-import { Manifests } from "./manifests.ts";
+import { Manifests, type ManifestsOptions } from "./manifests.ts";
 import { Referrers } from "./referrers.ts";
 import { resilient } from "./resilient.ts";
 import { IndexLockedError } from "./sqlite_file.ts";
 import { Upkeep } from "./upkeep.ts";
+import { watchIndex } from "./watch.ts";
 
 /** The cache cannot be opened, and that is for the operator to mend. */
 export class CacheOpenError extends Error {
@@ -33,17 +36,20 @@ export class CacheOpenError extends Error {
 export interface CacheOptions {
   readonly config: NonNullable<Config["cache"]>;
   readonly upstream: Upstream;
-  /** How long upstream's body may stand still, ms. */
-  readonly idle: number;
-  readonly stats: Stats;
   readonly quota?: ManifestsOptions["quota"];
   readonly chooseAccount?: AccessOptions["chooseAccount"];
   readonly queue?: BlobsOptions["queue"];
   /** Where answers are kept that are asked for again and again; told of what changes. */
   readonly hot?: HotAnswers;
+  /** How long upstream's body may stand still, ms. */
+  readonly idle: number;
+  readonly stats: Stats;
   /** Where this instance listens: others that share the cache reach it there, unless `PEER_URL` says. */
   readonly listen?: Config["listen"];
 }
+
+/** How long an answer stays in memory, ms, where other instances may change what it says. */
+const HOT_TOGETHER = 1_000;
 
 /** The parts of an open cache. */
 interface Parts {
@@ -100,13 +106,16 @@ export class Cache {
     let mend = (): void => {
       isDamaged = true;
     };
-    const engines = await openEngines(config, {
-      events: { onDamaged: () => mend() },
-      stats,
-      idle,
-      listen: options.listen,
-    });
-    if (!engines) return undefined;
+    let engines: Engines;
+    try {
+      const events = { onDamaged: () => mend() };
+      engines = await openEngines(config, { events, stats, idle, listen: options.listen });
+    } catch (error) {
+      if (error instanceof CacheOpenError) throw error;
+      stats.cacheEvents.add("disk_error");
+      cacheLog.error("Cannot open cache, serving without it: {cause}", { cause: causeOf(error) });
+      return undefined;
+    }
     const { store, index } = engines;
     const content = new Content({ store, index, maxSize: config.maxSize, idle, stats });
     const upkeep = new Upkeep({ content, engines, blobTtl: config.blobTtl });
@@ -118,19 +127,26 @@ export class Cache {
       marks: notes,
       isAnonymousToken: (token) => tokens.isAnonymous(token),
       shared: engines.together?.grants,
+      chooseAccount: options.chooseAccount,
+      // Where upstream is never asked, nothing that is known of it grows old.
+      publicFor: config.only ? Infinity : undefined,
     });
     const asker = new Asker({ upstream, access });
     const relay = new Relay({ asker, idle, stats });
-    const shared = { content, index: notes, access, asker, relay };
+    const { hot } = options;
+    if (hot) watchIndex(index, hot);
+    const heat = hot && createHeat({
+      access,
+      use: (digest) => content.space.use(digest),
+      most: engines.together ? HOT_TOGETHER : undefined,
+    });
+    const shared = { content, index: notes, access, asker, relay, heat };
     const manifests = new Manifests({
       ...shared,
       together: engines.together,
       ttl: config.only ? Infinity : config.manifestTtl,
       quota: options.quota,
     });
-      chooseAccount: options.chooseAccount,
-      // Where upstream is never asked, nothing that is known of it grows old.
-      publicFor: config.only ? Infinity : undefined,
     const { together } = engines;
     const redirect = config.storeRedirect ? store.redirect?.bind(store) : undefined;
     const blobs = new Blobs({ ...shared, together, redirect, queue: options.queue });
@@ -171,19 +187,21 @@ export class Cache {
   }
 }
 
-/** Opens store and index; see {@linkcode Cache.open} for what it returns and throws. */
+/**
+ * Opens store and index. Throws a {@linkcode CacheOpenError} for what the operator has to mend, and what
+ * the disk throws.
+ */
 export async function openEngines(
   config: NonNullable<Config["cache"]>,
   options: { events: EngineEvents; stats: Stats; idle: number; listen?: Config["listen"] },
-): Promise<Engines | undefined> {
-  const { events, stats } = options;
+): Promise<Engines> {
   try {
     if (config.store.engine !== "files") {
       // Loaded here, so that who has one machine has none of it.
       const { openShared } = await import("./shared.ts");
       return await openShared(config, options);
     }
-    return await openEmbedded(config.dir, events);
+    return await openEmbedded(config.dir, options.events);
   } catch (error) {
     if (error instanceof IndexLockedError) {
       throw new CacheOpenError(`Cannot open cache: another process is using ${config.dir}`);
@@ -193,8 +211,6 @@ export async function openEngines(
     if (isForbidden) {
       throw new CacheOpenError(`Cannot open cache: ${causeOf(error)}: ${config.dir}`);
     }
-    stats.cacheEvents.add("disk_error");
-    cacheLog.error("Cannot open cache, serving without it: {cause}", { cause: causeOf(error) });
-    return undefined;
+    throw error;
   }
 }

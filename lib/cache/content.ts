@@ -47,6 +47,8 @@ export class Content {
   readonly #now: () => number;
   readonly #fills: Fills;
   readonly #checks = new Flights<Verdict>();
+  /** How much is pinned for being checked alone. */
+  #checking = 0;
   readonly #memory = new LRUCache<string, Uint8Array<ArrayBuffer>>({
     maxSize: MEMORY,
     maxEntrySize: MEMORY / 8,
@@ -157,6 +159,7 @@ export class Content {
   async check(row: BlobRow, options?: CheckOptions): Promise<Verdict> {
     const { digest } = row;
     const unpin = this.space.pin(digest);
+    this.#checking++;
     try {
       const stored = await this.#store.stat(digest);
       const verdict = stored && stored.size !== row.size
@@ -168,6 +171,7 @@ export class Content {
       else await this.#damaged(digest, verdict);
       return verdict;
     } finally {
+      this.#checking--;
       unpin();
     }
   }
@@ -247,7 +251,7 @@ export class Content {
 
   /** Whether somebody is filling or reading content: background work makes way then. */
   get isBusy(): boolean {
-    return this.#fills.size > 0 || this.space.pinned > this.#checks.size;
+    return this.#fills.size > 0 || this.space.pinned > this.#checking;
   }
 
   /** The fill of `digest` under way that clients can still join. */

@@ -12,13 +12,17 @@ import { isDigest, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
 import type { Manifest, Relay, TargetRequest } from "../relay.ts";
+import type { Registry } from "../registry.ts";
 import type { Target } from "../transforms/route.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { announcedLength } from "../upstream/body.ts";
 import { isUpstreamTrouble } from "../upstream/failure.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { Content } from "./content.ts";
+import type { Heat, HotContent } from "./heat.ts";
+import { logDecision } from "./decision.ts";
 import type { Notes } from "./resilient.ts";
+import type { Together } from "./together.ts";
 
 /** A manifest that is here. */
 interface Held {
@@ -50,8 +54,13 @@ export interface ManifestsOptions {
   readonly access: Access;
   readonly asker: Asker;
   readonly relay: Relay;
+  readonly together?: Together;
+  /** Lets answers be given from memory. */
+  readonly heat?: Heat;
   /** How long a tag's answer is fresh, ms. */
   readonly ttl: number;
+  /** When pulls are to be spared, and how long a tag's answer is fresh then, ms. */
+  readonly quota?: { isLow(registry: Registry): boolean; readonly ttl: number };
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -59,8 +68,6 @@ export interface ManifestsOptions {
 function acceptEvery(): Headers {
   return new Headers({ "accept": ACCEPT_EVERY_MANIFEST, "accept-encoding": "identity" });
 }
-  /** When pulls are to be spared, and how long a tag's answer is fresh then, ms. */
-  readonly quota?: { isLow(registry: Registry): boolean; readonly ttl: number };
 
 /** The manifests. */
 export class Manifests {
@@ -69,7 +76,10 @@ export class Manifests {
   readonly #access: Access;
   readonly #asker: Asker;
   readonly #relay: Relay;
+  readonly #together: Together | undefined;
+  readonly #heat: Heat | undefined;
   readonly #ttl: number;
+  readonly #quota: ManifestsOptions["quota"];
   readonly #now: () => number;
   readonly #flights = new Flights<Resolved>();
 
@@ -79,8 +89,10 @@ export class Manifests {
     this.#access = options.access;
     this.#asker = options.asker;
     this.#relay = options.relay;
-  readonly #quota: ManifestsOptions["quota"];
+    this.#together = options.together;
+    this.#heat = options.heat;
     this.#ttl = options.ttl;
+    this.#quota = options.quota;
     this.#now = options.now ?? Date.now;
   }
 
@@ -92,18 +104,18 @@ export class Manifests {
     const key = repositoryKey(target);
     const held = await this.#held(target);
     if (held) {
-    this.#quota = options.quota;
       const isFresh = isDigest(reference) || !request.warming && this.#isFresh(held, target);
       const isAllowed = isFresh && await this.#access.mayRead(caller, key);
       logDecision(target, isAllowed ? "allowed" : isFresh ? "unproved" : "old");
       if (isAllowed) {
         const answer = await this.#reply(request, { ...held, cache: "HIT" }, held.checkedAt);
-        if (answer) return answer;
+        if (answer) return await this.#heat?.(answer, request, this.#about(held, target)) ?? answer;
       } else if (this.#asker.isDown(target) && await this.#access.mayReadStale(caller, key)) {
         const answer = await this.#stale(request, held, "upstream was unreachable a moment ago");
         if (answer) return answer;
       }
-    }
+    } else logDecision(target, "absent");
+    if (!held) await request.beforeMiss?.();
     let resolved: Resolved;
     try {
       resolved = await this.#resolve(request, held);
@@ -113,8 +125,7 @@ export class Manifests {
         if (answer) return answer;
       }
       throw error;
-    } else logDecision(target, "absent");
-    if (!held) await request.beforeMiss?.();
+    }
     // The representation this client asks for is another: it gets its own answer, not somebody else's.
     if (!accepts(headers.get("accept"), resolved.mediaType)) {
       cacheLog.debug("{mediaType} is not acceptable to the client", {
@@ -129,17 +140,6 @@ export class Manifests {
     return answer;
   }
 
-  /** What is here for `target`: the tag's last meaning, with its content and its link. */
-  async #held(target: Target): Promise<Held | undefined> {
-    const key = repositoryKey(target);
-    const { reference } = target;
-    const tag = isDigest(reference) ? undefined : await this.#index.tag(key, reference);
-    const digest = tag?.digest ?? (isDigest(reference) ? reference : undefined);
-    if (digest === undefined) return undefined;
-    const link = await this.#index.link({ ...key, digest, kind: "manifest" });
-    const row = link && await this.#content.row(digest);
-    if (!row) return undefined;
-    const { mediaType } = link;
   /** What {@linkcode Heat} has to know of a manifest. */
   #about({ mediaType, digest, checkedAt }: Held, { reference }: Target): HotContent {
     return isDigest(reference)
@@ -154,6 +154,17 @@ export class Manifests {
       this.#quota !== undefined && age < this.#quota.ttl && this.#quota.isLow(registry);
   }
 
+  /** What is here for `target`: the tag's last meaning, with its content and its link. */
+  async #held(target: Target): Promise<Held | undefined> {
+    const key = repositoryKey(target);
+    const { reference } = target;
+    const tag = isDigest(reference) ? undefined : await this.#index.tag(key, reference);
+    const digest = tag?.digest ?? (isDigest(reference) ? reference : undefined);
+    if (digest === undefined) return undefined;
+    const link = await this.#index.link({ ...key, digest, kind: "manifest" });
+    const row = link && await this.#content.row(digest);
+    if (!row) return undefined;
+    const { mediaType } = link;
     return { digest, mediaType, size: row.size, checkedAt: tag?.checkedAt ?? row.createdAt };
   }
 
@@ -217,6 +228,14 @@ export class Manifests {
     return resolved;
   }
 
+  /** A manifest that is not here. While pulls are scarce a HEAD asks first: it may be here by another tag. */
+  async #first(request: TargetRequest): Promise<Resolved> {
+    const { registry, reference } = request.target;
+    if (isDigest(reference) || !this.#quota?.isLow(registry)) return await this.#get(request);
+    const current = await this.#head(request);
+    return current.cache === "MISS" && !current.bytes ? await this.#get(request) : current;
+  }
+
   /** What the reference means now, by a HEAD: `HIT` where the content is here already. */
   async #head(request: TargetRequest, held?: Held): Promise<Resolved> {
     const { target, caller } = request;
@@ -228,14 +247,6 @@ export class Manifests {
       redirects: "follow",
     });
     const said = response.headers.get("docker-content-digest") ?? "";
-  /** A manifest that is not here. While pulls are scarce a HEAD asks first: it may be here by another tag. */
-  async #first(request: TargetRequest): Promise<Resolved> {
-    const { registry, reference } = request.target;
-    if (isDigest(reference) || !this.#quota?.isLow(registry)) return await this.#get(request);
-    const current = await this.#head(request);
-    return current.cache === "MISS" && !current.bytes ? await this.#get(request) : current;
-  }
-
     const digest = isDigest(target.reference) ? target.reference : said;
     const size = announcedLength(response.headers);
     // Without these a HEAD tells too little, for us and for clients.
@@ -247,19 +258,8 @@ export class Manifests {
     return { digest, mediaType, size: row?.size ?? size, cache: row ? "HIT" : "MISS" };
   }
 
-  /** The manifest itself, verified and stored. */
+  /** The manifest itself, verified and stored; asked for by one instance where there are several. */
   async #get(request: TargetRequest): Promise<Resolved> {
-    const { target, caller } = request;
-    const answer = await this.#asker.ask(target, {
-      method: "GET",
-      caller,
-      headers: acceptEvery(),
-      redirects: "follow",
-    });
-    const manifest: Manifest = await this.#relay.manifest(answer, target);
-    const { digest, mediaType, bytes } = manifest;
-    const isHere = await this.#content.put(digest, bytes);
-    await this.#note(target, { digest, mediaType, isHere });
     if (!this.#together) return await this.#fetch(request);
     const { target, caller } = request;
     const { registry, repository } = repositoryKey(target);
@@ -276,6 +276,17 @@ export class Manifests {
   }
 
   async #fetch(request: TargetRequest): Promise<Resolved> {
+    const { target, caller } = request;
+    const answer = await this.#asker.ask(target, {
+      method: "GET",
+      caller,
+      headers: acceptEvery(),
+      redirects: "follow",
+    });
+    const manifest: Manifest = await this.#relay.manifest(answer, target);
+    const { digest, mediaType, bytes } = manifest;
+    const isHere = await this.#content.put(digest, bytes);
+    await this.#note(target, { digest, mediaType, isHere });
     return { ...manifest, size: bytes.byteLength, cache: isHere ? "MISS" : "BYPASS" };
   }
 

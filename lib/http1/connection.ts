@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer";
 import type { Answer } from "../answer.ts";
 import type { ByteSource } from "../byte_source.ts";
+import type { HotRequest } from "../hot.ts";
 import { readBody } from "./body.ts";
 import type { Buffers } from "./buffers.ts";
 import {
@@ -19,27 +20,18 @@ import {
 } from "./head.ts";
 import { type BodyFraming, replyFraming, replyHead } from "./reply.ts";
 
-/** A request that may be answered from memory. */
-export interface QuickRequest {
-  readonly method: string;
-  /** Not normalized. */
-  readonly url: string;
-  /** The value of a header by its lower-case name. */
-  header(name: string): string | null;
-}
-
 /** An answer from memory. */
 export interface QuickAnswer {
   /** As they go on the wire, body included. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Called when they were sent. */
-  sent(client: string): void;
+  sent(): void;
 }
 
 /** Who answers. */
 export interface Handler {
   /** An answer that is in memory, if there is one and this client may have it. */
-  quick?(request: QuickRequest, client: string): QuickAnswer | undefined;
+  quick?(request: HotRequest, client: string): QuickAnswer | undefined;
   /** Any answer. `address` is the request's URL as it was sent, not normalized. */
   answer(request: Request, info: { remoteAddr: Deno.Addr; address: string }): Promise<Answer>;
 }
@@ -137,7 +129,7 @@ export class Connection {
       if (quick) {
         this.#wait("client");
         await this.#write(quick.bytes);
-        quick.sent(this.#client);
+        quick.sent();
         return true;
       }
       return await this.#answer(head);
@@ -190,7 +182,7 @@ export class Connection {
       throw new HttpError(500, "Internal error"); // the handler has said why where it belongs
     }
     this.#wait("client");
-    const { response, source } = answer;
+    const { response, source, bytes } = answer;
     const context = { method, minor: head.minor, hasBody: response.body !== null };
     const framing = replyFraming(response, context);
     const keepAlive = keepsAlive(head) && isRead && framing.kind !== "close" &&
@@ -200,7 +192,8 @@ export class Connection {
       if (source) source.end(0);
       else await response.body?.cancel();
       await this.#write(reply);
-    } else if (source) await this.#sendSource(reply, source, framing);
+    } else if (bytes) await this.#sendBytes(reply, bytes);
+    else if (source) await this.#sendSource(reply, source, framing);
     else await this.#sendStream(reply, response.body!, framing);
     if (!isRead) await this.#linger();
     return keepAlive;
@@ -294,6 +287,12 @@ export class Connection {
       done += await this.#conn.write(done === 0 ? bytes : bytes.subarray(done));
       this.#since = this.#context.now;
     }
+  }
+
+  async #sendBytes(head: Buffer, bytes: Uint8Array): Promise<void> {
+    if (bytes.byteLength <= JOINED) return await this.#write(Buffer.concat([head, bytes]));
+    await this.#write(head);
+    await this.#write(bytes);
   }
 
   async #sendSource(head: Buffer, source: ByteSource, framing: BodyFraming): Promise<void> {

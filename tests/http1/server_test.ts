@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Answer, plainAnswer } from "../../lib/answer.ts";
 import type { ByteSource } from "../../lib/byte_source.ts";
-import type { Handler, QuickRequest } from "../../lib/http1/connection.ts";
+import type { HotRequest } from "../../lib/hot.ts";
+import type { Handler } from "../../lib/http1/connection.ts";
 import { type Http1Server, serveHttp1, type ServeOptions } from "../../lib/http1/server.ts";
 import { openRaw, type RawAnswer, rawRequest } from "../support/http.ts";
 
@@ -372,11 +373,11 @@ Deno.test("a handler that fails is a 500 to its client alone", async () => {
 
 Deno.test("an answer from memory goes out as it is, and its client is told", async () => {
   const sent: string[] = [];
-  const quick = ({ method, url, header }: QuickRequest) =>
+  const quick = ({ method, url, header }: HotRequest, client: string) =>
     header("x-slow") === null && method === "GET" && url.endsWith("/quick")
       ? {
         bytes: encode("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nquick"),
-        sent: (client: string) => void sent.push(client),
+        sent: () => void sent.push(client),
       }
       : undefined;
   using server = serve(() => new Response("slow"), { quick });

@@ -1,0 +1,67 @@
+/**
+ * Which answers of the cache may be given again from memory.
+ *
+ * @module
+ */
+import type { Access } from "../access.ts";
+import type { Answer } from "../answer.ts";
+import { LARGEST_HOT } from "../hot.ts";
+import type { TargetRequest } from "../relay.ts";
+import { repositoryKey } from "../upstream/ask.ts";
+
+/** What an answer is about. */
+export interface HotContent {
+  readonly digest: string;
+  /** Of a manifest. */
+  readonly mediaType?: string;
+  /** Where it was asked for by tag. */
+  readonly tag?: string;
+  /** When it has to be asked for anew, ms since the epoch. @default {Infinity} */
+  readonly until?: number;
+}
+
+/** Marks a hit as one that may be given again, where it may. */
+export type Heat = (
+  answer: Answer,
+  request: TargetRequest,
+  content: HotContent,
+) => Promise<Answer>;
+
+/** Options for {@linkcode createHeat}. */
+export interface HeatOptions {
+  readonly access: Access;
+  /** Notes a use of `digest`. */
+  readonly use: (digest: string) => void;
+  /** The most an answer stays, ms: short where others may change what it was decided on. @default {Infinity} */
+  readonly most?: number;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/** A {@linkcode Heat} for whole content that is here and may be read by everybody. */
+export function createHeat(options: HeatOptions): Heat {
+  const { access, use, most = Infinity, now = Date.now } = options;
+  return async (answer, { target, method }, content) => {
+    const { response: { status, headers }, bytes, cache } = answer;
+    // Without an age it is not here yet: it comes from a fill, which may fail.
+    const age = headers.get("age");
+    if (status !== 200 || cache !== "HIT" || age === null) return answer;
+    if (method !== "HEAD" && (!bytes || bytes.byteLength > LARGEST_HOT)) return answer;
+    const key = repositoryKey(target);
+    const { digest, mediaType, tag, until = Infinity } = content;
+    const since = now() - Number(age) * 1000;
+    const known = Math.min(until, await access.publicUntil(key), now() + most);
+    if (known <= now()) return answer;
+    const hot = {
+      key,
+      digest,
+      mediaType,
+      tag,
+      bytes,
+      since,
+      until: known,
+      used: () => use(digest),
+    };
+    return { ...answer, hot };
+  };
+}

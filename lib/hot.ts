@@ -1,0 +1,216 @@
+/**
+ * Answers that are asked for again and again, kept as they go on the wire: of public repositories only,
+ * and no longer than what was decided when they were first given holds. Whatever might change such a
+ * decision forgets them.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { LRUCache } from "lru-cache";
+import type { RepositoryKey } from "./access.ts";
+import { httpDate, statusLine } from "./http1/reply.ts";
+import { accepts } from "./oci/media_type.ts";
+import { credentialOf } from "./transforms/auth.ts";
+
+/** What makes an answer one that others may be given too. */
+export interface HotFacts {
+  readonly key: RepositoryKey;
+  /** The tag it was asked for by, if it was. */
+  readonly tag?: string;
+  readonly digest: string;
+  /** Of a manifest: it is given to those only who accept it. */
+  readonly mediaType?: string;
+  /** The body. Absent for HEAD. */
+  readonly bytes?: Uint8Array<ArrayBuffer>;
+  /** What `Age` counts from, ms since the epoch. */
+  readonly since: number;
+  /** When it has to be decided anew, ms since the epoch: the repository is proved public, the tag fresh. */
+  readonly until: number;
+  /** Notes a use. */
+  used(): void;
+}
+
+/** The request, as far as it matters here. */
+export interface HotRequest {
+  readonly method: string;
+  /** As it was sent, host included. */
+  readonly url: string;
+  header(name: string): string | null;
+}
+
+/** Memory for entries, bytes. */
+const MEMORY = 16 * 2 ** 20;
+/** What an entry takes beside its bytes. */
+const OVERHEAD = 1024;
+/** Longer bodies are as well read from where they are. */
+export const LARGEST_HOT = 64 * 1024;
+/** Different Accept headers remembered per entry. */
+const ACCEPTS = 32;
+
+/** With one of these the answer may be another. */
+const CONDITIONS = ["if-none-match", "range", "if-range"] as const;
+/** Said anew each time. */
+const TIMELY: ReadonlySet<string> = new Set(["age", "date", "content-length"]);
+
+/** Options for {@linkcode HotAnswer}. */
+export interface HotAnswerOptions {
+  /** Of the answer as it was first given. */
+  readonly headers: Headers;
+  readonly facts: HotFacts;
+  readonly record: (client: string) => void;
+}
+
+/** An answer with status 200 that is in memory. */
+export class HotAnswer {
+  readonly facts: HotFacts;
+  /** Counts and logs that a client of some address got it. */
+  readonly record: (client: string) => void;
+  readonly #headers: readonly (readonly [string, string])[];
+  readonly #head: string;
+  readonly #accepts = new Map<string | null, boolean>();
+  #wire = new Uint8Array(0);
+  #second = 0;
+
+  constructor({ headers, facts, record }: HotAnswerOptions) {
+    this.facts = facts;
+    this.record = record;
+    const length = facts.bytes ? String(facts.bytes.byteLength) : headers.get("content-length");
+    this.#headers = [
+      ...[...headers].filter(([name]) => !TIMELY.has(name)),
+      ["content-length", length ?? "0"],
+    ];
+    this.#head = statusLine(200) +
+      this.#headers.map(([name, value]) => `${name}: ${value}\r\n`).join("");
+  }
+
+  /** Whether a client with this Accept may be given it. */
+  isFor(accept: string | null): boolean {
+    const { mediaType } = this.facts;
+    if (mediaType === undefined) return true;
+    let answer = this.#accepts.get(accept);
+    if (answer === undefined) {
+      if (this.#accepts.size === ACCEPTS) this.#accepts.clear();
+      this.#accepts.set(accept, answer = accepts(accept, mediaType));
+    }
+    return answer;
+  }
+
+  /** Its bytes on an HTTP/1.1 connection that stays open, at `now`, ms since the epoch. */
+  wire(now: number): Uint8Array<ArrayBuffer> {
+    const second = Math.floor(now / 1000);
+    if (second === this.#second) return this.#wire;
+    this.#second = second;
+    const head = `${this.#head}age: ${this.#age(now)}\r\ndate: ${httpDate(now)}\r\n\r\n`;
+    const body = this.facts.bytes;
+    // Not into the old one: it may be on its way to a slow client.
+    const wire = new Uint8Array(head.length + (body?.byteLength ?? 0));
+    Buffer.from(wire.buffer).write(head, "latin1");
+    if (body) wire.set(body, head.length);
+    return this.#wire = wire;
+  }
+
+  /** The same for `Deno.serve`. */
+  response(now: number): Response {
+    const headers = Object.fromEntries([...this.#headers, ["age", String(this.#age(now))]]);
+    return new Response(this.facts.bytes ?? null, { headers });
+  }
+
+  #age(now: number): number {
+    return Math.max(0, Math.floor((now - this.facts.since) / 1000));
+  }
+}
+
+/** The answers in memory. */
+export class HotAnswers {
+  readonly #now: () => number;
+  readonly #answers = new LRUCache<string, HotAnswer>({
+    maxSize: MEMORY,
+    // The wire's copy too.
+    sizeCalculation: ({ facts: { bytes } }) => OVERHEAD + 2 * (bytes?.byteLength ?? 0),
+  });
+  #version = 0;
+
+  constructor(options: { readonly now?: () => number } = {}) {
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Changes whenever something is forgotten: what was decided before must not be kept after. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** The answer that `request` gets from memory, if any. */
+  find(request: HotRequest, now: number): HotAnswer | undefined {
+    const key = keyOf(request);
+    const answer = this.#answers.get(key);
+    if (!answer) return undefined;
+    if (now >= answer.facts.until) {
+      this.#answers.delete(key);
+      return undefined;
+    }
+    if (!answer.isFor(request.header("accept")) || !isPlain(request)) return undefined;
+    return answer;
+  }
+
+  /**
+   * Keeps an answer with status 200 to `request`, decided while the version was `version`. Returns
+   * undefined where it cannot be kept.
+   */
+  keep(
+    request: HotRequest,
+    { version, ...options }: HotAnswerOptions & { readonly version: number },
+  ): HotAnswer | undefined {
+    const { facts } = options;
+    const isLarge = (facts.bytes?.byteLength ?? 0) > LARGEST_HOT;
+    if (version !== this.#version || isLarge || !isPlain(request)) return undefined;
+    if (facts.until <= this.#now()) return undefined;
+    const answer = new HotAnswer(options);
+    this.#answers.set(keyOf(request), answer);
+    return answer;
+  }
+
+  /** Forgets what `digest` is answered with: the content is gone. */
+  forgetContent(digest: string): void {
+    this.#forget((facts) => facts.digest === digest);
+  }
+
+  /** Forgets what the tag is answered with: it may mean something else now. */
+  forgetTag({ registry, repository }: RepositoryKey, tag: string): void {
+    this.#forget(({ key, tag: asked }) =>
+      asked === tag && key.repository === repository && key.registry === registry
+    );
+  }
+
+  /** Forgets everything of a repository: it is not public any more. */
+  forgetRepository({ registry, repository }: RepositoryKey): void {
+    this.#forget(({ key }) => key.repository === repository && key.registry === registry);
+  }
+
+  #forget(isMeant: (facts: HotFacts) => boolean): void {
+    this.#version++;
+    for (const [key, { facts }] of this.#answers.entries()) {
+      if (isMeant(facts)) this.#answers.delete(key);
+    }
+  }
+}
+
+/**
+ * The key must tell apart whatever changes an answer: the host and the query say the registry, the path the
+ * rest. Headers are looked at beside it.
+ */
+function keyOf({ method, url }: HotRequest): string {
+  return `${method} ${url}`;
+}
+
+/** Whether nothing in the request's headers could make its answer another, for what is public. */
+function isPlain(request: HotRequest): boolean {
+  for (const name of CONDITIONS) if (request.header(name) !== null) return false;
+  const authorization = request.header("authorization");
+  if (authorization === null) return true;
+  try {
+    credentialOf(authorization); // whoever it is may read what is public, but a malformed one is an error
+    return true;
+  } catch {
+    return false;
+  }
+}
