@@ -1,0 +1,111 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { openEmbedded } from "../../lib/cache/engines.ts";
+import { runVerify } from "../../lib/commands/verify.ts";
+import { parseConfig } from "../../lib/config.ts";
+import { store } from "../support/blob_store_contract.ts";
+import { randomBytes } from "../support/content.ts";
+import { tempDir } from "../support/temp.ts";
+
+/** Runs `verify` on `dir`; what it printed, and its exit code. */
+async function run(dir: string, { json = false, env = {} } = {}) {
+  const lines: string[] = [];
+  const errors: string[] = [];
+  const progress: string[] = [];
+  const code = await runVerify({
+    config: parseConfig({ CACHE_DIR: dir, ...env }),
+    json,
+    print: (line) => void lines.push(line),
+    printError: (line) => void errors.push(line),
+    printProgress: (line) => void progress.push(line),
+  });
+  return { code, lines, errors, progress };
+}
+
+/** Two entries, of which the second is wrong. */
+async function withDamage(dir: string): Promise<string> {
+  const { store: files, index } = await openEmbedded(dir, { onDamaged() {} });
+  await store(files, randomBytes(1_000, 1));
+  const digest = await store(files, randomBytes(2_000, 2));
+  await index.close();
+  const hex = digest.slice("sha256:".length);
+  await Deno.writeFile(join(dir, "blobs", "sha256", hex.slice(0, 2), hex), randomBytes(2_000, 3));
+  return digest;
+}
+
+Deno.test("verify exits 0 and says so when all is right", async () => {
+  await using dir = await tempDir();
+  const { store: files, index } = await openEmbedded(dir.path, { onDamaged() {} });
+  await store(files, randomBytes(3_000, 1));
+  await index.close();
+  const { code, lines, progress } = await run(dir.path);
+  assertEquals(code, 0);
+  assertEquals(lines, [
+    "Found 1 stored entries that the index did not know",
+    "Verified 1 entries, 2.9 KiB: all right",
+  ]);
+  assertMatch(progress[0]!, /^100%, 2.9 KiB of 2.9 KiB, /);
+  assertEquals((await run(dir.path)).lines, ["Verified 1 entries, 2.9 KiB: all right"]);
+});
+
+Deno.test("verify exits 1 when something was wrong, names it, and has moved it aside", async () => {
+  await using dir = await tempDir();
+  const digest = await withDamage(dir.path);
+  const { code, lines } = await run(dir.path);
+  assertEquals(code, 1);
+  assertEquals(lines[0], `${digest}: wrong`);
+  assertStringIncludes(lines.at(-1)!, "1 wrong, moved to quarantine");
+  assertEquals(
+    (await Deno.stat(join(dir.path, "quarantine", digest.replace(":", "-")))).size,
+    2_000,
+  );
+  assertEquals((await run(dir.path)).code, 0);
+});
+
+Deno.test("verify --json prints one object", async () => {
+  await using dir = await tempDir();
+  const digest = await withDamage(dir.path);
+  const { code, lines } = await run(dir.path, { json: true });
+  assertEquals([code, lines.length], [1, 1]);
+  const report = JSON.parse(lines[0]!);
+  assertEquals([report.entries, report.wrong, report.bytes], [2, 1, 3_000]);
+  assertEquals(report.problems, [{ digest, problem: "wrong" }]);
+});
+
+Deno.test("verify of a cache that a running proxy has says so and touches nothing", async () => {
+  await using dir = await tempDir();
+  const digest = await withDamage(dir.path);
+  const running = await openEmbedded(dir.path, { onDamaged() {} });
+  const { code, lines, errors } = await run(dir.path);
+  assertEquals([code, lines], [1, []]);
+  assertMatch(errors[0]!, /^Cannot open cache: another process is using /);
+  assert(await running.store.stat(digest));
+  await running.index.close();
+});
+
+Deno.test("verify mends a damaged index, and goes on", async () => {
+  await using dir = await tempDir();
+  const { store: files, index } = await openEmbedded(dir.path, { onDamaged() {} });
+  for (let seed = 1; seed <= 300; seed++) await store(files, randomBytes(10, seed));
+  await index.close();
+  assertEquals((await run(dir.path)).code, 0);
+  const path = join(dir.path, "index.sqlite");
+  const bytes = await Deno.readFile(path);
+  await Deno.writeFile(path, bytes.fill(0xAA, bytes.byteLength - 12 * 4096));
+  const { code, lines, errors } = await run(dir.path);
+  assertEquals([code, lines, errors], [
+    0,
+    ["Verified 300 entries, 2.9 KiB: all right"],
+    ["The index is damaged: rebuilding it"],
+  ]);
+});
+
+Deno.test("verify without a cache, or with a disk that fails, says why and exits 1", async () => {
+  await using dir = await tempDir();
+  const off = await run(dir.path, { env: { CACHE_ENABLED: "false" } });
+  assertEquals([off.code, off.errors], [1, ["Nothing to verify: the cache is off"]]);
+  await Deno.writeTextFile(join(dir.path, "file"), "");
+  const { code, errors } = await run(join(dir.path, "file", "cache"));
+  assertEquals(code, 1);
+  assertMatch(errors[0]!, /^Cannot open cache: /);
+});
