@@ -36,7 +36,7 @@ export const ADD_BLOB = script(`
   local p = KEYS[1]
   ${ADD}
   local old = redis.call('HGET', p .. 'b:' .. ARGV[1], 'size')
-  if old then redis.call('HINCRBY', p .. 'n', 'bytes', -old) end
+  if old then redis.call('HINCRBY', p .. 'n', 'bytes', 0 - old) end
   add(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
   redis.call('ZREM', p .. 'x', ARGV[1])
 `);
@@ -74,7 +74,7 @@ export const REMOVE_BLOB = script(`
   local p, digest = KEYS[1], ARGV[1]
   ${DROP_LINKS} ${DROP_TAG}
   local size = redis.call('HGET', p .. 'b:' .. digest, 'size')
-  if size then redis.call('HINCRBY', p .. 'n', 'bytes', -size) end
+  if size then redis.call('HINCRBY', p .. 'n', 'bytes', 0 - size) end
   redis.call('DEL', p .. 'b:' .. digest)
   redis.call('ZREM', p .. 'u', digest)
   redis.call('ZREM', p .. 'v', digest)
