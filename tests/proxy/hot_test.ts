@@ -30,8 +30,11 @@ async function warm(options: { env?: Record<string, string> } = {}) {
     digest: `${base}/manifests/${image.digest}`,
     blob: `${base}/blobs/${blob.digest}`,
   };
+  await whole(urls.tag);
+  await whole(urls.blob);
+  await proxy.proxy.cache!.content.settled(blob.digest);
   for (const url of Object.values(urls)) {
-    for (const method of ["GET", "HEAD", "GET", "HEAD"]) await whole(url, { method });
+    for (const method of ["GET", "HEAD"]) await whole(url, { method });
   }
   return {
     upstream,
