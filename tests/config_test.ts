@@ -8,6 +8,7 @@ const HOUR = 3_600_000;
 
 function readFile(path: string): string {
   if (path === "/secret") return "from file\n";
+  if (path === "/accounts") return "# ours\nme:first\n\nbot:second:half\r\n";
   throw new Error(`No such file: ${path}`);
 }
 
@@ -101,6 +102,28 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   [{ DEBUG: "true", LOG_LEVEL: "warn" }, (c) => c.log.level, "warning"],
   [{ LOG_FORMAT: "JSON" }, (c) => c.log.format, "json"],
   [{ SHUTDOWN_TIMEOUT: "0s" }, (c) => c.shutdownTimeout, 0],
+  [{ TRUST_PROXY: "on" }, (c) => c.trustProxy, true],
+  [{ TRUST_PROXY: "10.0.0.0/8, ::1" }, (c) => c.trustProxy, ["10.0.0.0/8", "::1/128"]],
+  [{}, (c) => c.limits, undefined],
+  [
+    { DENY_REPOS: "ghcr.io/secret/* quay/*" },
+    (c) => c.limits?.repositories,
+    { allow: [], deny: ["ghcr.io/secret/*", "quay/*"] },
+  ],
+  [{ ALLOW_CLIENTS: "10.0.0.0/8" }, (c) => c.limits?.clients, ["10.0.0.0/8"]],
+  [
+    { RATE_LIMIT: "misses=500/3h" },
+    (c) => c.limits?.rate,
+    { hits: undefined, misses: { count: 500, period: 3 * HOUR } },
+  ],
+  [{ MAX_CONCURRENT_FILLS: "4" }, (c) => c.limits?.maxFills, 4],
+  [{ QUOTA_THRESHOLD: "30" }, (c) => c.quota.threshold, { count: 30 }],
+  [{ CACHE_ONLY: "true" }, (c) => c.cache?.only, true],
+  [
+    { WARM_IMAGES: "nginx:1.27, ghcr.io/owner/image", WARM_PLATFORMS: "linux/amd64" },
+    (c) => [c.warm.images, c.warm.platforms, c.warm.interval],
+    [["nginx:1.27", "ghcr.io/owner/image"], ["linux/amd64"], HOUR],
+  ],
   [{ https_proxy: "http://proxy:3128" }, (c) => c.outboundProxy, true],
   [{ NO_PROXY: "localhost" }, (c) => c.outboundProxy, false],
   [
@@ -148,6 +171,22 @@ Deno.test("UPSTREAM_<NAME> adds a registry, https unless the URL says otherwise"
   assertEquals(added.sharePrivate, false);
 });
 
+Deno.test("several accounts are read from a file, after the one of the environment", () => {
+  const config = parseConfig({
+    UPSTREAM_DOCKER_USERNAME: "own",
+    UPSTREAM_DOCKER_PASSWORD: "pass",
+    UPSTREAM_DOCKER_CREDENTIALS_FILE: "/accounts",
+  }, { readFile });
+  assertEquals(registryNamed(config, "docker").credentials, [
+    { username: "own", password: "pass" },
+    { username: "me", password: "first" },
+    { username: "bot", password: "second:half" },
+  ]);
+  const text = describeConfig(config);
+  assert(text.includes("UPSTREAM_DOCKER_CREDENTIALS_FILE=/accounts"), text);
+  assert(!/first|second/.test(text), text);
+});
+
 Deno.test("a service credential is read from the environment or a file", () => {
   const config = parseConfig({
     UPSTREAM_DOCKER_USERNAME: "me",
@@ -185,6 +224,21 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
   [{ UPSTREAM_IDLE_TIMEOUT: "0s" }, /^UPSTREAM_IDLE_TIMEOUT: Expected a longer time/],
   [{ UPSTREAM_IDLE_TIMEOUT: "1M" }, /^UPSTREAM_IDLE_TIMEOUT: Expected at most 24d/],
   [{ SHUTDOWN_TIMEOUT: "1y" }, /^SHUTDOWN_TIMEOUT: Expected at most 24d/],
+  [{ ALLOW_REPOS: "nginx" }, /^ALLOW_REPOS: Expected registry\/repository/],
+  [{ DENY_REPOS: "https://quay.io/x" }, /^DENY_REPOS: Expected registry\/repository/],
+  [{ ALLOW_CLIENTS: "10.0.0.0/33" }, /^ALLOW_CLIENTS: Expected /],
+  [{ RATE_LIMIT: "often" }, /^RATE_LIMIT: Expected a rate such as 500\/3h/],
+  [{ MAX_CONCURRENT_FILLS: "0" }, /^MAX_CONCURRENT_FILLS: Expected a number from 1/],
+  [{ QUOTA_THRESHOLD: "120%" }, /^QUOTA_THRESHOLD: Expected a number of pulls or a share/],
+  [{ QUOTA_MANIFEST_TTL: "soon" }, /^QUOTA_MANIFEST_TTL: Expected a duration/],
+  [{ WARM_IMAGES: "nginx:?" }, /^WARM_IMAGES: .*: nginx:\?$/],
+  [{ WARM_PLATFORMS: "amiga" }, /^WARM_PLATFORMS: Expected all, or platforms/],
+  [{ WARM_INTERVAL: "0s" }, /^WARM_INTERVAL: Expected a longer time/],
+  [{ CACHE_STORE: "s3:bucket" }, /^CACHE_STORE: Expected /],
+  [{ CACHE_INDEX: "redis://redis.example" }, /^CACHE_INDEX: A shared index needs/],
+  [{ STORE_REDIRECT: "true" }, /^STORE_REDIRECT: Needs CACHE_STORE=s3/],
+  [{ AWS_ACCESS_KEY_ID: "id" }, /^AWS_ACCESS_KEY_ID: Set both/],
+  [{ CACHE_ENABLED: "false", CACHE_ONLY: "true" }, /^CACHE_ONLY: Needs the cache/],
   [{ DEBUG: "verbose" }, /^DEBUG: Expected true/],
   [{ MODE: "staging" }, /^MODE: Expected production, debug: staging/],
   [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL: Expected debug, info, warning or error/],
@@ -202,6 +256,10 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
   [
     { UPSTREAM_QUAY_USERNAME: "me", UPSTREAM_QUAY_PASSWORD_FILE: "/missing" },
     /^UPSTREAM_QUAY_PASSWORD_FILE: No such file: \/missing$/,
+  ],
+  [
+    { UPSTREAM_GHCR_CREDENTIALS_FILE: "/secret" },
+    /^UPSTREAM_GHCR_CREDENTIALS_FILE: Expected username:password in line 1$/,
   ],
   [
     {
@@ -225,7 +283,11 @@ Deno.test("all problems are reported at once, one line each", () => {
   // Every example whose setting no other one has used: they do not stand in each other's way.
   const env: Record<string, string> = {};
   const expected: RegExp[] = [];
-  const groupOf = (name: string) => /^(UPSTREAM_[A-Z]+|TLS)_/.exec(name + "_")?.[1] ?? name;
+  const groupOf = (name: string) => {
+    if (/^(CACHE_STORE|CACHE_INDEX|STORE_|AWS_)/.test(name)) return "engines";
+    if (/^(CACHE_ENABLED|CACHE_ONLY|WARM_IMAGES)$/.test(name)) return "cache";
+    return /^(UPSTREAM_[A-Z]+|TLS)_/.exec(name + "_")?.[1] ?? name;
+  };
   for (const [one, problem] of INVALID) {
     const taken = new Set(Object.keys(env).map(groupOf));
     const isFree = Object.keys(one).every((name) =>
@@ -293,6 +355,21 @@ Deno.test("config prints every setting, and what it prints means the same config
     DEBUG: "true",
     LOG_LEVEL: "warning",
     LOG_FORMAT: "json",
+    ALLOW_REPOS: "docker.io/library/*",
+    DENY_REPOS: "*/secret/*",
+    ALLOW_CLIENTS: "10.0.0.0/8,::1",
+    RATE_LIMIT: "misses=500/3h,hits=20000/1h",
+    MAX_CONCURRENT_FILLS: "8",
+    QUOTA_THRESHOLD: "30",
+    QUOTA_MANIFEST_TTL: "2h",
+    WARM_IMAGES: "nginx:1.27,ghcr.io/owner/image",
+    WARM_INTERVAL: "30m",
+    WARM_PLATFORMS: "linux/amd64",
+    CACHE_ONLY: "true",
+    CACHE_STORE: "s3://bucket/prefix?endpoint=https://s3.example",
+    CACHE_INDEX: "redis://redis.example:6380/2",
+    STORE_REDIRECT: "true",
+    PEER_URL: "http://10.0.0.5:8080",
     TARGET_UPSTREAM: "https://a.example/base",
     UPSTREAM_MY_CORP: "https://registry.corp.example/base",
   };

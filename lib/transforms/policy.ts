@@ -25,7 +25,7 @@ export type RepositoryPolicy = (registry: Registry, repository: string) => boole
  */
 export function parsePattern(text: string): string {
   const pattern = text.toLowerCase();
-  if (!/^[a-z0-9.:*?_-]+\/[a-z0-9./*?_-]+$/.test(pattern)) {
+  if (!/^[a-z0-9.:*?_-]+(\/[a-z0-9.*?_-]+)+$/.test(pattern)) {
     throw new RangeError(`Expected registry/repository such as docker.io/library/*: ${text}`);
   }
   return pattern;
