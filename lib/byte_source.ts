@@ -46,15 +46,18 @@ export function streamOf(
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
   let sent = 0;
   let isOpen = true;
+  let isRead = false;
   const end = () => {
     if (!isOpen) return;
     isOpen = false;
-    streams--;
+    if (isRead) streams--;
     source.end(sent);
   };
-  streams++;
   return new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
+      // Not before: a listener of our own reads the source and leaves the stream alone.
+      if (!isRead) streams++;
+      isRead = true;
       try {
         const limit = Math.min(length - sent, nextLimit(sent));
         let chunk: Uint8Array<ArrayBuffer> | undefined;

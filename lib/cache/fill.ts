@@ -233,7 +233,11 @@ export class Fill {
       while (isOpen && position < wanted()) {
         const end = Math.min(this.#readable, wanted());
         if (position < end) {
-          reader ??= await this.#options.draft.reader();
+          if (!reader) {
+            const opened = await this.#options.draft.reader();
+            if (!isOpen) return void opened.close(); // it left meanwhile
+            reader = opened;
+          }
           const left = end - position;
           const target = left < buffer.byteLength ? buffer.subarray(0, left) : buffer;
           return await this.#read(reader, { position, buffer: target });
