@@ -309,6 +309,6 @@ export class Content {
     const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, grace));
     await Promise.race([this.#fills.ended(), limit]);
     clearTimeout(timer);
-    await this.space.flush();
+    await this.space.flush().catch((error) => this.diskTrouble(error));
   }
 }

@@ -292,7 +292,7 @@ export class Space {
     if (reason !== "damaged") return await this.#store.remove(digest);
     await this.#store.quarantine(digest);
     this.#stats.cacheEvents.add("quarantined");
-    await this.tidyQuarantine();
+    await this.tidyQuarantine().catch(() => {}); // done again by the upkeep
   }
 
   /** Removes what has been in quarantine for long, and learns how much room the rest takes. */

@@ -195,8 +195,9 @@ export class FileStore implements BlobStore {
       const path = join(folder, name);
       const info = await ignoreMissing(Deno.stat(path));
       if (!info) continue;
-      if ((info.mtime?.getTime() ?? 0) < before) await ignoreMissing(Deno.remove(path));
-      else bytes += info.size;
+      if ((info.mtime?.getTime() ?? 0) < before) {
+        await ignoreMissing(Deno.remove(path, { recursive: true })); // what is found may be a folder
+      } else bytes += info.size;
     }
     return bytes;
   }

@@ -9,7 +9,6 @@ import { type Answer, type CacheResult, contentAnswer } from "../answer.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
-import { OciError } from "../oci/error.ts";
 import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
 import type { Manifest, Relay, TargetRequest } from "../relay.ts";
 import type { Registry } from "../registry.ts";
@@ -134,10 +133,10 @@ export class Manifests {
       return await this.#relay.answer(request);
     }
     const answer = await this.#reply(request, resolved, this.#now());
-    if (!answer) {
-      throw new OciError("UNAVAILABLE", "The manifest cannot be read back from the cache");
-    }
-    return answer;
+    if (answer) return answer;
+    // It turned out to be damaged, or the disk is in trouble: that is not the client's.
+    const fetched = await this.#fetch(request);
+    return await this.#reply(request, fetched, this.#now()) ?? await this.#relay.answer(request);
   }
 
   /** What {@linkcode Heat} has to know of a manifest. */

@@ -21,8 +21,15 @@ export interface TestProxy {
   /** The current one: another after `restart`. */
   readonly proxy: Proxy;
   readonly stats: Stats;
-  /** Stops the proxy and starts it again on the same port and cache folder, waiting `grace` ms (0) for fills. */
-  restart(options?: { grace?: number; env?: Readonly<Record<string, string>> }): Promise<void>;
+  /**
+   * Stops the proxy and starts it again on the same port and cache folder, waiting `grace` ms (0) for fills;
+   * `between` runs while it is down.
+   */
+  restart(options?: {
+    grace?: number;
+    env?: Readonly<Record<string, string>>;
+    between?: () => void | Promise<void>;
+  }): Promise<void>;
   /** Stops it; removes a cache folder that was not given. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -94,8 +101,9 @@ export async function startTestProxy(options: TestProxyOptions = {}): Promise<Te
     get stats() {
       return proxy.stats;
     },
-    async restart({ grace = 0, env: changes = {} } = {}) {
+    async restart({ grace = 0, env: changes = {}, between } = {}) {
       await stop(grace);
+      await between?.();
       config = parseConfig({ ...env, ...changes });
       ({ proxy, server } = await start());
     },
