@@ -303,12 +303,13 @@ export class Content {
     cacheLog.error("Cache trouble, serving without it: {cause}", { cause: causeOf(error) });
   }
 
-  /** Ends: fills are waited for up to `grace` ms. */
+  /** Ends: fills are waited for up to `grace` ms, and given up then. */
   async close(grace: number): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, grace));
     await Promise.race([this.#fills.ended(), limit]);
     clearTimeout(timer);
+    await this.#fills.abort();
     await this.space.flush().catch((error) => this.diskTrouble(error));
   }
 }

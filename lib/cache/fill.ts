@@ -69,6 +69,7 @@ export class Fill {
 
   readonly #options: FillOptions;
   readonly #hash: Hash;
+  readonly #download: Download;
   #state: FillState = "running";
   #error: unknown;
   /** Bytes written and hashed. */
@@ -95,6 +96,11 @@ export class Fill {
     const batch = Math.max(1, Math.min(BATCH, options.size ?? BATCH));
     this.#batch = new Uint8Array(batch);
     this.#other = new Uint8Array(batch);
+    this.#download = new Download({
+      ...options,
+      reuse: true,
+      onResume: (offset, cause) => options.observer?.resumed?.(offset, cause),
+    });
     this.done = this.#run();
   }
 
@@ -122,6 +128,11 @@ export class Fill {
     return this.#readers;
   }
 
+  /** Gives the download up: it fails, and so do its clients. */
+  abort(): void {
+    this.#download.cancel(new Error("Given up"));
+  }
+
   /** The end of what clients may have: the last byte is withheld until the digest agrees. */
   get #readable(): number {
     if (this.#state === "verified" || this.#state === "detached") return this.#written;
@@ -141,11 +152,7 @@ export class Fill {
 
   async #run(): Promise<void> {
     const { observer, grow } = this.#options;
-    const download = new Download({
-      ...this.#options,
-      reuse: true,
-      onResume: (offset, cause) => observer?.resumed?.(offset, cause),
-    });
+    const download = this.#download;
     try {
       for (let chunk; (chunk = await download.read());) {
         observer?.received?.(chunk.byteLength);

@@ -196,6 +196,13 @@ export class Fills {
     }
   }
 
+  /** Gives up what is still running: its clients' connections break, and nothing of it is kept. */
+  async abort(): Promise<void> {
+    const running = [...this.#settling].filter(([fill]) => fill.state === "running");
+    for (const [fill] of running) fill.abort();
+    await Promise.all(running.map(([, settling]) => settling));
+  }
+
   /** Waits until no fill is under way. */
   async ended(): Promise<void> {
     await Promise.all(this.#settling.values());

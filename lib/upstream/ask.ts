@@ -16,7 +16,8 @@ import { upstreamFailure } from "./failure.ts";
 type BasicAccount = Credential & { readonly kind: "basic" };
 
 /** How a target is asked for. */
-export interface AskOptions extends Pick<UpstreamRequest, "method" | "timeout" | "redirects"> {
+export interface AskOptions
+  extends Pick<UpstreamRequest, "method" | "timeout" | "redirects" | "signal"> {
   readonly caller: Caller;
   readonly headers?: Headers;
   /** The client's query, without `ns`. */
@@ -100,7 +101,7 @@ export class Asker {
     options: AskOptions & { credential: Credential },
   ): Promise<UpstreamAnswer | OciError> {
     const { registry, repository, kind } = target;
-    const { method, headers, credential, timeout, redirects, search = "" } = options;
+    const { method, headers, credential, timeout, redirects, signal, search = "" } = options;
     try {
       const answer = await this.#upstream.request({
         registry,
@@ -110,6 +111,7 @@ export class Asker {
         credential,
         scope: pullScope(repository),
         timeout,
+        signal,
         redirects,
       });
       const { response } = answer;

@@ -32,6 +32,8 @@ export interface UpstreamRequest {
   readonly scope?: string;
   /** How long to wait for headers, ms, per hop. */
   readonly timeout?: number;
+  /** Gives it up: then its reason is thrown. */
+  readonly signal?: AbortSignal;
   /**
    * What to do with a redirect: `policy` hands storage over to the client where the configuration says
    * so; `follow` brings the content in any case; `stop` returns it, as the proof of access that it is.
@@ -134,7 +136,8 @@ export class Upstream {
       if (authorization !== undefined && mayCarryAuthorization(url, registry)) {
         headers.set("authorization", authorization);
       }
-      const sent = await this.#send(url, { registry, method, headers, timeout: request.timeout });
+      const { timeout, signal } = request;
+      const sent = await this.#send(url, { registry, method, headers, timeout, signal });
       const { response } = sent;
       if (url.origin === registry.url.origin) this.#onAnswer?.(request, response);
       if (!isRedirect(response.status)) return { ...sent, url };

@@ -9,8 +9,11 @@ import { backoff, causeOf } from "./send.ts";
 
 /** Where the bytes of one content come from. */
 export interface Source {
-  /** The body from byte `offset` on. Throws an `OciError` when upstream gives none. */
-  open(offset: number): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * The body from byte `offset` on. Throws an `OciError` when upstream gives none, and `signal`'s reason when
+   * it is given up.
+   */
+  open(offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
 }
 
 /** Upstream sent what it should not have; trying again from the middle cannot mend it. */
@@ -51,7 +54,8 @@ export class Download implements Chunks {
   /** Attempts since the last byte, and in all. */
   #fruitless = 0;
   #attempts = 0;
-  #isCancelled = false;
+  /** Aborted when nobody reads it any more. */
+  readonly #end = new AbortController();
 
   constructor(options: DownloadOptions) {
     this.#options = options;
@@ -67,9 +71,10 @@ export class Download implements Chunks {
     const { size } = this.#options;
     while (true) {
       try {
+        this.#end.signal.throwIfAborted();
         this.#reader ??= await this.#open();
         const chunk = await this.#reader.read();
-        if (this.#isCancelled) throw new Error("Nobody reads it any more");
+        this.#end.signal.throwIfAborted();
         if (chunk) {
           this.#offset += chunk.byteLength;
           this.#fruitless = 0;
@@ -82,23 +87,23 @@ export class Download implements Chunks {
         throw new Error(`Body ended after ${this.#offset} of ${size} bytes`);
       } catch (error) {
         this.#close(error);
-        if (this.#isCancelled) throw error;
+        this.#end.signal.throwIfAborted();
         // The end of the connection is missing, and nothing of the content.
         if (this.#offset === size) return undefined;
         if (!this.#mayResume(error)) throw error;
-        const { onResume, sleep = pause } = this.#options;
-        onResume?.(this.#offset, causeOf(error));
-        await sleep(backoff(this.#fruitless));
+        this.#options.onResume?.(this.#offset, causeOf(error));
+        await this.#pause(backoff(this.#fruitless));
       }
     }
   }
 
   async #open(): Promise<ChunkReader> {
-    const body = await this.#options.source.open(this.#offset);
+    const { signal } = this.#end;
+    const body = await this.#options.source.open(this.#offset, signal);
     const reader = new ChunkReader(body, this.#options);
-    if (!this.#isCancelled) return reader;
-    reader.cancel();
-    throw new Error("Nobody reads it any more");
+    if (signal.aborted) reader.cancel();
+    signal.throwIfAborted();
+    return reader;
   }
 
   #mayResume(error: unknown): boolean {
@@ -109,20 +114,31 @@ export class Download implements Chunks {
       this.#attempts <= MAX_ATTEMPTS + this.#offset / BYTES_PER_ATTEMPT;
   }
 
+  async #pause(ms: number): Promise<void> {
+    const { sleep } = this.#options;
+    if (sleep) return await sleep(ms);
+    const { signal } = this.#end;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(end, ms);
+      signal.addEventListener("abort", end);
+      function end() {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+        resolve();
+      }
+    });
+  }
+
   #close(reason?: unknown): void {
     this.#reader?.cancel(reason);
     this.#reader = undefined;
   }
 
-  /** Ends it. A `read` under way throws. */
-  cancel(reason?: unknown): void {
-    this.#isCancelled = true;
+  /** Ends it. A `read` under way throws `reason`. */
+  cancel(reason: unknown = new Error("Nobody reads it any more")): void {
+    this.#end.abort(reason);
     this.#close(reason);
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Whether upstream said no, rather than nothing: asking again would not help. */

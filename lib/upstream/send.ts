@@ -16,6 +16,8 @@ export interface SendRequest {
   readonly body?: string;
   /** How long to wait for status and headers, ms. @default {30_000} */
   readonly timeout?: number;
+  /** Gives it up, the body included: then its reason is thrown. */
+  readonly signal?: AbortSignal;
 }
 
 /** An answer whose headers are here. */
@@ -82,11 +84,16 @@ export function createSend({ connect, stats, sleep = sleepFor }: SendOptions): S
       controller.abort();
     }, limit);
     const started = performance.now();
+    const signal = request.signal
+      ? AbortSignal.any([controller.signal, request.signal])
+      : controller.signal;
     try {
-      const response = await connect(url, { ...request, signal: controller.signal });
+      const response = await connect(url, { ...request, signal });
       stats.upstreamAnswered(request.registry.name, response.status, performance.now() - started);
       return { response, abort: () => controller.abort() };
     } catch (error) {
+      // Given up by us: that says nothing about upstream.
+      request.signal?.throwIfAborted();
       if (error instanceof OciError) throw error;
       stats.upstreamFailed(request.registry.name, timedOut ? "timeout" : "network");
       const cause = timedOut ? `no answer within ${limit / 1000} s` : causeOf(error);

@@ -30,7 +30,7 @@ export function blobSource(options: SourceOptions): Source {
   const size = announcedLength(first);
   const etag = first.get("etag");
   return {
-    async open(offset) {
+    async open(offset, signal) {
       const headers = new Headers({ "accept-encoding": "identity" });
       if (offset > 0) {
         headers.set("range", `bytes=${offset}-${size === undefined ? "" : size - 1}`);
@@ -41,6 +41,7 @@ export function blobSource(options: SourceOptions): Source {
         caller,
         headers,
         redirects: "follow",
+        signal,
       });
       const { body, status } = response;
       if (!body) throw new OciError("UNAVAILABLE", "Upstream resumes with nothing");

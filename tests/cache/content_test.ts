@@ -367,11 +367,17 @@ Deno.test("closing waits for a fill as long as it may, and writes the recency", 
   await t.start(bytes, { body: bodyOf(bytes, gate.promise), size: 1_000 });
   t.clock.now += MINUTE;
   t.content.space.use(digest);
-  await t.content.close(0);
-  assertEquals(t.index.blob(digest)?.usedAt, t.clock.now);
-  assertEquals(t.store.content.size, 1);
   const closing = t.content.close(60_000);
   gate.resolve();
   await closing;
+  assertEquals(t.index.blob(digest)?.usedAt, t.clock.now);
   assertEquals(t.store.content.size, 2);
+});
+
+Deno.test("closing gives up a fill that takes longer than it may", async () => {
+  await using t = setUp();
+  const bytes = randomBytes(1_000, 2);
+  const fill = await t.start(bytes, { body: bodyOf(bytes, new Promise(() => {})), size: 1_000 });
+  await t.content.close(0);
+  assertEquals([fill?.state, t.store.content.size], ["failed", 0]);
 });

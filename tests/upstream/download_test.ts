@@ -146,7 +146,40 @@ Deno.test("cancelling ends the connection and the read under way", async () => {
     await read;
     assert(fed.cancelled);
     assertEquals(source.offsets, []);
+    await assertRejects(() => download.read(), Error, "Nobody reads it any more");
+    assertEquals(source.offsets, []);
   }
+});
+
+Deno.test("cancelling ends the pause before the next attempt", async () => {
+  const source = sourceOf(() => new OciError("UNAVAILABLE", "Cannot reach it"));
+  const pausing = Promise.withResolvers<void>();
+  const onResume = () => pausing.resolve();
+  const download = new Download({ source, size: 10, idle: 60_000, onResume });
+  const read = assertRejects(() => download.read(), Error, "Enough");
+  await pausing.promise;
+  download.cancel(new Error("Enough"));
+  await read; // and no timer is left, says Deno
+  assertEquals(source.offsets.length, 1);
+});
+
+Deno.test("cancelling gives up a connection that is being made", async () => {
+  let given: AbortSignal | undefined;
+  const download = new Download({
+    source: {
+      open(_offset, signal) {
+        given = signal;
+        const { promise, reject } = Promise.withResolvers<never>();
+        signal?.addEventListener("abort", () => reject(signal.reason));
+        return promise;
+      },
+    },
+    idle: 60_000,
+  });
+  const read = assertRejects(() => download.read(), Error, "Enough");
+  download.cancel(new Error("Enough"));
+  await read;
+  assert(given?.aborted);
 });
 
 Deno.test("a connection that comes after the download was cancelled is closed", async () => {

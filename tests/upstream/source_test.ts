@@ -69,6 +69,7 @@ for (const [first, range, ifRange] of HEADERS) {
     assertEquals(headers?.get("if-range"), ifRange);
     assertEquals(headers?.get("accept-encoding"), "identity");
     assertEquals([method, redirects, asking], ["GET", "follow", caller]);
+    assertEquals(asked[0]?.signal, undefined);
   });
 }
 
