@@ -23,6 +23,15 @@ function registryLines(registry: Registry): string[] {
   return lines;
 }
 
+function adminLines({ admin }: Config): string[] {
+  if (!admin) return ["ADMIN_ADDR=off"];
+  const host = admin.host.includes(":") ? `[${admin.host}]` : admin.host;
+  return [
+    `ADMIN_ADDR=${host}:${admin.port}`,
+    ...admin.token === undefined ? [] : [`ADMIN_TOKEN=${MASK}`],
+  ];
+}
+
 function limitLines({ limits, quota }: Config): string[] {
   const { repositories, clients, rate, maxFills } = limits ?? {};
   return [
@@ -74,6 +83,7 @@ export function describeConfig(config: Config): string {
     `ALLOW_PRIVATE_NETWORKS=${config.allowPrivateNetworks}`,
     `TRUST_PROXY=${config.trustProxy}`,
     ...limitLines(config),
+    ...adminLines(config),
     `WARM_IMAGES=${config.warm.images.join(",")}`,
     `WARM_INTERVAL=${formatDuration(config.warm.interval)}`,
     `WARM_PLATFORMS=${[config.warm.platforms].flat().join(",")}`,

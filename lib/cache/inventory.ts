@@ -1,0 +1,272 @@
+/**
+ * What is here, by image: for those who operate the cache. Looking at it leaves no trace: recency is for
+ * clients.
+ *
+ * @module
+ */
+import { clientName } from "../image_name.ts";
+import { type Descriptor, readManifest } from "../oci/manifest.ts";
+import { formatImage } from "../oci/reference.ts";
+import { MAX_MANIFEST } from "../relay.ts";
+import type { Registry } from "../registry.ts";
+import type { BlobStore } from "./blob_store.ts";
+import type { Index, TagEntry } from "./index.ts";
+import { isReferrersNote } from "./referrers.ts";
+
+/** A tag and what is here of it. Times in ms since the epoch. */
+export interface HeldImage {
+  /** As clients know it: `docker.io`; of a registry that is no longer configured its id. */
+  readonly registry: string;
+  readonly repository: string;
+  readonly tag: string;
+  /** In full: `docker.io/library/nginx:1.27`. */
+  readonly name: string;
+  readonly digest: string;
+  /** Empty where the manifest is not here. */
+  readonly mediaType: string;
+  /** Of which all is here: `linux/amd64`. */
+  readonly platforms: readonly string[];
+  /** What is here of it, in bytes; other images may share it. */
+  readonly size: number;
+  /** Whether all of it is here, of an index all platforms. */
+  readonly isWhole: boolean;
+  /** When upstream last said what the tag means. */
+  readonly checkedAt: number;
+  /** When its manifest was last used; absent where that is not here. */
+  readonly usedAt?: number;
+}
+
+/** What the inventory looks at. */
+export interface InventorySource {
+  readonly store: Pick<BlobStore, "open">;
+  readonly index: Pick<Index, "tags" | "blob" | "link">;
+  readonly registries: readonly Registry[];
+}
+
+/** Which tags: of a repository (by the registry's id) or, with `tag`, one. Absent: all. */
+export interface Selection {
+  readonly registry: string;
+  readonly repository: string;
+  readonly tag?: string;
+}
+
+/** A digest and the bytes that are here of it. */
+export interface Part {
+  readonly digest: string;
+  readonly size: number;
+}
+
+/** What a manifest refers to. */
+interface Node {
+  readonly children: readonly Descriptor[];
+  readonly blobs: readonly Descriptor[];
+  readonly config?: Descriptor;
+}
+
+/** A config larger than this tells no platform. */
+const MAX_CONFIG = 2 ** 20;
+/** How deep indexes may contain indexes. */
+const MAX_DEPTH = 4;
+
+/** Reads what is here; remembers manifests, which many tags share. */
+export class Inventory {
+  readonly #source: InventorySource;
+  readonly #nodes = new Map<string, Node | undefined>();
+
+  constructor(source: InventorySource) {
+    this.#source = source;
+  }
+
+  /** Every tag that is selected, in no order. */
+  async *tags(selection?: Selection): AsyncIterable<TagEntry> {
+    for await (const entry of this.#source.index.tags()) {
+      if (isReferrersNote(entry.tag)) continue;
+      if (!selection || isSelected(entry, selection)) yield entry;
+    }
+  }
+
+  /** Every image that is selected, in no order. */
+  async *images(selection?: Selection): AsyncIterable<HeldImage> {
+    for await (const entry of this.tags(selection)) yield await this.#image(entry);
+  }
+
+  async #image(entry: TagEntry): Promise<HeldImage> {
+    const { registry: id, repository, tag, digest, checkedAt } = entry;
+    const { index, registries } = this.#source;
+    const known = registries.find((registry) => registry.id === id);
+    const registry = known ? clientName(known) : id;
+    const link = await index.link({ registry: id, repository, digest, kind: "manifest" });
+    const row = await index.blob(digest);
+    const { platforms, isWhole } = await this.#platforms(digest);
+    const parts = await this.parts(digest);
+    return {
+      registry,
+      repository,
+      tag,
+      name: formatImage({ registry, repository, tag }),
+      digest,
+      mediaType: link?.mediaType ?? "",
+      platforms,
+      size: parts.reduce((sum, { size }) => sum + size, 0),
+      isWhole,
+      checkedAt,
+      ...row && { usedAt: row.usedAt },
+    };
+  }
+
+  /** What is here of a manifest: itself, what it lists, and their configs and layers; each once. */
+  async parts(digest: string): Promise<Part[]> {
+    const found = new Map<string, Part>();
+    const visit = async (digest: string, depth: number): Promise<void> => {
+      if (found.has(digest)) return;
+      const row = await this.#source.index.blob(digest);
+      if (!row) return;
+      found.set(digest, { digest, size: row.size });
+      if (depth > MAX_DEPTH) return;
+      const node = await this.#node(digest);
+      for (const child of node?.children ?? []) await visit(child.digest, depth + 1);
+      for (const { digest } of node?.blobs ?? []) {
+        const blob = await this.#source.index.blob(digest);
+        if (blob) found.set(digest, { digest, size: blob.size });
+      }
+    };
+    await visit(digest, 0);
+    return [...found.values()];
+  }
+
+  /** Of which platforms all is here, and whether that is all of them. */
+  async #platforms(digest: string, depth = 0): Promise<{ platforms: string[]; isWhole: boolean }> {
+    const node = await this.#source.index.blob(digest) && await this.#node(digest);
+    if (!node) return { platforms: [], isWhole: false };
+    if (node.children.length === 0) {
+      const isWhole = await this.#isHere(node);
+      const platform = isWhole ? await this.#platformOf(node) : undefined;
+      return { platforms: platform === undefined ? [] : [platform], isWhole };
+    }
+    const platforms: string[] = [];
+    let isWhole = true;
+    for (const child of depth > MAX_DEPTH ? [] : node.children) {
+      const inner = await this.#platforms(child.digest, depth + 1);
+      isWhole &&= inner.isWhole;
+      // What an index says of its child is what clients choose by.
+      if (child.platform === undefined) platforms.push(...inner.platforms);
+      else if (inner.isWhole && !child.platform.startsWith("unknown/")) {
+        platforms.push(child.platform);
+      }
+    }
+    return { platforms: [...new Set(platforms)], isWhole };
+  }
+
+  async #isHere({ blobs }: Node): Promise<boolean> {
+    for (const { digest, urls } of blobs) {
+      // Foreign layers are with their publisher.
+      if (!urls && !await this.#source.index.blob(digest)) return false;
+    }
+    return true;
+  }
+
+  /** What an image's config says it runs on. */
+  async #platformOf({ config }: Node): Promise<string | undefined> {
+    const bytes = config && await this.#read(config.digest, MAX_CONFIG);
+    if (!bytes) return undefined;
+    try {
+      const { os, architecture, variant } = JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+      if (typeof os !== "string" || typeof architecture !== "string") return undefined;
+      return [os, architecture, ...typeof variant === "string" && variant ? [variant] : []]
+        .join("/");
+    } catch {
+      return undefined; // no image's config
+    }
+  }
+
+  async #node(digest: string): Promise<Node | undefined> {
+    if (!this.#nodes.has(digest)) this.#nodes.set(digest, await this.#readNode(digest));
+    return this.#nodes.get(digest);
+  }
+
+  async #readNode(digest: string): Promise<Node | undefined> {
+    const bytes = await this.#read(digest, MAX_MANIFEST);
+    if (!bytes) return undefined;
+    try {
+      const { children, config, layers } = readManifest(bytes, "");
+      return { children, config, blobs: config ? [config, ...layers] : layers };
+    } catch {
+      return undefined; // stored all the same: clients may understand it
+    }
+  }
+
+  async #read(digest: string, limit: number): Promise<Uint8Array | undefined> {
+    const blob = await this.#source.store.open(digest);
+    if (!blob) return undefined;
+    try {
+      if (blob.size > limit) return undefined;
+      const bytes = new Uint8Array(blob.size);
+      for (let done = 0; done < bytes.byteLength;) {
+        const n = await blob.read(done, bytes.subarray(done));
+        if (n === 0) return undefined;
+        done += n;
+      }
+      return bytes;
+    } finally {
+      blob.close();
+    }
+  }
+}
+
+function isSelected(entry: TagEntry, { registry, repository, tag }: Selection): boolean {
+  return entry.registry === registry && entry.repository === repository &&
+    (tag === undefined || entry.tag === tag);
+}
+
+/** What a removal works with. */
+export interface RemovalSource extends InventorySource {
+  readonly index: InventorySource["index"] & Pick<Index, "removeTag">;
+  /** Removes content with its links and the tags that mean it. */
+  readonly remove: (digest: string) => Promise<unknown>;
+}
+
+/** What was removed. */
+export interface Removal {
+  /** In full: `docker.io/library/nginx:1.27`. */
+  readonly images: readonly string[];
+  /** Pieces of content, and their bytes. */
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+/**
+ * Removes the tags that are selected, and what is here of them that no other tag refers to. Content that
+ * clients pulled by digest alone goes with them, and is fetched again when somebody asks for it.
+ */
+export async function removeImages(source: RemovalSource, selection: Selection): Promise<Removal> {
+  const inventory = new Inventory(source);
+  const leaving: TagEntry[] = [];
+  for await (const entry of inventory.tags(selection)) leaving.push(entry);
+  if (leaving.length === 0) return { images: [], entries: 0, bytes: 0 };
+  const staying = new Set<string>();
+  for await (const entry of inventory.tags()) {
+    if (isSelected(entry, selection)) continue;
+    for (const { digest } of await inventory.parts(entry.digest)) staying.add(digest);
+  }
+  const images: string[] = [];
+  const parts = new Map<string, number>();
+  for (const entry of leaving) {
+    images.push(nameOf(entry, source.registries));
+    for (const { digest, size } of await inventory.parts(entry.digest)) parts.set(digest, size);
+    await source.index.removeTag(entry, entry.tag);
+  }
+  let entries = 0;
+  let bytes = 0;
+  for (const [digest, size] of parts) {
+    if (staying.has(digest)) continue;
+    await source.remove(digest);
+    entries++;
+    bytes += size;
+  }
+  return { images, entries, bytes };
+}
+
+function nameOf({ registry: id, repository, tag }: TagEntry, registries: readonly Registry[]) {
+  const known = registries.find((registry) => registry.id === id);
+  return formatImage({ registry: known ? clientName(known) : id, repository, tag });
+}

@@ -1,0 +1,162 @@
+import { assertEquals } from "@std/assert";
+import {
+  type HeldImage,
+  Inventory,
+  removeImages,
+  type Selection,
+} from "../../lib/cache/inventory.ts";
+import { parsePlatforms } from "../../lib/platform.ts";
+import { warm } from "../../lib/warm.ts";
+import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
+import { whole } from "../support/http.ts";
+import { makeImage, makeIndex, makeLayer, manifestsOf } from "../support/image.ts";
+import { startTestProxy, type TestProxy } from "../support/proxy.ts";
+
+const AMD64 = { os: "linux", architecture: "amd64" };
+const ARM64 = { os: "linux", architecture: "arm64", variant: "v8" };
+
+async function startBoth() {
+  const docker = await startFakeRegistry();
+  const proxy = await startTestProxy({ upstreams: { docker } });
+  return {
+    docker,
+    proxy,
+    async [Symbol.asyncDispose]() {
+      await proxy.close();
+      await docker.close();
+    },
+  };
+}
+
+function sourceOf({ proxy, config }: TestProxy) {
+  const { store, index, content } = proxy.cache!;
+  const remove = (digest: string) => content.remove(digest, "removed");
+  return { store, index, registries: config.registries, remove };
+}
+
+async function list(proxy: TestProxy, selection?: Selection): Promise<HeldImage[]> {
+  const images = await Array.fromAsync(new Inventory(sourceOf(proxy)).images(selection));
+  return images.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+const of = (docker: FakeRegistry, tag?: string): Selection => ({
+  registry: docker.host,
+  repository: "library/app",
+  ...tag !== undefined && { tag },
+});
+
+Deno.test("an image is listed with its platforms, its size, and whether it is whole", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const images = [AMD64, ARM64].map((platform, i) => makeImage({ platform, seed: i + 1 }));
+  const index = makeIndex(images);
+  docker.add("library/app", "1", index);
+  await warm(proxy.proxy, ["app:1"], { platforms: parsePlatforms("linux/arm64") });
+  const [part] = await list(proxy);
+  assertEquals(
+    [part!.name, part!.digest, part!.mediaType, part!.platforms, part!.isWhole],
+    ["docker.io/library/app:1", index.digest, index.mediaType, ["linux/arm64/v8"], false],
+  );
+  const sizeOf = (image: typeof images[number]) =>
+    image.size + image.blobs.reduce((sum, { size }) => sum + size, 0);
+  assertEquals(part!.size, index.size + sizeOf(images[1]!));
+
+  await warm(proxy.proxy, ["app:1"]);
+  const [all] = await list(proxy);
+  assertEquals([all!.platforms, all!.isWhole], [["linux/amd64", "linux/arm64/v8"], true]);
+});
+
+Deno.test("of an image without an index the config tells the platform", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  docker.add("library/app", "1", makeImage({ platform: ARM64 }));
+  await warm(proxy.proxy, ["app:1"]);
+  assertEquals((await list(proxy)).map(({ platforms }) => platforms), [["linux/arm64/v8"]]);
+});
+
+Deno.test("a tag whose manifest was only asked about is listed as not whole", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  docker.add("library/app", "1", makeImage());
+  await whole(`${proxy.url}/v2/library/app/manifests/1`, { method: "HEAD" });
+  const [image] = await list(proxy);
+  assertEquals([image!.isWhole, image!.size, image!.mediaType, image!.usedAt], [
+    false,
+    0,
+    "",
+    undefined,
+  ]);
+});
+
+Deno.test("lists of referrers are no images", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const image = makeImage();
+  docker.add("library/app", "1", image);
+  await warm(proxy.proxy, ["app:1"]);
+  await whole(`${proxy.url}/v2/library/app/referrers/${image.digest}`);
+  assertEquals((await list(proxy)).map(({ tag }) => tag), ["1"]);
+});
+
+Deno.test("looking at images is no use of them", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  docker.add("library/app", "1", makeImage());
+  await warm(proxy.proxy, ["app:1"]);
+  const { space } = proxy.proxy.cache!.content;
+  await space.flush();
+  const before = await Array.fromAsync(proxy.proxy.cache!.index.blobs());
+  await list(proxy);
+  await space.flush();
+  assertEquals(await Array.fromAsync(proxy.proxy.cache!.index.blobs()), before);
+});
+
+Deno.test("a removed tag takes with it what no other tag needs, and is fetched again when asked for", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const shared = makeLayer(new Uint8Array(50));
+  const [one, two] = [1, 2].map((seed) => makeImage({ seed, layers: [shared, 1000] }));
+  docker.add("library/app", "1", one!);
+  docker.add("library/app", "3", two!);
+  await warm(proxy.proxy, ["app:1", "app:3"]);
+  const removal = await removeImages(sourceOf(proxy), of(docker, "1"));
+  assertEquals(removal.images, ["docker.io/library/app:1"]);
+  assertEquals((await list(proxy)).map(({ name, isWhole }) => [name, isWhole]), [
+    ["docker.io/library/app:3", true],
+  ]);
+  const { index } = proxy.proxy.cache!;
+  const gone = [one!.digest, ...one!.blobs.map(({ digest }) => digest)]
+    .filter((digest) => !two!.blobs.some((blob) => blob.digest === digest));
+  for (const digest of gone) assertEquals(await index.blob(digest), undefined);
+  assertEquals(removal.entries, gone.length);
+  assertEquals((await index.blob(shared.digest)) !== undefined, true);
+
+  const again = await whole(`${proxy.url}/v2/library/app/manifests/1`);
+  assertEquals([again.digest, again.headers.get("x-cache")], [one!.digest, "MISS"]);
+});
+
+Deno.test("a removed repository takes all of its tags, and those of another stay", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const index = makeIndex([makeImage({ seed: 1 }), makeImage({ seed: 2 })]);
+  docker.add("library/app", "1", makeImage({ seed: 3 }));
+  docker.add("library/app", "2", index);
+  docker.add("library/other", "2", index);
+  await warm(proxy.proxy, ["app:1", "app:2", "other:2"]);
+  const removal = await removeImages(sourceOf(proxy), of(docker));
+  assertEquals(removal.images.length, 2);
+  assertEquals((await list(proxy)).map(({ name, isWhole }) => [name, isWhole]), [
+    ["docker.io/library/other:2", true],
+  ]);
+  for (const { digest } of manifestsOf(index)) {
+    const answer = await whole(`${proxy.url}/v2/library/other/manifests/${digest}`);
+    assertEquals(answer.headers.get("x-cache"), "HIT");
+  }
+});
+
+Deno.test("what is not here is not removed", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const removal = await removeImages(sourceOf(proxy), of(docker, "1"));
+  assertEquals(removal, { images: [], entries: 0, bytes: 0 });
+});
