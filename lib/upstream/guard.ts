@@ -63,7 +63,9 @@ export function isPrivateAddress(address: string): boolean {
   if (leadingZeros && (g[5] === 0xffff || g[5] === 0)) {
     return isPrivateAddress(dottedOf(g[6]!, g[7]!));
   }
-  if (g[0] === 0x64 && g[1] === 0xff9b) return isPrivateAddress(dottedOf(g[6]!, g[7]!));
+  // The well-known prefix only: a network's own (64:ff9b:1::/48) leads to wherever that network says.
+  const isNat64 = g[0] === 0x64 && g[1] === 0xff9b && g.slice(2, 6).every((group) => group === 0);
+  if (isNat64) return isPrivateAddress(dottedOf(g[6]!, g[7]!));
   if (g[0] === 0x2002) return isPrivateAddress(dottedOf(g[1]!, g[2]!));
   // Global unicast is 2000::/3; in it, 2001::/23 (Teredo and other protocols) and documentation are not.
   if ((g[0]! & 0xe000) !== 0x2000) return true;
@@ -99,13 +101,14 @@ export interface GuardOptions {
  * registry, as far as the URL alone tells: an address behind a name is checked when it is connected.
  */
 export function checkUrl(url: URL, { registry, allowPrivate }: GuardOptions): void {
+  // Not even to the registry itself: fetch would make an Authorization of them.
+  if (url.username || url.password) throw refused("credentials in the URL", url);
   if (isOwnOrigin(url, registry)) return;
   if (
     url.protocol !== "https:" && !(url.protocol === "http:" && registry.url.protocol === "http:")
   ) {
     throw refused(`${url.protocol}// is not allowed for this registry`, url);
   }
-  if (url.username || url.password) throw refused("credentials in the URL", url);
   const literal = literalOf(url);
   if (!allowPrivate && literal !== undefined && isPrivateAddress(literal)) {
     throw refused("a private address", url);
@@ -119,8 +122,8 @@ export function checkUrl(url: URL, { registry, allowPrivate }: GuardOptions): vo
  */
 export async function checkRealm(url: URL, options: GuardOptions): Promise<void> {
   const { registry } = options;
-  if (isOwnOrigin(url, registry)) return;
   checkUrl(url, options);
+  if (isOwnOrigin(url, registry)) return;
   if (literalOf(registry.url) !== undefined || literalOf(url) !== undefined) {
     throw refused("the token realm is not on the registry's own origin", url);
   }
