@@ -5,24 +5,26 @@
  * @module
  */
 
-/** From how many buffers in use on which size, bytes, is given out. */
+/** From how many buffers in use on which size, bytes, is given out. Larger ones are not faster. */
 const SIZES: readonly (readonly [inUse: number, size: number])[] = [
-  [24, 2 ** 16],
-  [6, 2 ** 18],
+  [16, 2 ** 16],
+  [4, 2 ** 19],
   [0, 2 ** 20],
 ];
-/** How many free ones of each size are kept. */
-const KEPT = 4;
+/** Free ones of each size that are kept, bytes. */
+const KEPT = 6 * 2 ** 20;
 
 /** Buffers of a server's connections. */
 export class Buffers {
   readonly #free = new Map<number, Uint8Array<ArrayBuffer>[]>();
   #inUse = 0;
+  #isUsed = false;
 
   /** A buffer; what is in it is left over from somebody else. */
   take(): Uint8Array<ArrayBuffer> {
     const [, size] = SIZES.find(([inUse]) => this.#inUse >= inUse)!;
     this.#inUse++;
+    this.#isUsed = true;
     return this.#free.get(size)?.pop() ?? new Uint8Array(size);
   }
 
@@ -32,6 +34,12 @@ export class Buffers {
     const size = buffer.byteLength;
     const free = this.#free.get(size);
     if (!free) this.#free.set(size, [buffer]);
-    else if (free.length < KEPT) free.push(buffer);
+    else if (free.length * size < KEPT) free.push(buffer);
+  }
+
+  /** Lets go of what nobody has needed since the last time this was called. */
+  trim(): void {
+    if (this.#inUse === 0 && !this.#isUsed) this.#free.clear();
+    this.#isUsed = false;
   }
 }

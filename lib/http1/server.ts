@@ -124,6 +124,7 @@ class Server implements Http1Server, ConnectionContext {
       const { on, since } = connection.waiting;
       if (this.now - since > this.#patience[on]) connection.close();
     }
+    if (this.#connections.size === 0) this.buffers.trim();
   }
 
   #endIfDone(): void {
