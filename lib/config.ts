@@ -47,6 +47,15 @@ export interface Config {
     /** Whether upstream is never asked: what is not here does not exist. */
     readonly only: boolean;
   };
+  /** The operator's listener; absent: there is none. */
+  readonly admin?: {
+    readonly host: string;
+    readonly port: number;
+    /** Absent: whoever reaches the address is the operator. */
+    readonly token?: string;
+    /** Whether the address was asked for: then it is an error when it cannot be had. */
+    readonly isWanted: boolean;
+  };
   /** What is kept warm, and how often it is looked after. */
   readonly warm: {
     readonly images: readonly string[];
@@ -157,6 +166,7 @@ export function parseConfig(
         only: values.CACHE_ONLY,
       }
       : undefined,
+    admin: onDeploy ? undefined : adminOf(values, set),
     warm: {
       images: values.WARM_IMAGES,
       platforms: values.WARM_PLATFORMS,
@@ -180,6 +190,14 @@ export function parseConfig(
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
   });
+}
+
+function adminOf(
+  { ADMIN_ADDR: address, ADMIN_TOKEN: token }: v.InferOutput<typeof Environment>,
+  set: Readonly<Record<string, string>>,
+): Config["admin"] {
+  if (address === "off") return undefined;
+  return { ...address, token, isWanted: set["ADMIN_ADDR"] !== undefined };
 }
 
 /** The limits that are set; undefined where none is, so that nothing need be asked of them. */

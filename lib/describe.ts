@@ -53,6 +53,10 @@ function quoted(line: string): string {
   return `${name}=${quote}${value}${quote}`;
 }
 
+function formatAddress({ host, port }: { host: string; port: number }): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
 /** `config` as lines that could stand in an environment file. */
 export function describeConfig(config: Config): string {
   const { listen, cache, redirects, log } = config;
@@ -75,6 +79,12 @@ export function describeConfig(config: Config): string {
         ...cache.peerUrl ? [`PEER_URL=${cache.peerUrl}`] : [],
       ]
       : [],
+    ...config.admin
+      ? [
+        `ADMIN_ADDR=${formatAddress(config.admin)}`,
+        ...config.admin.token ? [`ADMIN_TOKEN=${MASK}`] : [],
+      ]
+      : ["ADMIN_ADDR=off"],
     ...config.registries.flatMap(registryLines),
     ...config.fallback ? [`TARGET_UPSTREAM=${config.fallback.url.href}`] : [],
     `BLOCKED_HOSTS=${redirects.blockedHosts.join(",")}`,

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { LRUCache } from "lru-cache";
+import { Histogram } from "./histogram.ts";
 
 /** A family of counters by label values. */
 export class Counter {
@@ -30,8 +32,24 @@ export class Counter {
   }
 }
 
+/** How a registry answered last. */
+export interface RegistryState {
+  /** Whether it answered at all. */
+  readonly isUp: boolean;
+  /** How long the answer took, ms; undefined where there was none. */
+  readonly latency?: number;
+  /** ms since the epoch. */
+  readonly at: number;
+}
+
+/** Bounds of durations in seconds: a hit takes a millisecond, a large layer minutes. */
+const SECONDS = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600];
+/** Images whose pulls are counted: the ones pulled last. */
+const IMAGES = 10_000;
+
 /** What happened since the start. */
 export class Stats {
+  readonly startedAt: number = Date.now();
   /** Requests by `registry kind statusClass cache`. */
   readonly requests = new Counter();
   /** Upstream's answers by `registry statusClass`. */
@@ -45,19 +63,34 @@ export class Stats {
   readonly cacheEvents = new Counter();
   /** Requests turned away, by reason: see `Rejection`. */
   readonly rejected = new Counter();
+  /** Seconds until the answer began, by `registry kind cache`. */
+  readonly firstByte = new Histogram(SECONDS);
+  /** Seconds until it ended, by `registry kind cache`. */
+  readonly duration = new Histogram(SECONDS);
+  /** By the registry's name. */
+  readonly registries = new Map<string, RegistryState>();
+  /** Manifests served from the cache, by `registry repository reference`. Not for metrics: it has names. */
+  readonly imageHits = new LRUCache<string, number>({ max: IMAGES });
   bytesToClients = 0;
   bytesFromCache = 0;
   bytesFromUpstream = 0;
 
-  upstreamAnswered(registry: string, status: number, _ms: number): void {
+  upstreamAnswered(registry: string, status: number, ms: number): void {
+    this.registries.set(registry, { isUp: status < 500, latency: ms, at: Date.now() });
     this.upstreamRequests.add(`${registry} ${Math.floor(status / 100)}xx`);
   }
 
   upstreamFailed(registry: string, reason: "timeout" | "network"): void {
+    this.registries.set(registry, { isUp: false, at: Date.now() });
     this.upstreamErrors.add(`${registry} ${reason}`);
   }
 
   upstreamRetried(registry: string): void {
     this.upstreamRetries.add(registry);
+  }
+
+  /** Notes a manifest that was served from the cache. */
+  imageHit(image: string): void {
+    this.imageHits.set(image, (this.imageHits.get(image) ?? 0) + 1);
   }
 }

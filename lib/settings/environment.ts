@@ -12,6 +12,7 @@ import { parseNetwork, parsePattern } from "../transforms/policy.ts";
 import { parseDuration, parseSize } from "../units.ts";
 import {
   listOf,
+  parseAdminAddress,
   parseBoolean,
   parseCount,
   parseDomain,
@@ -80,6 +81,8 @@ export const Environment = v.object({
   AWS_SESSION_TOKEN: v.optional(v.string()),
   AWS_REGION: v.optional(v.string()),
   CACHE_ONLY: flag("false"),
+  ADMIN_ADDR: v.optional(parsed(parseAdminAddress), "127.0.0.1:9090"),
+  ADMIN_TOKEN: v.optional(v.string()),
   WARM_IMAGES: v.optional(parsed(parseList), ""),
   WARM_INTERVAL: v.optional(parsed(parseWait(1)), "1h"),
   WARM_PLATFORMS: v.optional(parsed(parsePlatforms), "all"),

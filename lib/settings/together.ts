@@ -9,8 +9,10 @@ import { checkEngines } from "../engine_url.ts";
 import { resolveImage } from "../image_name.ts";
 import type { Registry } from "../registry.ts";
 import { Environment } from "./environment.ts";
+import { isLoopback } from "./values.ts";
 
 const DebugSettings = v.pick(Environment, ["DEBUG", "MODE"]);
+const AdminSettings = v.pick(Environment, ["ADMIN_ADDR", "ADMIN_TOKEN"]);
 const EngineSettings = v.pick(Environment, [
   "CACHE_STORE",
   "CACHE_INDEX",
@@ -32,6 +34,13 @@ export function crossProblems(set: Readonly<Record<string, string>>): string[] {
     problems.push(
       "TARGET_UPSTREAM: Only with DEBUG=true: it opens every host name to one upstream",
     );
+  }
+  const admin = v.safeParse(AdminSettings, set);
+  if (admin.success && admin.output.ADMIN_TOKEN === undefined) {
+    const { ADMIN_ADDR: address } = admin.output;
+    if (typeof address === "object" && !isLoopback(address.host)) {
+      problems.push("ADMIN_TOKEN: Needed where ADMIN_ADDR is not a loopback address");
+    }
   }
   const engines = v.safeParse(EngineSettings, set);
   if (engines.success) checkEngines(engines.output, problems);

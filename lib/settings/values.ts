@@ -43,6 +43,23 @@ export function parseHost(text: string): string {
   return host;
 }
 
+/** An address and a port, `127.0.0.1:9090` or `[::1]:9090`, or `off`. */
+export function parseAdminAddress(
+  text: string,
+): { readonly host: string; readonly port: number } | "off" {
+  if (text.toLowerCase() === "off") return "off";
+  const [, host, port] = /^(.+):([^:]+)$/.exec(text) ?? [];
+  if (host === undefined || port === undefined) {
+    throw new RangeError(`Expected an address with a port, or off: ${text}`);
+  }
+  return Object.freeze({ host: parseHost(host), port: parsePort(port) });
+}
+
+/** Whether only this machine reaches `host`. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
 /** Longer timers than this (24.8 days) would run out at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
