@@ -53,10 +53,6 @@ function quoted(line: string): string {
   return `${name}=${quote}${value}${quote}`;
 }
 
-function formatAddress({ host, port }: { host: string; port: number }): string {
-  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
-}
-
 /** `config` as lines that could stand in an environment file. */
 export function describeConfig(config: Config): string {
   const { listen, cache, redirects, log } = config;
@@ -79,12 +75,7 @@ export function describeConfig(config: Config): string {
         ...cache.peerUrl ? [`PEER_URL=${cache.peerUrl}`] : [],
       ]
       : [],
-    ...config.admin
-      ? [
-        `ADMIN_ADDR=${formatAddress(config.admin)}`,
-        ...config.admin.token ? [`ADMIN_TOKEN=${MASK}`] : [],
-      ]
-      : ["ADMIN_ADDR=off"],
+    ...adminLines(config),
     ...config.registries.flatMap(registryLines),
     ...config.fallback ? [`TARGET_UPSTREAM=${config.fallback.url.href}`] : [],
     `BLOCKED_HOSTS=${redirects.blockedHosts.join(",")}`,
@@ -93,7 +84,6 @@ export function describeConfig(config: Config): string {
     `ALLOW_PRIVATE_NETWORKS=${config.allowPrivateNetworks}`,
     `TRUST_PROXY=${config.trustProxy}`,
     ...limitLines(config),
-    ...adminLines(config),
     `WARM_IMAGES=${config.warm.images.join(",")}`,
     `WARM_INTERVAL=${formatDuration(config.warm.interval)}`,
     `WARM_PLATFORMS=${[config.warm.platforms].flat().join(",")}`,

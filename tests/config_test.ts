@@ -119,6 +119,12 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   [{ MAX_CONCURRENT_FILLS: "4" }, (c) => c.limits?.maxFills, 4],
   [{ QUOTA_THRESHOLD: "30" }, (c) => c.quota.threshold, { count: 30 }],
   [{ CACHE_ONLY: "true" }, (c) => c.cache?.only, true],
+  [{ ADMIN_ADDR: "off" }, (c) => c.admin, undefined],
+  [
+    { ADMIN_ADDR: "0.0.0.0:9000", ADMIN_TOKEN: "hunter" },
+    (c) => c.admin,
+    { host: "0.0.0.0", port: 9000, token: "hunter", isWanted: true },
+  ],
   [
     { WARM_IMAGES: "nginx:1.27, ghcr.io/owner/image", WARM_PLATFORMS: "linux/amd64" },
     (c) => [c.warm.images, c.warm.platforms, c.warm.interval],
@@ -239,6 +245,8 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
   [{ STORE_REDIRECT: "true" }, /^STORE_REDIRECT: Needs CACHE_STORE=s3/],
   [{ AWS_ACCESS_KEY_ID: "id" }, /^AWS_ACCESS_KEY_ID: Set both/],
   [{ CACHE_ENABLED: "false", CACHE_ONLY: "true" }, /^CACHE_ONLY: Needs the cache/],
+  [{ ADMIN_ADDR: "9090" }, /^ADMIN_ADDR: Expected an address with a port, or off: 9090/],
+  [{ ADMIN_ADDR: "0.0.0.0:9090" }, /^ADMIN_TOKEN: Needed where ADMIN_ADDR is not a loopback/],
   [{ DEBUG: "verbose" }, /^DEBUG: Expected true/],
   [{ MODE: "staging" }, /^MODE: Expected production, debug: staging/],
   [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL: Expected debug, info, warning or error/],
@@ -284,6 +292,7 @@ Deno.test("all problems are reported at once, one line each", () => {
   const env: Record<string, string> = {};
   const expected: RegExp[] = [];
   const groupOf = (name: string) => {
+    if (name.startsWith("ADMIN_")) return "admin";
     if (/^(CACHE_STORE|CACHE_INDEX|STORE_|AWS_)/.test(name)) return "engines";
     if (/^(CACHE_ENABLED|CACHE_ONLY|WARM_IMAGES)$/.test(name)) return "cache";
     return /^(UPSTREAM_[A-Z]+|TLS)_/.exec(name + "_")?.[1] ?? name;
@@ -370,14 +379,21 @@ Deno.test("config prints every setting, and what it prints means the same config
     CACHE_INDEX: "redis://redis.example:6380/2",
     STORE_REDIRECT: "true",
     PEER_URL: "http://10.0.0.5:8080",
+    ADMIN_ADDR: "[::1]:9999",
     TARGET_UPSTREAM: "https://a.example/base",
     UPSTREAM_MY_CORP: "https://registry.corp.example/base",
   };
-  const config = parseConfig(env);
-  assertEquals(parseConfig(linesOf(config)), config);
-  assertEquals(parseConfig(linesOf(parseConfig({}))), parseConfig({}));
-  const off = parseConfig({ CACHE_ENABLED: "false" });
-  assertEquals(parseConfig(linesOf(off)), off);
+  for (const one of [env, {}, { CACHE_ENABLED: "false" }, { ADMIN_ADDR: "off" }]) {
+    const config = parseConfig(one);
+    const { admin } = config;
+    const names = describeConfig(config).split("\n").map((line) => line.split("=")[0]);
+    assertEquals(names.length, new Set(names).size, `printed twice: ${names}`);
+    // What is printed is asked for, so that the operator's listener must start then.
+    assertEquals(parseConfig(linesOf(config)), {
+      ...config,
+      admin: admin && { ...admin, isWanted: true },
+    });
+  }
 });
 
 Deno.test("config prints no secret", () => {

@@ -66,7 +66,7 @@ Deno.test(".env.example names every setting with its default, and loads", () => 
   assertEquals(Object.keys(file).toSorted(), SETTINGS.toSorted());
   const inForce = defaults();
   for (const name of SETTINGS) assertEquals(file[name], inForce[name] ?? "", name);
-  assertEquals(parseConfig(file), parseConfig({}));
+  assertEquals(describeConfig(parseConfig(file)), describeConfig(parseConfig({})));
 });
 
 Deno.test(".env.example shows every setting of a registry, commented out", () => {
@@ -122,7 +122,23 @@ Deno.test("the compose file sets only what the program knows, and stops later th
     name,
     value.replace(/^\$\{\w+:-(.*)\}$/, "$1"),
   ]);
-  assertEquals(parseConfig(Object.fromEntries(values)), parseConfig({}));
+  const composed = parseConfig(Object.fromEntries(values));
+  assertEquals(describeConfig(composed), describeConfig(parseConfig({})));
+  assertGreater(parseDuration(grace), parseConfig({}).shutdownTimeout);
+});
+
+Deno.test("the compose file for several instances is one that they start with", () => {
+  const { services } = parseYaml(read("contrib/compose/compose.yaml")) as {
+    services: { proxy: { environment: Record<string, string>; stop_grace_period: string } };
+  };
+  const { environment, stop_grace_period: grace } = services.proxy;
+  const values = Object.entries(environment).map(([name, value]) => [
+    name,
+    value.replace(/^\$\{\w+:[-?](.*)\}$/, "$1"),
+  ]);
+  for (const [name] of values) assert(SETTINGS.includes(name!), name);
+  const { cache } = parseConfig(Object.fromEntries(values));
+  assertEquals([cache?.store.engine, cache?.index.engine], ["s3", "redis"]);
   assertGreater(parseDuration(grace), parseConfig({}).shutdownTimeout);
 });
 
