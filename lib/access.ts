@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { LRUCache } from "lru-cache";
+import { lruOf } from "./lru.ts";
 import type { Registry, ServiceCredential } from "./registry.ts";
 import type { Credential } from "./transforms/auth.ts";
 import { credentialId } from "./upstream/credential.ts";
@@ -68,7 +68,7 @@ export class Access {
   readonly #chooseAccount: (registry: Registry) => ServiceCredential | undefined;
   readonly #publicFor: number;
   readonly #now: () => number;
-  readonly #grants = new LRUCache<string, number>({ max: 100_000 });
+  readonly #grants = lruOf<number>(100_000);
 
   constructor(options: AccessOptions) {
     this.#marks = options.marks;
@@ -165,7 +165,7 @@ function grantKey(caller: Caller, key: RepositoryKey): string {
 
 /** Marks kept in memory only, for a proxy without a cache. */
 export function memoryMarks(): PublicMarks {
-  const marks = new LRUCache<string, number>({ max: 50_000 });
+  const marks = lruOf<number>(50_000);
   const textOf = (key: RepositoryKey) => `${key.registry} ${key.repository}`;
   return {
     publicSince: (key) => marks.get(textOf(key)),

@@ -4,8 +4,9 @@
  *
  * @module
  */
-import { LRUCache } from "lru-cache";
+import type { LRUCache } from "lru-cache";
 import type { RepositoryKey } from "../access.ts";
+import { lruOf } from "../lru.ts";
 import type {
   Awaitable,
   BlobRow,
@@ -34,10 +35,10 @@ function repositoryText({ registry, repository }: RepositoryKey): string {
 /** The index, and what is remembered of it. */
 export class SurvivingIndex implements Index {
   readonly #remote: Index;
-  readonly #rows = new LRUCache<string, BlobRow>({ max: 50_000 });
-  readonly #links = new LRUCache<string, LinkRow>({ max: 100_000 });
-  readonly #tags = new LRUCache<string, TagRow>({ max: 20_000 });
-  readonly #marks = new LRUCache<string, number>({ max: 20_000 });
+  readonly #rows = lruOf<BlobRow>(50_000);
+  readonly #links = lruOf<LinkRow>(100_000);
+  readonly #tags = lruOf<TagRow>(20_000);
+  readonly #marks = lruOf<number>(20_000);
   readonly #journal: (() => Promise<void>)[] = [];
   #totals: Totals = { bytes: 0, entries: 0, reserved: 0 };
   /** Promised here while nobody else could be asked, bytes. */

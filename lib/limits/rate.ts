@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { LRUCache } from "lru-cache";
+import type { LRUCache } from "lru-cache";
+import { lruOf } from "../lru.ts";
 import { formatDuration, parseDuration } from "../units.ts";
 
 /** At most `count` times in any `period` ms. */
@@ -53,7 +54,7 @@ export class MemoryRateCounter implements RateCounter {
   readonly #now: () => number;
 
   constructor(options: MemoryRateCounterOptions = {}) {
-    this.#wholeAt = new LRUCache({ max: options.max ?? 100_000 });
+    this.#wholeAt = lruOf<number>(options.max ?? 100_000);
     this.#now = options.now ?? Date.now;
   }
 

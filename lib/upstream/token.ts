@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { LRUCache } from "lru-cache";
 import { Flights } from "../flight.ts";
+import { lruOf } from "../lru.ts";
 import { chooseChallenge, parseChallenges } from "../oci/challenge.ts";
 import { OciError } from "../oci/error.ts";
 import { basePath, type Registry } from "../registry.ts";
@@ -67,9 +67,9 @@ export class Tokens {
   readonly #allowPrivate: boolean;
   readonly #now: () => number;
   readonly #requirements = new Map<string, { requirement: Requirement; until: number }>();
-  readonly #tokens = new LRUCache<string, Token>({ max: 5_000 });
+  readonly #tokens = lruOf<Token>(5_000);
   /** Ids of tokens that were given to callers without credentials. */
-  readonly #anonymous = new LRUCache<string, true>({ max: 20_000 });
+  readonly #anonymous = lruOf<true>(20_000);
   readonly #requirementFlights = new Flights<Requirement>();
   readonly #tokenFlights = new Flights<Token>();
 
