@@ -3,88 +3,20 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
+import { type CommandLine, HELP, readCommandLine } from "./lib/commands/command_line.ts";
+import type { Operated } from "./lib/commands/operate.ts";
+import type { Output } from "./lib/commands/output.ts";
 import { askHealth } from "./lib/health.ts";
 import { type Config, ConfigError, parseConfig } from "./lib/config.ts";
-import { describeConfig } from "./lib/describe.ts";
+import { describeConfig, settingsInForce } from "./lib/describe.ts";
 import { surviveErrors } from "./lib/last_resort.ts";
 import { listen as listenFor, type Listener } from "./lib/listener.ts";
 import { programLog, startLogging } from "./lib/log.ts";
 import { Proxy } from "./lib/proxy.ts";
 import { VERSION } from "./lib/version.ts";
 
-const HELP = `deno-docker-proxy ${VERSION}: a caching proxy for container registries
-
-Usage: deno-docker-proxy [command] [flags]
-
-Commands:
-  serve      answer clients (the default)
-  health     ask a running instance on this host; exit code 0 or 1
-  config     print what is in force, secrets masked
-  version    print the version
-  help       print this
-
-Flags:
-  --host ADDRESS     listen there instead of HOST
-  --port PORT        listen there instead of PORT
-  --env-file FILE    read settings from FILE; the environment wins
-  -h, --help         print this
-  -v, --version      print the version
-
-Settings are environment variables: see README.md or .env.example.
-`;
-
 /** A second signal cut transfers off: what a shell says of a program that SIGINT ended. */
 const EXIT_CUT = 130;
-
-const COMMANDS = ["serve", "health", "config", "version", "help"] as const;
-type Command = typeof COMMANDS[number];
-
-interface CommandLine {
-  readonly command: Command;
-  readonly flags: { readonly host?: string; readonly port?: string; readonly "env-file"?: string };
-  /** What is wrong with it: told together with what is wrong with the settings. */
-  readonly problems: readonly string[];
-}
-
-/** The command line in words. */
-function readCommandLine(args: readonly string[]): CommandLine {
-  // The predecessor's spelling, still in people's HEALTHCHECK lines.
-  const known = args.map((arg) => /^--?health-check$/.test(arg) ? "health" : arg);
-  const { values, positionals, tokens } = parseArgs({
-    args: known,
-    options: {
-      "host": { type: "string" },
-      "port": { type: "string" },
-      "env-file": { type: "string" },
-      "help": { type: "boolean", short: "h" },
-      "version": { type: "boolean", short: "v" },
-    },
-    allowPositionals: true,
-    strict: false,
-    tokens: true,
-  });
-  const problems: string[] = [];
-  const options = new Set(["host", "port", "env-file", "help", "version"]);
-  for (const token of tokens) {
-    if (token.kind !== "option") continue;
-    const takesValue = ["host", "port", "env-file"].includes(token.name);
-    if (!options.has(token.name)) problems.push(`${token.rawName}: Unknown flag`);
-    else if (takesValue && !token.value) problems.push(`${token.rawName}: Needs a value`);
-    else if (!takesValue && token.value !== undefined) {
-      problems.push(`${token.rawName}: Takes no value`);
-    }
-  }
-  const [word = "serve", ...rest] = positionals;
-  const command = COMMANDS.find((one) => one === word);
-  if (!command) problems.push(`${word}: Unknown command`);
-  for (const extra of rest) problems.push(`${extra}: Unexpected argument`);
-  const asked = values["help"] ? "help" : values["version"] ? "version" : command;
-  // A flag whose value is missing is `true` here; it is among the problems already.
-  const text = (name: string) => typeof values[name] === "string" ? values[name] : undefined;
-  const flags = { host: text("host"), port: text("port"), "env-file": text("env-file") };
-  return { command: asked ?? "help", flags, problems };
-}
 
 /** Environment, file and flags as one configuration. Throws a `ConfigError` with every problem. */
 async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
@@ -216,22 +148,114 @@ async function stop(
   return isCut;
 }
 
+/** Standard output and, where somebody watches it, the terminal behind standard error. */
+function output(): Output {
+  const isWatched = Deno.stderr.isTerminal();
+  const encoder = new TextEncoder();
+  const write = (text: string) => {
+    const bytes = encoder.encode(text);
+    for (let done = 0; done < bytes.byteLength;) {
+      done += Deno.stderr.writeSync(bytes.subarray(done));
+    }
+  };
+  return {
+    print: (line) => console.log(line),
+    printError: (line) => console.error(line),
+    terminal: isWatched ? { columns: Deno.consoleSize().columns, write } : undefined,
+  };
+}
+
+/** A command on the cache, by whoever has it open. Returns the exit code. */
+async function onCache(
+  line: CommandLine,
+  work: (operations: Operated["operations"], signal: AbortSignal) => Promise<number>,
+): Promise<number> {
+  const { operate } = await import("./lib/commands/operate.ts");
+  const config = await loadConfig(line);
+  const interrupted = new AbortController();
+  stopSignals().first.then(() => interrupted.abort(new Error("Interrupted")));
+  try {
+    const operated = await operate(config, { creates: line.command === "warm" });
+    try {
+      return await work(operated.operations, interrupted.signal);
+    } finally {
+      await operated.close();
+    }
+  } catch (error) {
+    console.error((error as Error).message);
+    return interrupted.signal.aborted ? EXIT_CUT : 1;
+  }
+}
+
 async function run(line: CommandLine): Promise<number> {
   if (line.problems.length > 0) await loadConfig(line); // throws them all
-  switch (line.command) {
+  const { command, args, flags: { json, platforms, url } } = line;
+  switch (command) {
     case "help":
       console.log(HELP);
       return 0;
     case "version":
       console.log(VERSION);
       return 0;
-    case "config":
-      console.log(describeConfig(await loadConfig(line)));
-      return 0;
+    case "config": {
+      const config = await loadConfig(line);
+      if (!line.client) {
+        console.log(json ? JSON.stringify(settingsInForce(config)) : describeConfig(config));
+        return 0;
+      }
+      const { runClientConfig } = await import("./lib/commands/client_config.ts");
+      const { instanceOf } = await import("./lib/client_config.ts");
+      const instance = instanceOf(config, url);
+      return runClientConfig({ kind: line.client, instance, json, output: output() });
+    }
     case "health":
       return await askHealth((await loadConfig(line)).listen) ? 0 : 1;
     case "serve":
       return await serve(await loadConfig(line));
+    case "warm": {
+      const { runWarm } = await import("./lib/commands/warm.ts");
+      return await onCache(
+        line,
+        (operations, signal) =>
+          runWarm({ operations, images: args, platforms, json, output: output(), signal }),
+      );
+    }
+    case "ls": {
+      const { runList } = await import("./lib/commands/images.ts");
+      return await onCache(
+        line,
+        (operations) => runList({ operations, patterns: args, json, output: output() }),
+      );
+    }
+    case "rm": {
+      const { runRemove } = await import("./lib/commands/images.ts");
+      return await onCache(
+        line,
+        (operations) => runRemove({ operations, images: args, json, output: output() }),
+      );
+    }
+    case "stats": {
+      const { runStats } = await import("./lib/commands/stats.ts");
+      return await onCache(line, (operations) => runStats({ operations, json, output: output() }));
+    }
+    case "verify": {
+      const { runVerify } = await import("./lib/commands/verify.ts");
+      const config = await loadConfig(line);
+      const { print, printError, terminal } = output();
+      const interrupted = new AbortController();
+      stopSignals().first.then(() => interrupted.abort(new Error("Interrupted")));
+      const printProgress = terminal && ((text: string) => terminal.write(`\r\x1b[K${text}`));
+      const code = await runVerify({
+        config,
+        json,
+        print,
+        printError,
+        printProgress,
+        signal: interrupted.signal,
+      });
+      terminal?.write("\r\x1b[K");
+      return interrupted.signal.aborted ? EXIT_CUT : code;
+    }
   }
 }
 

@@ -55,6 +55,20 @@ function quoted(line: string): string {
 
 /** `config` as lines that could stand in an environment file. */
 export function describeConfig(config: Config): string {
+  return linesOf(config).map(quoted).join("\n");
+}
+
+/** The same by name. */
+export function settingsInForce(config: Config): Record<string, string> {
+  return Object.fromEntries(
+    linesOf(config).map((line) => {
+      const at = line.indexOf("=");
+      return [line.slice(0, at), line.slice(at + 1)];
+    }),
+  );
+}
+
+function linesOf(config: Config): string[] {
   const { listen, cache, redirects, log } = config;
   const lines = [
     `CUSTOM_DOMAIN=${config.customDomain}`,
@@ -94,5 +108,4 @@ export function describeConfig(config: Config): string {
     `LOG_LEVEL=${log.level}`,
     `LOG_FORMAT=${log.format}`,
   ];
-  return lines.map(quoted).join("\n");
 }

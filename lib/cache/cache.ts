@@ -204,7 +204,9 @@ export async function openEngines(
     return await openEmbedded(config.dir, options.events);
   } catch (error) {
     if (error instanceof IndexLockedError) {
-      throw new CacheOpenError(`Cannot open cache: another process is using ${config.dir}`);
+      throw new CacheOpenError(`Cannot open cache: another process is using ${config.dir}`, {
+        cause: error,
+      });
     }
     const isForbidden = error instanceof Deno.errors.PermissionDenied ||
       error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.NotADirectory;

@@ -1,0 +1,78 @@
+/**
+ * Progress bars, one line each, below what has been printed for good.
+ *
+ * @module
+ */
+import { formatSize } from "../units.ts";
+import type { Terminal } from "./output.ts";
+
+/** How far something is. Sizes in bytes. */
+export interface BarState {
+  readonly label: string;
+  readonly received: number;
+  /** Absent where it is not known. */
+  readonly size?: number;
+}
+
+/** Lines that are drawn at most. */
+const MAX_BARS = 12;
+const BAR_WIDTH = 24;
+/** Drawn no more often than this, ms. */
+const EVERY = 100;
+
+const UP = (lines: number) => `\x1b[${lines}A`;
+const CLEAR_BELOW = "\x1b[0J";
+
+/** The bars of one command. */
+export class Bars {
+  readonly #terminal: Terminal;
+  readonly #now: () => number;
+  readonly #bars = new Map<string, BarState>();
+  #drawn = 0;
+  #next = 0;
+
+  constructor(terminal: Terminal, now: () => number = () => performance.now()) {
+    this.#terminal = terminal;
+    this.#now = now;
+  }
+
+  /** Shows how far `key` is. */
+  set(key: string, state: BarState): void {
+    this.#bars.set(key, state);
+    if (this.#now() >= this.#next) this.#draw();
+  }
+
+  /** Takes its bar away. */
+  delete(key: string): void {
+    if (this.#bars.delete(key) && this.#now() >= this.#next) this.#draw();
+  }
+
+  /** Takes all of them away, so that other lines can be printed. */
+  clear(): void {
+    if (this.#drawn === 0) return;
+    this.#terminal.write(UP(this.#drawn) + CLEAR_BELOW);
+    this.#drawn = 0;
+    this.#next = 0;
+  }
+
+  #draw(): void {
+    const bars = [...this.#bars.values()];
+    const lines = bars.slice(0, MAX_BARS).map((bar) => this.#line(bar));
+    if (bars.length > MAX_BARS) lines.push(`  and ${bars.length - MAX_BARS} more`);
+    const before = this.#drawn > 0 ? UP(this.#drawn) + CLEAR_BELOW : "";
+    this.#terminal.write(before + lines.map((line) => `${line}\n`).join(""));
+    this.#drawn = lines.length;
+    this.#next = this.#now() + EVERY;
+  }
+
+  #line({ label, received, size }: BarState): string {
+    const share = size ? Math.min(1, received / size) : 0;
+    const filled = Math.round(share * BAR_WIDTH);
+    const bar = `[${"#".repeat(filled)}${"-".repeat(BAR_WIDTH - filled)}]`;
+    const how = size === undefined
+      ? formatSize(received)
+      : `${formatSize(received)} of ${formatSize(size)}`;
+    // A line that wrapped would be counted wrongly when it is drawn again.
+    return `  ${bar} ${how.padEnd(22)} ${label}`.slice(0, this.#terminal.columns - 1);
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * The command line in words.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { CLIENT_KINDS, type ClientKind } from "../client_config.ts";
+import { parsePlatforms, type Platforms } from "../platform.ts";
+import { VERSION } from "../version.ts";
+
+/** What `help` prints. */
+export const HELP = `deno-docker-proxy ${VERSION}: a caching proxy for container registries
+
+Usage: deno-docker-proxy [command] [flags]
+
+Commands:
+  serve              answer clients (the default)
+  warm IMAGE...      bring images into the cache, with all that belongs to them
+  ls [PATTERN...]    list the images that are in the cache
+  rm IMAGE...        remove them: by tag, or without one all tags of the repository
+  stats              print how much is in the cache, and what it was good for
+  verify             hash everything that is stored
+  config             print what is in force, secrets masked
+  config CLIENT      print what makes a client use this proxy:
+                     ${CLIENT_KINDS.join(", ")}
+  health             ask a running instance on this host; exit code 0 or 1
+  version            print the version
+  help               print this
+
+Flags:
+  --platform LIST    of which platforms to warm: linux/amd64,linux/arm64 (default: all)
+  --url URL          where clients reach this proxy, for config CLIENT
+  --json             print JSON
+  --host ADDRESS     listen there instead of HOST
+  --port PORT        listen there instead of PORT
+  --env-file FILE    read settings from FILE; the environment wins
+  -h, --help         print this
+  -v, --version      print the version
+
+warm, ls, rm and stats ask the running instance that has the cache, at ADMIN_ADDR; where none runs they
+open the cache themselves.
+
+Settings are environment variables: see README.md or .env.example.
+`;
+
+/** How many arguments a command takes, and which flags besides those that all take. */
+interface Shape {
+  readonly least?: number;
+  /** @default {0} */
+  readonly most?: number;
+  readonly flags?: readonly ("json" | "platform" | "url")[];
+}
+
+const SHAPES = {
+  serve: {},
+  health: {},
+  config: { most: 1, flags: ["json", "url"] },
+  warm: { least: 1, most: Infinity, flags: ["json", "platform"] },
+  ls: { most: Infinity, flags: ["json"] },
+  rm: { least: 1, most: Infinity, flags: ["json"] },
+  stats: { flags: ["json"] },
+  verify: { flags: ["json"] },
+  version: {},
+  help: {},
+} as const satisfies Record<string, Shape>;
+
+/** A command. */
+export type Command = keyof typeof SHAPES;
+
+/** What a flag takes. */
+const FLAGS: Readonly<
+  Record<string, { readonly type: "string" | "boolean"; readonly short?: string }>
+> = {
+  "host": { type: "string" },
+  "port": { type: "string" },
+  "env-file": { type: "string" },
+  "platform": { type: "string" },
+  "url": { type: "string" },
+  "json": { type: "boolean" },
+  "help": { type: "boolean", short: "h" },
+  "version": { type: "boolean", short: "v" },
+};
+/** Flags that belong to some commands only. */
+const OWN = ["json", "platform", "url"];
+
+/** A command line that was read. */
+export interface CommandLine {
+  readonly command: Command;
+  /** What follows it: images, patterns. */
+  readonly args: readonly string[];
+  readonly flags: {
+    readonly host?: string;
+    readonly port?: string;
+    readonly "env-file"?: string;
+    readonly json: boolean;
+    readonly platforms?: Platforms;
+    readonly url?: URL;
+  };
+  /** Of `config CLIENT`. */
+  readonly client?: ClientKind;
+  /** What is wrong with it: told together with what is wrong with the settings. */
+  readonly problems: readonly string[];
+}
+
+/** Reads the arguments of the program. */
+export function readCommandLine(args: readonly string[]): CommandLine {
+  // The predecessor's spelling, still in people's HEALTHCHECK lines.
+  const known = args.map((arg) => /^--?health-check$/.test(arg) ? "health" : arg);
+  const { values, positionals, tokens } = parseArgs({
+    args: known,
+    options: FLAGS,
+    allowPositionals: true,
+    strict: false,
+    tokens: true,
+  });
+  const problems: string[] = [];
+  const [word = "serve", ...rest] = positionals;
+  const command = isCommand(word) ? word : undefined;
+  const shape: Shape = command ? SHAPES[command] : { most: Infinity };
+  for (const token of tokens) {
+    if (token.kind !== "option") continue;
+    const { name, rawName, value } = token;
+    const flag = FLAGS[name];
+    const isOthers = OWN.includes(name) && command && !shape.flags?.some((own) => own === name);
+    if (!flag || isOthers) problems.push(`${rawName}: Unknown flag${flag ? ` of ${word}` : ""}`);
+    else if (flag.type === "string" && !value) problems.push(`${rawName}: Needs a value`);
+    else if (flag.type === "boolean" && value !== undefined) {
+      problems.push(`${rawName}: Takes no value`);
+    }
+  }
+  if (!command) problems.push(`${word}: Unknown command`);
+  if (rest.length < (shape.least ?? 0)) problems.push(`${word}: Needs the name of an image`);
+  for (const extra of rest.slice(shape.most ?? 0)) problems.push(`${extra}: Unexpected argument`);
+  const asked = values["help"] ? "help" : values["version"] ? "version" : command;
+  // A flag whose value is missing is `true` here; it is among the problems already.
+  const text = (name: string) => typeof values[name] === "string" ? values[name] : undefined;
+  const attempt = <T>(name: string, read: (text: string) => T): T | undefined => {
+    const value = text(name);
+    try {
+      return value ? read(value) : undefined;
+    } catch (error) {
+      problems.push(`--${name}: ${(error as Error).message}`);
+    }
+  };
+  const flags = {
+    host: text("host"),
+    port: text("port"),
+    "env-file": text("env-file"),
+    json: values["json"] === true,
+    platforms: attempt("platform", parsePlatforms),
+    url: attempt("url", parseUrl),
+  };
+  const isClient = command === "config" && rest.length > 0;
+  const client = isClient ? CLIENT_KINDS.find((kind) => kind === rest[0]) : undefined;
+  if (isClient && !client) {
+    problems.push(`${rest[0]}: Unknown client, expected ${CLIENT_KINDS.join(", ")}`);
+  }
+  return { command: asked ?? "help", args: rest, flags, client, problems };
+}
+
+function isCommand(word: string): word is Command {
+  return Object.hasOwn(SHAPES, word);
+}
+
+/** An address of this proxy. Without a path: Docker's mirrors have none. */
+function parseUrl(text: string): URL {
+  const url = URL.parse(text.includes("://") ? text : `http://${text}`);
+  const isPlain = url && /^https?:$/.test(url.protocol) && url.pathname === "/" &&
+    !url.search && !url.hash && !url.username;
+  if (!isPlain) throw new RangeError(`Expected a URL such as http://10.0.0.5:8080: ${text}`);
+  return url;
+}

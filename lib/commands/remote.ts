@@ -1,0 +1,174 @@
+/**
+ * A running instance, operated through its own listener.
+ *
+ * @module
+ */
+import type { IncomingMessage } from "node:http";
+import type { HeldImage, Removal } from "../cache/inventory.ts";
+import type { Config } from "../config.ts";
+import type { CacheReport, Operations } from "../operations.ts";
+import type { WarmedImage, WarmOptions } from "../warm.ts";
+import { readEvents } from "./event_stream.ts";
+
+/** Nobody answers at the operator's address. */
+export class NotRunningError extends Error {
+  override readonly name = "NotRunningError";
+}
+
+/** What the instance answered instead of doing it. */
+export class RemoteError extends Error {
+  override readonly name = "RemoteError";
+  /** Absent where the answer broke off. */
+  readonly status?: number;
+
+  constructor(message: string, status?: number) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Images asked for at a time. */
+const PAGE = 1000;
+/** An answer of which nothing comes for this long is given up, ms. */
+const TIMEOUT = 60_000;
+
+/** One request to the listener. */
+interface ApiRequest {
+  readonly method?: string;
+  readonly body?: unknown;
+  readonly signal?: AbortSignal;
+}
+
+/** Where to reach a listener at `host`: a wildcard address is reached by loopback. */
+function addressOf(host: string): string {
+  return host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+}
+
+/** The operations of the instance whose listener is `admin`. */
+export class RemoteOperations implements Operations {
+  readonly #admin: NonNullable<Config["admin"]>;
+
+  constructor(admin: NonNullable<Config["admin"]>) {
+    this.#admin = admin;
+  }
+
+  /**
+   * Settles when the instance answers. Throws a {@linkcode NotRunningError} where none does, and where
+   * something else listens: the port is popular.
+   */
+  async check(): Promise<void> {
+    try {
+      const { cache } = await this.report();
+      if (typeof cache?.entries === "number") return;
+    } catch (error) {
+      const isOurs = error instanceof RemoteError && [401, 403].includes(error.status ?? 0);
+      if (isOurs || error instanceof NotRunningError) throw error;
+    }
+    throw new NotRunningError(`No instance answers at ${this.#where}: something else does`);
+  }
+
+  async images(): Promise<HeldImage[]> {
+    const found: HeldImage[] = [];
+    while (true) {
+      const query = new URLSearchParams({ limit: String(PAGE), offset: String(found.length) });
+      const page = await this.#json<{ total: number; images: HeldImage[] }>(`/api/images?${query}`);
+      found.push(...page.images);
+      if (page.images.length === 0 || found.length >= page.total) return found;
+    }
+  }
+
+  async remove(name: string): Promise<Removal> {
+    const query = new URLSearchParams({ name });
+    return await this.#json<Removal>(`/api/images?${query}`, { method: "DELETE" });
+  }
+
+  async warm(images: readonly string[], options: WarmOptions): Promise<WarmedImage[]> {
+    const { platforms = "all", signal, onProgress } = options;
+    const message = await this.#send("/api/warm", {
+      method: "POST",
+      body: { images, platforms },
+      signal,
+    });
+    const results: WarmedImage[] = [];
+    let isDone = false;
+    for await (const { event, data } of readEvents(message)) {
+      if (event === "progress") onProgress?.(JSON.parse(data));
+      else if (event === "result") results.push(JSON.parse(data));
+      else if (event === "error") throw new RemoteError(JSON.parse(data).message);
+      else if (event === "done") isDone = true;
+    }
+    signal?.throwIfAborted();
+    if (!isDone) throw new RemoteError("The instance ended before it was done");
+    return results;
+  }
+
+  async report(): Promise<CacheReport> {
+    return await this.#json<CacheReport>("/api/stats");
+  }
+
+  get #where(): string {
+    const { host, port } = this.#admin;
+    return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  }
+
+  async #json<T>(path: string, request: ApiRequest = {}): Promise<T> {
+    return JSON.parse(await textOf(await this.#send(path, request)));
+  }
+
+  /**
+   * The answer's head, of a 2xx. By `node:http`: `fetch` would send it to the proxy that the environment
+   * names for upstream.
+   */
+  async #send(
+    path: string,
+    { method = "GET", body, signal }: ApiRequest,
+  ): Promise<IncomingMessage> {
+    const { request } = await import("node:http");
+    const { host, port, token } = this.#admin;
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const message = await new Promise<IncomingMessage>((resolve, reject) => {
+      const outgoing = request({
+        host: addressOf(host),
+        port,
+        path,
+        method,
+        signal,
+        timeout: TIMEOUT,
+        headers: {
+          ...token !== undefined && { authorization: `Bearer ${token}` },
+          ...text !== undefined && {
+            "content-type": "application/json",
+            "content-length": String(new TextEncoder().encode(text).byteLength),
+          },
+        },
+      }, resolve);
+      outgoing.on("timeout", () => outgoing.destroy(new Error("No answer")));
+      outgoing.on("error", (cause) => {
+        const why = `No instance answers at ${this.#where}: ${cause.message}`;
+        reject(signal?.aborted ? signal.reason : new NotRunningError(why, { cause }));
+      });
+      outgoing.end(text);
+    });
+    const { statusCode = 0 } = message;
+    if (statusCode >= 200 && statusCode < 300) return message;
+    throw new RemoteError(await refusalOf(message), statusCode);
+  }
+}
+
+async function textOf(message: IncomingMessage): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of message) chunks.push(chunk);
+  return new TextDecoder().decode(await new Blob(chunks as BlobPart[]).bytes());
+}
+
+/** What a refusal says, for people. */
+async function refusalOf(message: IncomingMessage): Promise<string> {
+  const text = await textOf(message);
+  if (message.statusCode === 401) return "The instance refuses: ADMIN_TOKEN is wrong or missing";
+  try {
+    const { errors, message: said } = JSON.parse(text);
+    return errors?.[0]?.message ?? said ?? `The instance answers ${message.statusCode}`;
+  } catch {
+    return `The instance answers ${message.statusCode}`;
+  }
+}

@@ -1,0 +1,69 @@
+import { assertEquals } from "@std/assert";
+import { readCommandLine } from "../../lib/commands/command_line.ts";
+
+Deno.test("without words it serves", () => {
+  const { command, args, problems } = readCommandLine([]);
+  assertEquals([command, args, problems], ["serve", [], []]);
+});
+
+Deno.test("images and flags may come in any order", () => {
+  const line = readCommandLine([
+    "warm",
+    "--json",
+    "a:1",
+    "--platform=linux/amd64,linux/arm64",
+    "b",
+  ]);
+  assertEquals([line.command, line.args, line.problems], ["warm", ["a:1", "b"], []]);
+  assertEquals([line.flags.json, line.flags.platforms], [true, ["linux/amd64", "linux/arm64"]]);
+});
+
+Deno.test("the predecessor's health check is the command", () => {
+  assertEquals(readCommandLine(["-health-check"]).command, "health");
+});
+
+Deno.test("config may name a client and where it reaches the proxy", () => {
+  const { client, flags } = readCommandLine(["config", "docker", "--url", "10.0.0.5:8080"]);
+  assertEquals([client, flags.url?.href], ["docker", "http://10.0.0.5:8080/"]);
+});
+
+const WRONG: readonly [string, string[], string[]][] = [
+  ["an unknown command", ["sevre"], ["sevre: Unknown command"]],
+  ["an unknown flag", ["--bogus"], ["--bogus: Unknown flag"]],
+  ["a flag of another command", ["ls", "--platform=all"], ["--platform: Unknown flag of ls"]],
+  ["a flag without its value", ["--port"], ["--port: Needs a value"]],
+  ["a value that a flag does not take", ["ls", "--json=x"], ["--json: Takes no value"]],
+  ["nothing to warm", ["warm"], ["warm: Needs the name of an image"]],
+  ["nothing to remove", ["rm", "--json"], ["rm: Needs the name of an image"]],
+  ["an argument too many", ["stats", "x"], ["x: Unexpected argument"]],
+  [
+    "a platform that is none",
+    ["warm", "a", "--platform", "amd64"],
+    ["--platform: Expected all, or platforms such as linux/amd64,linux/arm64: amd64"],
+  ],
+  [
+    "a URL with a path",
+    ["config", "docker", "--url", "http://x/y"],
+    ["--url: Expected a URL such as http://10.0.0.5:8080: http://x/y"],
+  ],
+  [
+    "an unknown client",
+    ["config", "crio"],
+    ["crio: Unknown client, expected docker, containerd, podman, buildkit, kubernetes"],
+  ],
+  [
+    "all of it at once",
+    ["warm", "--url=http://x", "--bogus"],
+    [
+      "--url: Unknown flag of warm",
+      "--bogus: Unknown flag",
+      "warm: Needs the name of an image",
+    ],
+  ],
+];
+
+for (const [what, args, problems] of WRONG) {
+  Deno.test(`${what} is told: ${args.join(" ")}`, () => {
+    assertEquals(readCommandLine(args).problems, problems);
+  });
+}
