@@ -7,7 +7,7 @@ import type { Config } from "./config.ts";
 import { clientName, resolveImage } from "./image_name.ts";
 import type { Registry } from "./registry.ts";
 import { publicScheme } from "./transforms/auth.ts";
-import { type RouteTable, stripRegistry } from "./transforms/route.ts";
+import { registryNamed, type RouteTable, stripRegistry } from "./transforms/route.ts";
 
 /** The clients there is configuration for. */
 export const CLIENT_KINDS = ["docker", "containerd", "podman", "buildkit", "kubernetes"] as const;
@@ -91,21 +91,21 @@ function pathName(registry: Registry): string {
 
 /** One registry per name that clients know; several of the proxy's names may lead to one upstream. */
 function registriesOf(instance: Instance): Registry[] {
-  const seen = new Set<string>();
-  return instance.registries.filter((registry) => {
-    // Docker Hub's second name: whoever asks for its host has no image by that name.
-    const names = [registry.id, clientName(registry)];
-    const isNew = names.every((name) => !seen.has(name));
-    for (const name of names) seen.add(name);
-    return isNew;
-  });
+  // What clients call docker-staging leads to docker as well.
+  return instance.registries.filter((registry) =>
+    registryNamed(instance, clientName(registry)) === registry
+  );
 }
 
-/** The registry's own address, for when the proxy is away. */
+/** The registry's own address, for when the proxy is away: where the name leads without it. */
 function originOf(registry: Registry): string {
-  return clientName(registry) === "docker.io"
-    ? "https://registry-1.docker.io"
-    : registry.url.origin;
+  const name = clientName(registry);
+  if (name === "docker.io") return "https://registry-1.docker.io";
+  return name === registry.url.host ? registry.url.origin : `https://${name}`;
+}
+
+function isPlainHttp(registry: Registry): boolean {
+  return originOf(registry).startsWith("http:");
 }
 
 function isLoopback({ hostname }: URL): boolean {
@@ -179,7 +179,7 @@ const podman: Writer = (instance) => {
     "[[registry]]",
     `prefix = ${quote(clientName(registry))}`,
     `location = ${quote(clientName(registry))}`,
-    ...registry.url.protocol === "http:" ? ["insecure = true"] : [],
+    ...isPlainHttp(registry) ? ["insecure = true"] : [],
     "",
     "[[registry.mirror]]",
     `location = ${quote(`${url.host}/${pathName(registry)}`)}`,
@@ -195,7 +195,7 @@ const buildkit: Writer = (instance) => {
   const lines = registriesOf(instance).flatMap((registry) => [
     `[registry.${quote(clientName(registry))}]`,
     `  mirrors = [${quote(`${url.host}/${pathName(registry)}`)}]`,
-    ...registry.url.protocol === "http:" ? ["  http = true"] : [],
+    ...isPlainHttp(registry) ? ["  http = true"] : [],
     "",
   ]);
   if (url.protocol === "http:") lines.push(`[registry.${quote(url.host)}]`, "  http = true", "");

@@ -5,7 +5,7 @@
  */
 import { OciError } from "./oci/error.ts";
 import { formatImage, parseImage } from "./oci/reference.ts";
-import type { Registry } from "./registry.ts";
+import { type Registry, SEEDS } from "./registry.ts";
 import { libraryScopeName } from "./transforms/library.ts";
 import {
   defaultRegistry,
@@ -27,10 +27,14 @@ export interface ImageName {
 }
 
 /**
- * The name that clients know the registry by: `docker.io`, `ghcr.io`, else the host and port of its URL.
+ * The name that clients know the registry by: `docker.io`, `ghcr.io` (wherever an override leads), else the
+ * host and port of its URL.
  */
-export function clientName(registry: Pick<Registry, "url" | "aliases">): string {
-  return registry.aliases.includes("docker.io") ? "docker.io" : registry.url.host;
+export function clientName({ name, url, aliases }: Registry): string {
+  if (aliases.includes("docker.io")) return "docker.io";
+  const seed = SEEDS[name];
+  const host = seed ? new URL(seed.url).host : url.host;
+  return aliases.includes(host) ? host : url.host;
 }
 
 /** What the first part of a name says, where it is one of this proxy's own hosts. */

@@ -101,6 +101,22 @@ Deno.test("Kubernetes gets a DaemonSet that writes the same hosts.toml files as 
   assertEquals(set.spec.template.metadata.labels, set.spec.selector.matchLabels);
 });
 
+Deno.test("where an override leads is the proxy's business: clients go on by the registry's own name", () => {
+  const overridden = instanceOf(
+    parseConfig({ UPSTREAM_DOCKER: "http://10.0.0.9:5000", UPSTREAM_GHCR: "http://10.0.0.9:5000" }),
+    new URL("http://10.0.0.5:8080"),
+  );
+  const { registry }: Parsed = parseToml(textOf("podman", overridden));
+  const ghcr = registry.find(({ prefix }: Parsed) => prefix === "ghcr.io");
+  assertEquals(ghcr, {
+    prefix: "ghcr.io",
+    location: "ghcr.io",
+    mirror: [{ location: "10.0.0.5:8080/ghcr.io", insecure: true }],
+  });
+  const path = "/etc/containerd/certs.d/ghcr.io/hosts.toml";
+  assertEquals(parseToml(textOf("containerd", overridden, path))["server"], "https://ghcr.io");
+});
+
 Deno.test("an upstream under two names is configured once", () => {
   const hubs = clientConfig("podman", plain).files[0]!.text.match(/prefix = ".*docker\.io"/g);
   assertEquals(hubs, [`prefix = "docker.io"`]);

@@ -22,6 +22,8 @@ export interface Containerd {
   ctr(...args: string[]): Promise<Finished>;
   /** Runs `ctr images pull ARGS REF` with the hosts folder. */
   pull(ref: string, ...args: string[]): Promise<Finished>;
+  /** Where the hosts.toml files are, in a folder for each registry. */
+  readonly hostsDir: string;
   /** The digest that an image's name points at. */
   digest(ref: string): Promise<string>;
   /** Writes the hosts.toml of one registry; `server` (its own URL) is where it falls through to. */
@@ -76,6 +78,7 @@ address = ${JSON.stringify(address)}
   }
   return {
     ctr,
+    hostsDir,
     pull: (ref, ...args) => ctr("images", "pull", "--hosts-dir", hostsDir, ...args, ref),
     async digest(ref) {
       const list = await must(wrap!, words(["images", "ls", `name==${ref}`]));
