@@ -73,14 +73,22 @@ function guardedLookup(lookup: Lookup): NodeLookup {
     });
 }
 
+/** Statuses whose answers have no body, whatever is sent. */
+const WITHOUT_BODY: ReadonlySet<number> = new Set([204, 205, 304]);
+
+/** Throws for a status that is no final answer's: nothing else about it can be relied on either. */
 function responseOf(message: IncomingMessage): Response {
   const headers = new Headers();
   for (const [name, value] of Object.entries(message.headersDistinct)) {
     for (const one of value ?? []) headers.append(name, one);
   }
-  const status = message.statusCode ?? 502;
-  const isNull = status === 204 || status === 304;
-  const body = isNull ? null : Readable.toWeb(message) as ReadableStream<Uint8Array<ArrayBuffer>>;
+  const status = message.statusCode ?? 0;
+  if (status < 200 || status > 599) throw new Error(`Status ${status} is none`);
+  if (WITHOUT_BODY.has(status)) {
+    message.resume();
+    return new Response(null, { status, headers });
+  }
+  const body = Readable.toWeb(message) as ReadableStream<Uint8Array<ArrayBuffer>>;
   return new Response(body, { status, headers });
 }
 
@@ -94,13 +102,26 @@ async function guardedRequest(
     ? await import("node:https")
     : await import("node:http");
   return await new Promise<Response>((resolve, reject) => {
+    // Not left to `request`: it says nothing of an abort while it waits for what comes after a 101.
+    init.signal.addEventListener("abort", () => reject(init.signal.reason), { once: true });
     const outgoing = request(url, {
       method: init.method,
       headers: Object.fromEntries(init.headers),
       signal: init.signal,
       lookup: lookup as never, // node's own type wants one overload; both forms are answered
-    }, (message) => resolve(responseOf(message)));
+    }, (message) => {
+      try {
+        resolve(responseOf(message));
+      } catch (error) {
+        message.destroy();
+        reject(error);
+      }
+    });
     outgoing.on("error", reject);
+    outgoing.on("upgrade", (_message, socket) => {
+      socket.destroy();
+      reject(new Error("Status 101 was not asked for"));
+    });
     outgoing.end(init.body);
   });
 }
