@@ -26,6 +26,7 @@ import { library } from "./transforms/library.ts";
 import { type AddressSet, addressSet, clientAddress } from "./transforms/policy.ts";
 import { type Route, route, type Target } from "./transforms/route.ts";
 import { Asker } from "./upstream/ask.ts";
+import { decoded, withIdleLimit } from "./upstream/body.ts";
 import { Upstream } from "./upstream/client.ts";
 import { createConnect } from "./upstream/connect.ts";
 import { isUpstreamTrouble, notFound, upstreamFailure } from "./upstream/failure.ts";
@@ -456,8 +457,10 @@ export class Proxy {
         throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
       }
       const link = { upstream: answer.url, client: url };
-      const headers = replyHeaders(response.headers, { kind: "catalog", status: 200, link });
-      return watchBody(response.body, { headers });
+      const { headers: said, body } = decoded(response, "catalog");
+      const headers = replyHeaders(said, { kind: "catalog", status: 200, link });
+      const { upstreamIdleTimeout: idle } = this.config;
+      return watchBody(body && withIdleLimit(body, idle), { headers });
     } catch (error) {
       throw this.#challenged(error, visit, { scope: "registry:catalog:*" });
     }

@@ -25,7 +25,7 @@ import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import type { Stats } from "./stats.ts";
 import type { Target } from "./transforms/route.ts";
 import type { Asker } from "./upstream/ask.ts";
-import { announcedLength, readBounded, readWithin } from "./upstream/body.ts";
+import { announcedLength, decoded, readBounded, withIdleLimit } from "./upstream/body.ts";
 import type { UpstreamAnswer } from "./upstream/client.ts";
 import { Download, MismatchError, type Source } from "./upstream/download.ts";
 import { blobSource } from "./upstream/source.ts";
@@ -73,23 +73,22 @@ export function forwardedSearch(url: URL): string {
   return text && `?${text}`;
 }
 
-async function readManifest(answer: UpstreamAnswer, target: Target): Promise<Manifest> {
-  const { response } = answer;
+async function readManifest(
+  { response }: UpstreamAnswer,
+  { reference, idle }: { reference: string; idle: number },
+): Promise<Manifest> {
   const bytes = await readBounded(response, {
     limit: MAX_MANIFEST,
     deadline: MANIFEST_DEADLINE,
+    idle,
     what: "manifest",
   });
   const said = response.headers.get("docker-content-digest") ?? "";
-  const wanted = isDigest(target.reference)
-    ? target.reference
-    : isStorable(said)
-    ? said
-    : undefined;
+  const wanted = isDigest(reference) ? reference : isStorable(said) ? said : undefined;
   const mediaType = essence(response.headers.get("content-type") ?? "application/octet-stream");
   // Of a digest that cannot be computed here nothing is claimed or kept; the client verifies it.
   if (wanted !== undefined && !isStorable(wanted)) {
-    return { digest: wanted, mediaType, bytes: bytes as Uint8Array<ArrayBuffer> };
+    return { digest: wanted, mediaType, bytes };
   }
   const algorithm = wanted === undefined ? "sha256" : parseDigest(wanted).algorithm;
   const digest = digestOf(bytes, algorithm as StorableAlgorithm);
@@ -99,7 +98,20 @@ async function readManifest(answer: UpstreamAnswer, target: Target): Promise<Man
       cause: new MismatchError(`Digest of the body is ${digest}`),
     });
   }
-  return { digest, mediaType, bytes: bytes as Uint8Array<ArrayBuffer> };
+  // A login page or an error with status 200: of what a tag means nothing else tells it from a manifest.
+  if (!isDigest(reference) && !isJsonObject(bytes)) {
+    throw new OciError("UNAVAILABLE", "Upstream's manifest is not JSON", { detail: { mediaType } });
+  }
+  return { digest, mediaType, bytes };
+}
+
+function isJsonObject(bytes: Uint8Array): boolean {
+  try {
+    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
+  }
 }
 
 /** The redirect that a client is to follow itself. Never cached: presigned URLs live for minutes. */
@@ -159,24 +171,21 @@ export class Relay {
       );
     }
     if (target.kind === "blob") return this.blob(answer, request);
-    const reply = replyHeaders(response.headers, {
-      kind: target.kind,
-      status: response.status,
-      link: { upstream: answer.url, client: url },
-    });
-    return watchBody(response.body && withIdleLimit(response.body, this.#idle), {
-      status: response.status,
-      headers: reply,
-    });
+    const { status, headers: said, body } = decoded(response, `list of ${target.kind}`);
+    const link = { upstream: answer.url, client: url };
+    const reply = replyHeaders(said, { kind: target.kind, status, link });
+    const limited = body && withIdleLimit(body, this.#idle);
+    return watchBody(limited, { status, headers: reply });
   }
 
   /**
    * Reads the manifest in `answer`, whole and hashed before anybody gets a byte of it. Throws an `OciError`
-   * (502) when it is too large, is not what the requested digest says, or not what upstream's own header says.
+   * (502) when it is too large, is not what the requested digest says, not what upstream's own header says,
+   * or by tag no JSON.
    */
   async manifest(answer: UpstreamAnswer, target: Target): Promise<Manifest> {
     try {
-      return await readManifest(answer, target);
+      return await readManifest(answer, { reference: target.reference, idle: this.#idle });
     } catch (error) {
       const { cause } = error as Error;
       if (cause instanceof MismatchError) this.mismatched(target, cause.message);
@@ -252,20 +261,4 @@ export class Relay {
       reason,
     });
   }
-}
-
-/** `body`, which errors when it stands still for `idle` ms. */
-function withIdleLimit(
-  body: ReadableStream<Uint8Array>,
-  idle: number,
-): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  return new ReadableStream({
-    async pull(controller) {
-      const { done, value } = await readWithin(reader, idle);
-      if (done) controller.close();
-      else controller.enqueue(value);
-    },
-    cancel: (reason) => reader.cancel(reason),
-  }, { highWaterMark: 0 });
 }

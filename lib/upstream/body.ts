@@ -31,25 +31,85 @@ export async function readWithin<T>(
   return await within(reader.read(), idle);
 }
 
+/** `body`, which errors when it stands still for `idle` ms. */
+export function withIdleLimit(
+  body: ReadableStream<Uint8Array>,
+  idle: number,
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream({
+    async pull(controller) {
+      try {
+        const { done, value } = await readWithin(reader, idle);
+        if (done) controller.close();
+        else controller.enqueue(value);
+      } catch (error) {
+        reader.cancel(error).catch(() => {}); // its end is not waited for
+        throw error;
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}
+
+/** The codings that are undone, by their names in Content-Encoding (RFC 9110 §8.4.1). */
+const DECODERS: Readonly<Record<string, CompressionFormat>> = {
+  "gzip": "gzip",
+  "x-gzip": "gzip",
+  "deflate": "deflate",
+};
+
+/**
+ * `response` as it would be had upstream not encoded it: `identity` is what it was asked for, and some
+ * answer otherwise all the same. Not for blobs: theirs are the bytes of a digest, whatever the header says.
+ * Throws an `OciError` (502) for a coding that is not known here.
+ */
+export function decoded(response: Response, what: string): Response {
+  const coding = codingOf(response.headers);
+  if (coding === undefined) return response;
+  const format = DECODERS[coding];
+  if (!format) {
+    response.body?.cancel().catch(() => {}); // of no use
+    throw new OciError("UNAVAILABLE", `Upstream's ${what} has an unknown encoding`, {
+      status: 502,
+      detail: { encoding: coding },
+    });
+  }
+  const headers = new Headers(response.headers);
+  for (const name of ["content-encoding", "content-length", "content-range"]) headers.delete(name);
+  const { status, body } = response;
+  const plain = body as ReadableStream<Uint8Array<ArrayBuffer>> | null;
+  return new Response(plain?.pipeThrough(new DecompressionStream(format)), { status, headers });
+}
+
+function codingOf(headers: Headers): string | undefined {
+  const coding = headers.get("content-encoding")?.trim().toLowerCase();
+  return coding === "" || coding === "identity" ? undefined : coding;
+}
+
 /** Options for {@linkcode readBounded}. */
 export interface BoundedOptions {
   /** The most bytes that are read. */
   readonly limit: number;
   /** The most milliseconds the whole body may take. */
   readonly deadline: number;
+  /** The most milliseconds it may stand still. @default {deadline} */
+  readonly idle?: number;
   /** What it is, for messages: `manifest`. */
   readonly what: string;
 }
 
 /**
- * The whole body of `response`. Throws an `OciError`: 502 when it is larger than `limit`, 504 when it
- * takes longer than `deadline`, 502 when the connection breaks or the length is not what was announced.
+ * The whole body of `response`, decoded. Throws an `OciError`: 502 when it is larger than `limit`, 504 when
+ * it takes longer than `deadline` or stands still for `idle`, 502 when the connection breaks or the length is
+ * not what was announced.
  */
 export async function readBounded(
-  response: Response,
+  encoded: Response,
   options: BoundedOptions,
-): Promise<Uint8Array> {
-  const { limit, deadline, what } = options;
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { limit, deadline, idle = deadline, what } = options;
+  const response = decoded(encoded, what);
   const tooLarge = () =>
     new OciError("UNAVAILABLE", `Upstream's ${what} is larger than ${limit} bytes`, {
       status: 502,
@@ -59,25 +119,28 @@ export async function readBounded(
     await response.body?.cancel().catch(() => {});
     throw tooLarge();
   }
-  if (!response.body) return new Uint8Array();
-  const reader = response.body.getReader();
+  const reader = response.body?.getReader();
   const until = performance.now() + deadline;
   const chunks: Uint8Array[] = [];
   let length = 0;
   try {
-    while (true) {
-      const { done, value } = await readWithin(reader, Math.max(1, until - performance.now()));
+    while (reader) {
+      const left = Math.max(1, until - performance.now());
+      const { done, value } = await readWithin(reader, Math.min(idle, left));
       if (done) break;
       length += value.byteLength;
       if (length > limit) throw tooLarge();
       chunks.push(value);
     }
   } catch (error) {
-    reader.cancel().catch(() => {}); // the connection is of no further use; its end is not waited for
+    reader?.cancel().catch(() => {}); // the connection is of no further use; its end is not waited for
     if (error instanceof OciError) throw error;
+    const isIdle = error instanceof IdleError;
+    const isLate = isIdle && performance.now() >= until;
+    const cause = isLate ? `not complete within ${deadline / 1000} s` : (error as Error).message;
     throw new OciError("UNAVAILABLE", `Upstream's ${what} broke off`, {
-      status: error instanceof IdleError ? 504 : 502,
-      detail: { cause: (error as Error).message },
+      status: isIdle ? 504 : 502,
+      detail: { cause },
       cause: error,
     });
   }
@@ -92,7 +155,7 @@ export async function readBounded(
 
 /** The Content-Length that tells how many bytes of body come; absent or unusable: undefined. */
 export function announcedLength(headers: Headers): number | undefined {
-  if (headers.has("content-encoding")) return undefined;
+  if (codingOf(headers) !== undefined) return undefined;
   const text = headers.get("content-length") ?? "";
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
