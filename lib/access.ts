@@ -126,13 +126,20 @@ export class Access {
     return await this.#shared.has(grantKey(caller, key));
   }
 
-  /** Notes that upstream let `caller` read the repository when asked with `used`. */
-  async allowed(caller: Caller, key: RepositoryKey, used: Credential): Promise<void> {
-    if (used.kind === "anonymous") await this.#marks.setPublic(key, this.#now());
-    else if (caller.credential.kind !== "anonymous") {
-      this.#grants.set(grantKey(caller, key), this.#now() + GRANT_FOR);
-      await this.#shared?.add(grantKey(caller, key), GRANT_FOR);
-    }
+  /**
+   * Notes that upstream let `caller` read the repository when asked with `used`, which was last found good at
+   * `at`: what follows from it ends counting from there, or a token remembered would lengthen it.
+   */
+  async allowed(
+    caller: Caller,
+    key: RepositoryKey,
+    { used, at = this.#now() }: { used: Credential; at?: number },
+  ): Promise<void> {
+    if (used.kind === "anonymous") return await this.#marks.setPublic(key, at);
+    const left = at + GRANT_FOR - this.#now();
+    if (caller.credential.kind === "anonymous" || left <= 0) return;
+    this.#grants.set(grantKey(caller, key), at + GRANT_FOR);
+    await this.#shared?.add(grantKey(caller, key), left);
   }
 
   /** Notes that upstream did not let `caller` read the repository when asked with `used`. */

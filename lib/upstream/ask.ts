@@ -12,6 +12,7 @@ import { isRedirect } from "../transforms/redirect.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Upstream, UpstreamAnswer, UpstreamRequest } from "./client.ts";
 import { upstreamFailure } from "./failure.ts";
+import { isOwnOrigin } from "./guard.ts";
 
 type BasicAccount = Credential & { readonly kind: "basic" };
 
@@ -38,6 +39,13 @@ export function upstreamPath({ repository, kind, reference }: Target): string {
 /** The repository of `target` in keys: by registry id and name, so that names do not collide. */
 export function repositoryKey({ registry, repository }: Target): RepositoryKey {
   return { registry: registry.id, repository };
+}
+
+/** What upstream answers instead. */
+interface Failure {
+  readonly error: OciError;
+  /** Whether it says that the caller may not read the repository. */
+  readonly isRefusal: boolean;
 }
 
 /** Options for {@linkcode Asker}. */
@@ -73,14 +81,14 @@ export class Asker {
     let answer = await this.#try(target, { ...options, credential });
     // An account whose pulls are used up may have siblings; each is tried once.
     const tried = new Set<string>();
-    while (answer instanceof OciError && answer.status === 429 && isAccount(used, target)) {
+    while ("error" in answer && answer.error.status === 429 && isAccount(used, target)) {
       tried.add(used.username);
       const next = await this.access.fetchWith(caller, target.registry, key);
       if (!isAccount(next, target) || tried.has(next.username)) break;
       used = next;
       answer = await this.#try(target, { ...options, credential: used });
     }
-    if (answer instanceof OciError && isRefusal(answer) && used !== caller.credential) {
+    if ("error" in answer && answer.isRefusal && used !== caller.credential) {
       // The operator's account is no good here; what everybody may read does not depend on it.
       upstreamLog.warn("{registry} refuses the configured credentials", {
         registry: target.registry.name,
@@ -88,18 +96,18 @@ export class Asker {
       used = caller.credential;
       answer = await this.#try(target, { ...options, credential: used });
     }
-    if (answer instanceof OciError) {
-      if (isRefusal(answer)) await this.access.refused(caller, key, used);
-      throw answer;
+    if ("error" in answer) {
+      if (answer.isRefusal) await this.access.refused(caller, key, used);
+      throw answer.error;
     }
-    await this.access.allowed(caller, key, used);
+    await this.access.allowed(caller, key, { used, at: answer.provedAt });
     return answer;
   }
 
   async #try(
     target: Target,
     options: AskOptions & { credential: Credential },
-  ): Promise<UpstreamAnswer | OciError> {
+  ): Promise<UpstreamAnswer | Failure> {
     const { registry, repository, kind } = target;
     const { method, headers, credential, timeout, redirects, signal, search = "" } = options;
     try {
@@ -120,10 +128,14 @@ export class Asker {
         url: answer.url.origin + answer.url.pathname,
         status: response.status,
       });
-      if (response.ok || isRedirect(response.status)) return answer;
-      return await upstreamFailure(response, { kind, host: answer.url.host });
+      const { status } = response;
+      if (response.ok || isRedirect(status)) return answer;
+      const error = await upstreamFailure(response, { kind, host: answer.url.host });
+      // Storage that says 403 has been redirected to by a registry that said yes: the URL has expired, mostly.
+      const isRefusal = status === 401 || status === 403 && isOwnOrigin(answer.url, registry);
+      return { error, isRefusal };
     } catch (error) {
-      if (error instanceof OciError) return error;
+      if (error instanceof OciError) return { error, isRefusal: error.status === 401 };
       throw error;
     }
   }
@@ -150,8 +162,4 @@ export class Asker {
 function isAccount(credential: Credential, { registry }: Target): credential is BasicAccount {
   return credential.kind === "basic" && registry.credentials.length > 1 &&
     registry.credentials.some(({ username }) => username === credential.username);
-}
-
-function isRefusal(error: OciError): boolean {
-  return error.status === 401 || error.status === 403;
 }

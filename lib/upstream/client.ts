@@ -17,7 +17,7 @@ import {
   type RedirectPolicy,
 } from "../transforms/redirect.ts";
 import type { Send, Sent } from "./send.ts";
-import type { Tokens } from "./token.ts";
+import type { Authorization, Tokens } from "./token.ts";
 
 /** One request to a registry's API. */
 export interface UpstreamRequest {
@@ -46,6 +46,11 @@ export interface UpstreamRequest {
 export interface UpstreamAnswer extends Sent {
   /** Where the answer came from, after redirects. */
   readonly url: URL;
+  /**
+   * When the credential was last found good: a token proves what its realm thought when it gave it.
+   * @default {just now}
+   */
+  readonly provedAt?: number;
   /** Set when the answer is a redirect that the client is to follow itself: its absolute target. */
   readonly handOver?: URL;
 }
@@ -109,7 +114,7 @@ export class Upstream {
     const { tokens } = this;
     if (credential.kind === "bearer") {
       // A client's own token is not held back until the registry asks: it was given for this.
-      const answer = await this.#follow(request, `Bearer ${credential.token}`);
+      const answer = await this.#follow(request, { value: `Bearer ${credential.token}` });
       if (isChallenge(answer, registry)) await tokens.learn(registry, answer.response.headers);
       return answer;
     }
@@ -122,26 +127,30 @@ export class Upstream {
     const requirement = await tokens.learn(registry, answer.response.headers);
     const renew = remembered !== undefined;
     const fresh = await tokens.authorization(registry, { credential, scope, requirement, renew });
-    if (fresh === undefined || fresh === remembered) return answer;
+    if (fresh === undefined || fresh.value === remembered?.value) return answer;
     await answer.response.body?.cancel().catch(() => {}); // read to no purpose, only to free it
     return await this.#follow(request, fresh);
   }
 
-  async #follow(request: UpstreamRequest, authorization?: string): Promise<UpstreamAnswer> {
+  async #follow(
+    request: UpstreamRequest,
+    authorization?: Authorization,
+  ): Promise<UpstreamAnswer> {
+    const provedAt = authorization?.issuedAt;
     const { registry, method, redirects = "policy" } = request;
     let url = new URL(basePath(registry) + request.path, registry.url);
     for (let hop = 0; hop <= MAX_HOPS; hop++) {
       const headers = new Headers(request.headers);
       // Never beyond the registry's own origin: presigned storage refuses it, and it is not theirs.
       if (authorization !== undefined && mayCarryAuthorization(url, registry)) {
-        headers.set("authorization", authorization);
+        headers.set("authorization", authorization.value);
       }
       const { timeout, signal } = request;
       const sent = await this.#send(url, { registry, method, headers, timeout, signal });
       const { response } = sent;
       if (url.origin === registry.url.origin) this.#onAnswer?.(request, response);
-      if (!isRedirect(response.status)) return { ...sent, url };
-      if (redirects === "stop") return { ...sent, url };
+      if (!isRedirect(response.status)) return { ...sent, url, provedAt };
+      if (redirects === "stop") return { ...sent, url, provedAt };
       const target = nextHop({ from: url, location: response.headers.get("location"), registry });
       await response.body?.cancel().catch(() => {});
       const isHandedOver = redirects === "policy" && target.origin !== registry.url.origin &&
@@ -153,7 +162,7 @@ export class Upstream {
         class: redirectClass(target, this.#redirects),
         how: isHandedOver ? "handed to the client" : "followed",
       });
-      if (isHandedOver) return { ...sent, url, handOver: target };
+      if (isHandedOver) return { ...sent, url, provedAt, handOver: target };
       url = target;
     }
     throw new OciError(
@@ -166,7 +175,8 @@ export class Upstream {
   }
 }
 
-/** A 401 of the registry's own, rather than of somewhere it redirected to. */
-function isChallenge(answer: UpstreamAnswer, registry: Registry): boolean {
-  return answer.response.status === 401 && answer.url.origin === registry.url.origin;
+/** A 401 of the registry's own, rather than of somewhere it redirected to, that says what is missing. */
+function isChallenge({ response, url }: UpstreamAnswer, registry: Registry): boolean {
+  return response.status === 401 && url.origin === registry.url.origin &&
+    response.headers.has("www-authenticate");
 }

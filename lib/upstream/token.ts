@@ -31,6 +31,13 @@ export interface Token {
   readonly refreshToken?: string;
 }
 
+/** What goes into a request's Authorization header. */
+export interface Authorization {
+  readonly value: string;
+  /** When its token was obtained, ms since the epoch; absent where it is no token of a realm. */
+  readonly issuedAt?: number;
+}
+
 /** One exchange of a credential for a token. */
 export interface Exchange {
   readonly credential: Credential;
@@ -46,8 +53,10 @@ export interface Exchange {
 const MAX_TOKEN_ANSWER = 64 * 1024;
 /** A token whose end is nearer than this is not used any more. */
 const MARGIN = 10_000;
-/** The longest a token of a user's is reused: a revoked credential must stop working. */
-const MAX_USER_TOKEN_LIFE = 5 * 60_000;
+/** The longest a token is reused: a revoked credential must stop working, a repository become private. */
+const MAX_REUSE = 5 * 60_000;
+/** The longest life that is believed, seconds: a day. What is beyond that is a mistake, or meant ill. */
+const MAX_LIFE = 24 * 60 * 60;
 /** How long what a registry asks for is believed. */
 const REQUIREMENT_LIFE = 60 * 60_000;
 /** What a token without `expires_in` lives: the token specification's default. */
@@ -142,25 +151,25 @@ export class Tokens {
   }
 
   /**
-   * The Authorization value for one request to the registry, or undefined where none is needed.
+   * The Authorization for one request to the registry, or undefined where none is needed.
    * A client's own bearer token is passed on as it is. `renew` asks the realm whatever is remembered.
    */
   async authorization(
     registry: Registry,
     request: { credential: Credential; scope?: string; requirement: Requirement; renew?: boolean },
-  ): Promise<string | undefined> {
+  ): Promise<Authorization | undefined> {
     const { credential, scope, requirement } = request;
     if (requirement.scheme === "none") return undefined;
-    if (credential.kind === "bearer") return `Bearer ${credential.token}`;
+    if (credential.kind === "bearer") return { value: `Bearer ${credential.token}` };
     if (requirement.scheme === "basic") {
-      return credential.kind === "basic"
-        ? basicAuthorization(credential.username, credential.password)
-        : undefined;
+      if (credential.kind !== "basic") return undefined;
+      return { value: basicAuthorization(credential.username, credential.password) };
     }
     const scopes = scope === undefined ? [] : [scope];
     const atLeast = request.renew ? Infinity : MARGIN;
-    const { token } = await this.exchange(registry, { credential, scopes }, { atLeast });
-    return `Bearer ${token}`;
+    const exchange: Exchange = { credential, scopes };
+    const { token, issuedAt } = await this.exchange(registry, exchange, { atLeast });
+    return { value: `Bearer ${token}`, issuedAt };
   }
 
   /**
@@ -183,9 +192,8 @@ export class Tokens {
       const token = await this.#fetch(registry, requirement, exchange);
       const isAnonymous = exchange.credential.kind === "anonymous" && !exchange.grant;
       if (isAnonymous) this.#anonymous.set(tokenId(token.token), true);
-      const life = token.expiresAt - token.issuedAt;
-      const kept = isAnonymous ? life : Math.min(life, MAX_USER_TOKEN_LIFE);
-      this.#tokens.set(key, { ...token, expiresAt: token.issuedAt + kept });
+      const kept = Math.min(token.expiresAt, token.issuedAt + MAX_REUSE);
+      this.#tokens.set(key, { ...token, expiresAt: kept });
       return token;
     });
   }
@@ -291,7 +299,7 @@ function readToken(bytes: Uint8Array, issuedAt: number): Token {
   // Visible ASCII only: anything else could not stand in a header.
   if (typeof token !== "string" || !/^[\x21-\x7e]+$/.test(token)) throw invalid();
   const life = answer["expires_in"];
-  const seconds = typeof life === "number" && life > 0 ? life : DEFAULT_LIFE;
+  const seconds = typeof life === "number" && life > 0 ? Math.min(life, MAX_LIFE) : DEFAULT_LIFE;
   const refresh = answer["refresh_token"];
   return {
     token,
