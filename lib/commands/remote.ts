@@ -27,8 +27,9 @@ export class RemoteError extends Error {
   }
 }
 
-/** Images asked for at a time. */
-const PAGE = 1000;
+/** Images listed, and warmed, with one request. */
+const PAGE = 500;
+const WARM_AT_ONCE = 100;
 /** An answer of which nothing comes for this long is given up, ms. */
 const TIMEOUT = 60_000;
 
@@ -70,7 +71,13 @@ export class RemoteOperations implements Operations {
   async images(): Promise<HeldImage[]> {
     const found: HeldImage[] = [];
     while (true) {
-      const query = new URLSearchParams({ limit: String(PAGE), offset: String(found.length) });
+      const query = new URLSearchParams({
+        // In an order that use does not change between two pages.
+        sort: "repository",
+        order: "asc",
+        limit: String(PAGE),
+        offset: String(found.length),
+      });
       const page = await this.#json<{ total: number; images: HeldImage[] }>(`/api/images?${query}`);
       found.push(...page.images);
       if (page.images.length === 0 || found.length >= page.total) return found;
@@ -83,6 +90,14 @@ export class RemoteOperations implements Operations {
   }
 
   async warm(images: readonly string[], options: WarmOptions): Promise<WarmedImage[]> {
+    const results: WarmedImage[] = [];
+    for (let from = 0; from < images.length; from += WARM_AT_ONCE) {
+      results.push(...await this.#warm(images.slice(from, from + WARM_AT_ONCE), options));
+    }
+    return results;
+  }
+
+  async #warm(images: readonly string[], options: WarmOptions): Promise<WarmedImage[]> {
     const { platforms = "all", signal, onProgress } = options;
     const message = await this.#send("/api/warm", {
       method: "POST",
@@ -91,13 +106,18 @@ export class RemoteOperations implements Operations {
     });
     const results: WarmedImage[] = [];
     let isDone = false;
-    for await (const { event, data } of readEvents(message)) {
-      if (event === "progress") onProgress?.(JSON.parse(data));
-      else if (event === "result") results.push(JSON.parse(data));
-      else if (event === "error") throw new RemoteError(JSON.parse(data).message);
-      else if (event === "done") isDone = true;
+    try {
+      for await (const { event, data } of readEvents(message)) {
+        const { type, error, ...content } = JSON.parse(data);
+        if (event === "progress") onProgress?.({ ...content, ...error && { error } });
+        else if (event === "result") results.push(content);
+        else if (event === "done") isDone = true;
+        else if (type === "error") throw new RemoteError(error);
+      }
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (error instanceof RemoteError) throw error;
     }
-    signal?.throwIfAborted();
     if (!isDone) throw new RemoteError("The instance ended before it was done");
     return results;
   }
@@ -165,10 +185,11 @@ async function textOf(message: IncomingMessage): Promise<string> {
 async function refusalOf(message: IncomingMessage): Promise<string> {
   const text = await textOf(message);
   if (message.statusCode === 401) return "The instance refuses: ADMIN_TOKEN is wrong or missing";
+  const otherwise = `The instance answers ${message.statusCode}`;
   try {
-    const { errors, message: said } = JSON.parse(text);
-    return errors?.[0]?.message ?? said ?? `The instance answers ${message.statusCode}`;
+    const { error } = JSON.parse(text);
+    return typeof error === "string" ? error : otherwise;
   } catch {
-    return `The instance answers ${message.statusCode}`;
+    return otherwise;
   }
 }
