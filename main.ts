@@ -53,11 +53,13 @@ async function serve(config: Config): Promise<number> {
   try {
     await proxy.ready;
     const server = listen(config, { tls, proxy });
+    const admin = await listenForOperator(config, proxy);
     const signals = stopSignals();
     await signals.first;
     programLog.info("Stopping: waiting for transfers", { seconds: config.shutdownTimeout / 1000 });
     const grace = config.shutdownTimeout;
     const isCut = await stop(server, { proxy, grace, cut: signals.second });
+    await admin?.close();
     programLog.info(isCut ? "Stopped at once, by a second signal" : "Stopped");
     return isCut ? EXIT_CUT : 0;
   } catch (error) {
@@ -112,6 +114,29 @@ function listen(
     const isTaken = error instanceof Deno.errors.AddrInUse;
     const reason = isTaken ? "the port is in use" : (error as Error).message;
     throw new Error(`Cannot listen at ${urlOf({ hostname, port })}: ${reason}`, { cause: error });
+  }
+}
+
+/** The operator's listener, where there is to be one. Only one that was asked for is an error to lack. */
+async function listenForOperator(
+  { admin }: Config,
+  proxy: Proxy,
+): Promise<{ close(): Promise<void> } | undefined> {
+  if (!admin) return undefined;
+  // Loaded when the proxy answers already.
+  const { startAdmin } = await import("./lib/admin/server.ts");
+  try {
+    const server = startAdmin(proxy, admin);
+    const { hostname, port } = server.addr;
+    programLog.info("Listening for the operator", { url: `http://${hostname}:${port}` });
+    return server;
+  } catch (error) {
+    const where = `${admin.host}:${admin.port}`;
+    const isTaken = error instanceof Deno.errors.AddrInUse;
+    const reason = isTaken ? "the port is in use" : (error as Error).message;
+    const problem = `Cannot listen for the operator at ${where}: ${reason}`;
+    if (admin.isWanted) throw new Error(problem, { cause: error });
+    programLog.warn("{problem}: set ADMIN_ADDR, or off", { problem });
   }
 }
 

@@ -22,6 +22,8 @@ export const requestLog: Logger = getLogger([CATEGORY, "request"]);
 export const cacheLog: Logger = getLogger([CATEGORY, "cache"]);
 /** What upstreams answer and where they redirect. */
 export const upstreamLog: Logger = getLogger([CATEGORY, "upstream"]);
+/** The operator's listener. */
+export const adminLog: Logger = getLogger([CATEGORY, "admin"]);
 /** Start, stop, configuration. */
 export const programLog: Logger = getLogger([CATEGORY, "program"]);
 

@@ -80,6 +80,8 @@ export interface WarmedImage {
 export interface WarmOptions {
   /** Which children of an index. @default {"all"} */
   readonly platforms?: Platforms;
+  /** Whether only what the name means is asked, and not what it refers to. @default {false} */
+  readonly manifestOnly?: boolean;
   /** Ends it early; downloads under way go on for whoever else wants them. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: WarmProgress) => void;
@@ -158,6 +160,7 @@ class Warming {
   readonly #seen = new Set<string>();
   readonly #here = new Map<string, number>();
   readonly #failures: WarmFailure[] = [];
+  readonly #manifestOnly: boolean;
   #caller: Caller;
   #fetched = 0;
 
@@ -168,6 +171,7 @@ class Warming {
     this.#signal = options.signal;
     this.#onProgress = options.onProgress;
     this.#work = new WorkList(options.concurrency ?? 4);
+    this.#manifestOnly = options.manifestOnly ?? false;
     const { registry } = options.name;
     this.#caller = cache.access.caller(registry, { kind: "anonymous" });
   }
@@ -178,7 +182,7 @@ class Warming {
     this.#start({ role: "manifest", reference, depth: 0 }, async (part) => {
       const held = await this.#manifest(part);
       digest = held.digest;
-      this.#descend(held, part);
+      if (!this.#manifestOnly) this.#descend(held, part);
     });
     await this.#work.done();
     this.#signal?.throwIfAborted();

@@ -320,8 +320,8 @@ export class Blobs {
     const { source, claim } = this.#together!.follow(digest, { holder, upstream });
     const first = await source.open(0);
     const { size } = source;
-    const registry = target.registry.name;
-    const fill = await this.#content.startFill({ digest, size, first, source, registry, claim });
+    const origin = { registry: target.registry.name, repository: target.repository };
+    const fill = await this.#content.startFill({ digest, size, first, source, claim, ...origin });
     if (fill) return { kind: "fill", fill };
     first.cancel().catch(() => {}); // no room here: straight from upstream, then
     return { kind: "uncached", take: () => undefined };
@@ -352,6 +352,7 @@ export class Blobs {
       first: body,
       source: this.#relay.source(request, answer.response.headers),
       registry: target.registry.name,
+      repository: target.repository,
       claim,
     });
     if (fill) return { kind: "fill", fill };

@@ -20,6 +20,8 @@ export type { Source } from "../upstream/download.ts";
 export interface FillObserver {
   /** The download broke at `offset` and is about to be taken up again. */
   resumed?(offset: number, cause: string): void;
+  /** A client reads what another one's question began. */
+  joined?(): void;
   /** `n` bytes came from upstream. */
   received?(n: number): void;
   /** Upstream's bytes are not the digest's: nothing is kept. */
@@ -31,6 +33,8 @@ export interface FillObserver {
 /** Options for {@linkcode Fill}. */
 export interface FillOptions {
   readonly digest: string;
+  /** For who watches: where it comes from. */
+  readonly origin?: { readonly registry: string; readonly repository?: string };
   /** Upstream's Content-Length in bytes, where it gave one. */
   readonly size?: number;
   readonly draft: Draft;
@@ -63,6 +67,8 @@ class DiskError extends Error {
 export class Fill {
   readonly digest: string;
   readonly startedAt: number = Date.now();
+  readonly origin: FillOptions["origin"];
+  #hasReader = false;
   /** Settles when the download has ended, however: see `state`. Never rejects. */
   readonly done: Promise<void>;
   size: number | undefined;
@@ -91,6 +97,7 @@ export class Fill {
   constructor(options: FillOptions) {
     this.#options = options;
     this.digest = options.digest;
+    this.origin = options.origin;
     this.size = options.size;
     this.#hash = createHasher(options.digest);
     const batch = Math.max(1, Math.min(BATCH, options.size ?? BATCH));
@@ -235,6 +242,8 @@ export class Fill {
     let reader: ByteReader | undefined;
     let rest: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
     const wanted = () => part ? part.end + 1 : this.size ?? Infinity;
+    if (this.#hasReader) this.#options.observer?.joined?.();
+    this.#hasReader = true;
     this.#readers++;
     const next = async (buffer: Uint8Array<ArrayBuffer>) => {
       while (isOpen && position < wanted()) {

@@ -21,6 +21,8 @@ export interface FillStart {
   readonly source: Source;
   /** For counters: the registry's name. */
   readonly registry: string;
+  /** For who watches: whose content it is. */
+  readonly repository?: string;
   /** Where instances share the store: whether what comes of it is ours to publish. */
   readonly claim?: Claim;
 }
@@ -100,7 +102,7 @@ export class Fills {
   }
 
   async #begin(start: FillStart): Promise<Fill | undefined> {
-    const { digest, size, first, source, registry, claim } = start;
+    const { digest, size, first, source, registry, repository, claim } = start;
     const admission = await this.#keeper.admit(size ?? 0);
     if (!admission) return undefined;
     let draft: Draft;
@@ -115,6 +117,7 @@ export class Fills {
     let isRefused = false;
     const fill = new Fill({
       digest,
+      origin: { registry, repository },
       size,
       draft,
       source,
@@ -130,6 +133,7 @@ export class Fills {
         }
       },
       observer: {
+        joined: () => stats.cacheEvents.add("joined"),
         received: (n) => void (stats.bytesFromUpstream += n),
         resumed(offset, cause) {
           stats.upstreamResumes.add(registry);

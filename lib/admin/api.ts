@@ -1,0 +1,239 @@
+/**
+ * The operator's API: everything that the page does. `openapi.json` describes it.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { verify } from "../cache/verify.ts";
+import { CLIENT_KINDS, clientConfig, instanceOf, throughProxy } from "../client_config.ts";
+import { OciError } from "../oci/error.ts";
+import { type Operations, ProxyOperations } from "../operations.ts";
+import { parsePlatforms } from "../platform.ts";
+import type { Proxy } from "../proxy.ts";
+import { eventStream } from "./events.ts";
+import { History } from "./history.ts";
+import { Images } from "./images.ts";
+import { LoopLag } from "./loop_lag.ts";
+import openapi from "./openapi.json" with { type: "json" };
+import * as views from "./views.ts";
+
+/** A request as a route gets it. */
+export interface ApiRequest {
+  readonly query: URLSearchParams;
+  /** What a POST brought. Throws an `OciError` (400) for what is no JSON object. */
+  json(): Promise<unknown>;
+}
+
+type Route = (request: ApiRequest) => unknown;
+
+const EVENT_EVERY = 1_000;
+
+const Names = v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(100));
+const WarmBody = v.object({
+  images: Names,
+  platforms: v.optional(v.union([v.string(), v.array(v.string())]), "all"),
+});
+const ImageBody = v.object({ registry: v.string(), repository: v.string(), tag: v.string() });
+
+/** What is asked of one proxy. */
+export class Api {
+  readonly lag = new LoopLag();
+  readonly #proxy: Proxy;
+  readonly #operations: Operations;
+  readonly #images: Images;
+  readonly #history: History;
+  /** By method and path. */
+  readonly routes: ReadonlyMap<string, Route>;
+
+  constructor(proxy: Proxy) {
+    this.#proxy = proxy;
+    this.#operations = new ProxyOperations(proxy);
+    this.#images = new Images(proxy);
+    this.#history = new History(proxy.stats);
+    this.routes = new Map<string, Route>([
+      ["GET /metrics", () => this.#renderMetrics()],
+      ["GET /stats", () => views.legacyStats(proxy, this.lag)],
+      ["GET /stats/cache", () => views.legacyCacheStats(proxy, this.lag)],
+      ["GET /api/openapi.json", () => openapi],
+      ["GET /api/overview", () => views.overview(proxy, this.lag)],
+      ["GET /api/stats", () => this.#operations.report()],
+      ["GET /api/history", () => ({
+        stepMs: this.#history.stepMs,
+        samples: this.#history.samples,
+      })],
+      ["GET /api/registries", () => views.registries(proxy)],
+      ["GET /api/fills", () => views.fills(proxy)],
+      ["GET /api/events", () => this.#events()],
+      ["GET /api/images", ({ query }) => this.#images.list(query)],
+      ["GET /api/image", ({ query }) => this.#images.image(nameOf(query))],
+      ["DELETE /api/image", ({ query }) => this.#remove(nameOf(query))],
+      ["DELETE /api/images", ({ query }) => this.#drop(nameOf(query))],
+      ["POST /api/refresh", (request) => this.#refresh(request)],
+      ["POST /api/warm", (request) => this.#warm(request)],
+      ["POST /api/verify", () => this.#verify()],
+      ["GET /api/client-config", ({ query }) => this.#clientConfig(query)],
+      ["GET /api/command", ({ query }) => this.#command(query)],
+    ]);
+  }
+
+  async #renderMetrics(): Promise<Response> {
+    // Loaded by the first scrape: it costs as much memory as all the rest.
+    const { Metrics } = await import("./metrics.ts");
+    const { text, contentType } = await new Metrics(this.#proxy, this.lag).render();
+    return new Response(text, { headers: { "content-type": contentType } });
+  }
+
+  #events(): Response {
+    return eventStream(async (send, signal) => {
+      while (!signal.aborted) {
+        send(await views.overview(this.#proxy, this.lag), "overview");
+        send(views.fills(this.#proxy), "fills");
+        await new Promise((resolve) => setTimeout(resolve, EVENT_EVERY));
+      }
+    });
+  }
+
+  /** Removes what is selected, which may be nothing. */
+  async #drop(name: string) {
+    const removal = await this.#operations.remove(name);
+    this.#images.forget();
+    return removal;
+  }
+
+  async #remove(name: string) {
+    const { images, entries, bytes } = await this.#drop(name);
+    if (images.length === 0) throw new OciError("MANIFEST_UNKNOWN", "Not in the cache");
+    return { removedTags: images.length, removedContents: entries, freedBytes: bytes };
+  }
+
+  /** Asks upstream what the tag means now, and fetches its manifest where that is new. */
+  async #refresh(request: ApiRequest) {
+    const { registry, repository, tag } = await body(request, ImageBody);
+    const name = `${registry}/${repository}:${tag}`;
+    const before = await this.#images.image(name).catch(() => undefined);
+    const [warmed] = await this.#operations.warm([name], { manifestOnly: true });
+    this.#images.forget();
+    if (!warmed?.digest) {
+      throw new OciError("UNAVAILABLE", warmed?.failures[0]?.error ?? "Upstream does not have it");
+    }
+    return { digest: warmed.digest, changed: warmed.digest !== before?.digest };
+  }
+
+  async #warm(request: ApiRequest): Promise<Response> {
+    const { images, platforms } = await body(request, WarmBody);
+    const wanted = platformsOf(platforms);
+    return eventStream(async (send, signal) => {
+      const results = await this.#operations.warm(images, {
+        platforms: wanted,
+        signal,
+        onProgress: (progress) => send({ type: "progress", ...progress }, "progress"),
+      });
+      this.#images.forget();
+      for (const result of results) send({ type: "result", ...result }, "result");
+      send({ type: "done", ok: results.every(({ ok }) => ok) }, "done");
+    });
+  }
+
+  #verify(): Response {
+    const { cache } = this.#proxy;
+    if (!cache) throw noCache();
+    return eventStream(async (send, signal) => {
+      let next = 0;
+      const report = await verify(cache, {
+        signal,
+        onProgress(progress) {
+          if (performance.now() < next) return;
+          next = performance.now() + 200;
+          const { entries, totalEntries, bytes, totalBytes, wrong } = progress;
+          const checked = { checked: entries, total: totalEntries, bytes, totalBytes, wrong };
+          send({ type: "progress", ...checked }, "progress");
+        },
+      });
+      send({
+        type: "done",
+        checked: report.entries,
+        total: report.totalEntries,
+        bytes: report.bytes,
+        wrong: report.problems.map(({ digest }) => digest),
+      }, "done");
+    });
+  }
+
+  #clientConfig(query: URLSearchParams) {
+    const kind = CLIENT_KINDS.find((known) => known === query.get("kind"));
+    if (!kind) throw invalid(`kind: Expected ${CLIENT_KINDS.join(", ")}`);
+    const { files, steps } = clientConfig(kind, instanceOf(this.#proxy.config, baseOf(query)));
+    return {
+      kind,
+      files: files.map(({ path, language, text }) => ({ path, language, content: text })),
+      note: steps.join("\n"),
+    };
+  }
+
+  #command(query: URLSearchParams) {
+    const image = query.get("image")?.trim();
+    if (!image) throw invalid("image: Missing");
+    const reference = throughProxy(image, instanceOf(this.#proxy.config, baseOf(query)));
+    return {
+      reference,
+      commands: [
+        { tool: "docker", command: `docker pull ${reference}` },
+        { tool: "podman", command: `podman pull ${reference}` },
+        { tool: "containerd", command: `ctr images pull ${reference}` },
+        { tool: "skopeo", command: `skopeo inspect docker://${reference}` },
+      ],
+    };
+  }
+
+  close(): void {
+    this.#history.close();
+    this.lag.close();
+  }
+}
+
+function invalid(message: string): OciError {
+  return new OciError("NAME_INVALID", message);
+}
+
+function noCache(): OciError {
+  return new OciError("UNSUPPORTED", "There is no cache", { status: 409 });
+}
+
+/** The image that `name`, or `registry`, `repository` and `tag`, name; without a tag the repository. */
+function nameOf(query: URLSearchParams): string {
+  const name = query.get("name");
+  if (name) return name;
+  const [registry, repository, tag] = ["registry", "repository", "tag"].map((key) =>
+    query.get(key)
+  );
+  if (!registry || !repository) throw invalid("registry, repository: Missing");
+  return `${registry}/${repository}${tag ? `:${tag}` : ""}`;
+}
+
+/** Where clients reach the proxy. */
+function baseOf(query: URLSearchParams): URL | undefined {
+  const text = query.get("base");
+  if (!text) return undefined;
+  const url = URL.parse(text);
+  if (!url || !/^https?:$/.test(url.protocol)) throw invalid("base: Expected an http or https URL");
+  return url;
+}
+
+function platformsOf(given: string | readonly string[]) {
+  try {
+    return parsePlatforms(typeof given === "string" ? given : given.join(","));
+  } catch (error) {
+    throw invalid(`platforms: ${(error as Error).message}`);
+  }
+}
+
+async function body<T extends v.GenericSchema>(
+  request: ApiRequest,
+  schema: T,
+): Promise<v.InferOutput<T>> {
+  const result = v.safeParse(schema, await request.json());
+  if (result.success) return result.output;
+  throw invalid(
+    result.issues.map((issue) => `${v.getDotPath(issue) ?? "body"}: ${issue.message}`).join("; "),
+  );
+}

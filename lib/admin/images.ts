@@ -1,0 +1,166 @@
+/**
+ * The images in the cache, as the page asks for them: searched, sorted, a page at a time, and one of them
+ * down to its layers.
+ *
+ * @module
+ */
+import { type HeldImage, Inventory } from "../cache/inventory.ts";
+import { clientName, resolveImage } from "../image_name.ts";
+import { OciError } from "../oci/error.ts";
+import { type Descriptor, readManifest } from "../oci/manifest.ts";
+import { isIndex } from "../oci/media_type.ts";
+import type { Proxy } from "../proxy.ts";
+
+/** An image as the list shows it. */
+export interface ListedImage extends HeldImage {
+  /** Pulls of its manifest from the cache since the start. */
+  readonly hits: number;
+}
+
+/** One part of an image. */
+export interface ImagePart {
+  readonly kind: "index" | "manifest" | "config" | "layer";
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly size: number;
+  readonly platform: string | null;
+  readonly parent: string | null;
+  readonly isHere: boolean;
+}
+
+const SORTS = ["registry", "repository", "tag", "size", "checkedAt", "usedAt", "hits"] as const;
+type Sort = typeof SORTS[number];
+
+/** The list is read anew when it is older than this, ms: typing in a search box asks again and again. */
+const FRESH = 3_000;
+const MAX_LIMIT = 500;
+const MAX_DEPTH = 4;
+
+/** The images of one cache. */
+export class Images {
+  readonly #proxy: Proxy;
+  #list: Promise<readonly ListedImage[]> | undefined;
+  #readAt = 0;
+
+  constructor(proxy: Proxy) {
+    this.#proxy = proxy;
+  }
+
+  /** Makes the next question look again. */
+  forget(): void {
+    this.#list = undefined;
+  }
+
+  async #all(): Promise<readonly ListedImage[]> {
+    if (!this.#list || performance.now() - this.#readAt > FRESH) {
+      this.#readAt = performance.now();
+      const list = this.#list = this.#read();
+      list.catch(() => this.#list = undefined);
+    }
+    return await this.#list;
+  }
+
+  async #read(): Promise<readonly ListedImage[]> {
+    const { cache, config: { registries }, stats } = this.#proxy;
+    if (!cache) return [];
+    const names = new Map(registries.map((registry) => [clientName(registry), registry.name]));
+    const { store, index } = cache;
+    const images: ListedImage[] = [];
+    for await (const image of new Inventory({ store, index, registries }).images()) {
+      const { registry, repository, tag } = image;
+      const hits = stats.imageHits.peek(`${names.get(registry) ?? registry} ${repository} ${tag}`);
+      images.push({ ...image, hits: hits ?? 0 });
+    }
+    return images;
+  }
+
+  /** One page of what `query` selects. Throws an `OciError` (400) for a parameter that is none. */
+  async list(query: URLSearchParams): Promise<{ total: number; images: ListedImage[] }> {
+    const sort = (query.get("sort") ?? "usedAt") as Sort;
+    if (!SORTS.includes(sort)) throw invalid(`sort: Expected ${SORTS.join(", ")}`);
+    const isDescending = (query.get("order") ?? "desc") === "desc";
+    const offset = numberOf(query, "offset", 0);
+    const limit = Math.min(MAX_LIMIT, numberOf(query, "limit", 50));
+    const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter((word) => word !== "");
+    const registry = query.get("registry");
+    const found = (await this.#all()).filter((image) => {
+      if (registry && image.registry !== registry) return false;
+      const text = `${image.name} ${image.platforms.join(" ")}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+    const value = (image: ListedImage) => image[sort] ?? 0;
+    found.sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      const order = x < y ? -1 : x > y ? 1 : a.name < b.name ? -1 : 1;
+      return isDescending ? -order : order;
+    });
+    return { total: found.length, images: found.slice(offset, offset + limit) };
+  }
+
+  /** One image, and every part that it names. Throws an `OciError` (404) when it is not here. */
+  async image(name: string) {
+    const { cache, config } = this.#proxy;
+    const target = resolveImage(name, config);
+    const key = { registry: target.registry.id, repository: target.repository };
+    const row = await cache?.index.tag(key, target.reference);
+    if (!cache || !row) throw new OciError("MANIFEST_UNKNOWN", "Not in the cache");
+    const link = await cache.index.link({ ...key, digest: row.digest, kind: "manifest" });
+    const bytes = await cache.content.read(row.digest);
+    const mediaType = link?.mediaType ?? "";
+    return {
+      registry: clientName(target.registry),
+      repository: target.repository,
+      tag: target.reference,
+      digest: row.digest,
+      checkedAt: row.checkedAt,
+      mediaType,
+      manifest: bytes ? JSON.parse(new TextDecoder().decode(bytes)) : null,
+      contents: await this.#contents({ digest: row.digest, mediaType, size: -1 }),
+    };
+  }
+
+  async #contents(root: Descriptor): Promise<ImagePart[]> {
+    const { index, content } = this.#proxy.cache!;
+    const parts: ImagePart[] = [];
+    const add = async (
+      { digest, mediaType, size, platform }: Descriptor,
+      { kind, parent }: Pick<ImagePart, "kind" | "parent">,
+    ) => {
+      const row = await index.blob(digest);
+      parts.push({
+        kind,
+        digest,
+        mediaType,
+        size: row?.size ?? size,
+        platform: platform ?? null,
+        parent,
+        isHere: row !== undefined,
+      });
+      return row !== undefined;
+    };
+    const visit = async (descriptor: Descriptor, parent: string | null, depth: number) => {
+      const { digest, mediaType } = descriptor;
+      const kind = isIndex(mediaType) ? "index" : "manifest";
+      if (!await add(descriptor, { kind, parent }) || depth > MAX_DEPTH) return;
+      const bytes = await content.read(digest);
+      if (!bytes) return;
+      const { children, config, layers } = readManifest(bytes, mediaType);
+      if (config) await add(config, { kind: "config", parent: digest });
+      for (const layer of layers) await add(layer, { kind: "layer", parent: digest });
+      for (const child of children) await visit(child, digest, depth + 1);
+    };
+    await visit(root, null, 0);
+    return parts;
+  }
+}
+
+function numberOf(query: URLSearchParams, name: string, otherwise: number): number {
+  const text = query.get(name);
+  if (text === null) return otherwise;
+  if (!/^\d{1,9}$/.test(text)) throw invalid(`${name}: Expected a number`);
+  return Number(text);
+}
+
+function invalid(message: string): OciError {
+  return new OciError("NAME_INVALID", message);
+}

@@ -1,0 +1,126 @@
+/**
+ * The state of the proxy, as the API tells it. Times in ms since the epoch, sizes in bytes.
+ *
+ * @module
+ */
+import { clientName } from "../image_name.ts";
+import type { Proxy } from "../proxy.ts";
+import { VERSION } from "../version.ts";
+import { countByCache } from "./history.ts";
+import type { LoopLag } from "./loop_lag.ts";
+
+const EVICTIONS = ["space", "unused", "damaged", "removed"] as const;
+
+/** How all of it stands. */
+export async function overview(proxy: Proxy, lag: LoopLag) {
+  const { stats, cache, config } = proxy;
+  const counts = countByCache(stats);
+  const count = (result: string) => counts.get(result) ?? 0;
+  const totals = await cache?.index.totals();
+  return {
+    version: VERSION,
+    startedAt: stats.startedAt,
+    now: Date.now(),
+    cache: cache && totals
+      ? {
+        ...totals,
+        cap: cache.content.space.maxSize,
+        evictions: Object.fromEntries(
+          EVICTIONS.map((reason) => [reason, stats.cacheEvents.get(`evicted_${reason}`)]),
+        ),
+      }
+      : null,
+    requests: {
+      total: stats.requests.total,
+      hit: count("HIT"),
+      miss: count("MISS"),
+      stale: count("STALE"),
+      bypass: count("BYPASS"),
+      other: count("-"),
+    },
+    bytes: {
+      toClients: stats.bytesToClients,
+      fromCache: stats.bytesFromCache,
+      fromUpstream: stats.bytesFromUpstream,
+    },
+    rejected: Object.fromEntries(stats.rejected.entries()),
+    memory: { rss: Deno.memoryUsage().rss },
+    loopLagMs: lag.worst,
+    limits: { cacheOnly: config.cache?.only ?? false },
+  };
+}
+
+/** Every registry, and how it answered last. */
+export function registries({ config, stats, quotas }: Proxy) {
+  const sum = (counter: Iterable<[string, number]>, name: string) =>
+    [...counter].filter(([labels]) => labels.split(" ")[0] === name)
+      .reduce((total, [, n]) => total + n, 0);
+  return config.registries.map((registry) => {
+    const { name, id, url, aliases } = registry;
+    const state = stats.registries.get(name);
+    const quota = quotas.entries().filter((entry) => entry.registry === id)
+      .sort((a, b) => b.remaining - a.remaining)[0];
+    return {
+      name,
+      url: url.href,
+      hosts: [clientName(registry), ...aliases].filter((host, i, all) => all.indexOf(host) === i),
+      state: state ? (state.isUp ? "up" : "down") : "unknown",
+      latencyMs: state?.latency === undefined ? null : Math.round(state.latency),
+      requests: sum(stats.upstreamRequests.entries(), name),
+      errors: sum(stats.upstreamErrors.entries(), name),
+      quota: quota
+        ? { limit: quota.limit ?? null, remaining: quota.remaining, at: quota.seenAt }
+        : null,
+    };
+  });
+}
+
+/** Downloads under way, the oldest first. */
+export function fills({ cache }: Proxy) {
+  return [...cache?.content.fills ?? []].map((fill) => {
+    const seconds = Math.max(0.001, (Date.now() - fill.startedAt) / 1000);
+    return {
+      digest: fill.digest,
+      registry: fill.origin?.registry ?? null,
+      repository: fill.origin?.repository ?? null,
+      received: fill.received,
+      size: fill.size ?? null,
+      readers: fill.readers,
+      startedAt: fill.startedAt,
+      bytesPerSecond: Math.round(fill.received / seconds),
+    };
+  });
+}
+
+/** What go-docker-proxy's `/stats` told, for dashboards that were made for it. */
+export async function legacyStats(proxy: Proxy, lag: LoopLag) {
+  const { requests, bytes, startedAt, now, version } = await overview(proxy, lag);
+  const hits = requests.hit + requests.stale;
+  const misses = requests.miss + requests.bypass;
+  return {
+    version,
+    uptime: Math.floor((now - startedAt) / 1000),
+    total_requests: requests.total,
+    cache_hits: hits,
+    cache_misses: misses,
+    hit_rate: hits + misses > 0 ? hits / (hits + misses) : 0,
+    bytes_served: bytes.toClients,
+    bytes_from_cache: bytes.fromCache,
+    bytes_from_upstream: bytes.fromUpstream,
+  };
+}
+
+/** The same for `/stats/cache`. */
+export async function legacyCacheStats(proxy: Proxy, lag: LoopLag) {
+  const { cache } = await overview(proxy, lag);
+  if (!cache) return { enabled: false };
+  const { entries, bytes, cap, evictions } = cache;
+  return {
+    enabled: true,
+    total_items: entries,
+    total_size: bytes,
+    max_size: cap,
+    usage: cap > 0 ? bytes / cap : 0,
+    evictions: Object.values(evictions).reduce((sum, n) => sum + n, 0),
+  };
+}

@@ -1,0 +1,276 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import openapi from "../../lib/admin/openapi.json" with { type: "json" };
+import { Api } from "../../lib/admin/api.ts";
+import { type AdminServer, startAdmin } from "../../lib/admin/server.ts";
+import { readEvents } from "../../lib/commands/event_stream.ts";
+import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
+import { whole } from "../support/http.ts";
+import { blobsOf, type Image, makeImage, manifestsOf } from "../support/image.ts";
+import { startTestProxy, type TestProxy } from "../support/proxy.ts";
+
+interface Setting extends AsyncDisposable {
+  readonly registry: FakeRegistry;
+  readonly proxy: TestProxy;
+  readonly admin: AdminServer;
+  readonly url: string;
+  readonly image: Image;
+}
+
+async function start(
+  options: { token?: string; env?: Record<string, string> } = {},
+): Promise<Setting> {
+  const stack = new AsyncDisposableStack();
+  const registry = stack.use(await startFakeRegistry());
+  const image = makeImage({ layers: [1000, 20_000] });
+  registry.add("library/app", "1", image);
+  registry.add("team/tool", "2", makeImage({ seed: 2 }));
+  const proxy = stack.use(
+    await startTestProxy({ upstreams: { docker: registry }, env: options.env }),
+  );
+  const admin = startAdmin(proxy.proxy, {
+    host: "127.0.0.1",
+    port: 0,
+    token: options.token,
+    isWanted: true,
+  });
+  stack.defer(() => admin.close());
+  const url = `http://127.0.0.1:${admin.addr.port}`;
+  return { registry, proxy, admin, url, image, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+async function ask(
+  { url }: Pick<Setting, "url">,
+  path: string,
+  { method = "GET", body }: { method?: string; body?: unknown } = {},
+) {
+  const headers = { "content-type": "application/json" };
+  return await whole(url + path, {
+    method,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    headers,
+  });
+}
+
+async function pull({ proxy, image }: Setting): Promise<void> {
+  const manifest = await whole(`${proxy.url}/v2/library/app/manifests/1`);
+  assertEquals(manifest.digest, manifestsOf(image)[0]!.digest);
+  for (const { digest } of blobsOf(image)) {
+    assertEquals((await whole(`${proxy.url}/v2/library/app/blobs/${digest}`)).digest, digest);
+  }
+}
+
+/** Posts, and reads the events of the answer. */
+async function events({ url }: Setting, path: string, body: unknown) {
+  const response = await fetch(url + path, {
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "content-type": "application/json" },
+  });
+  assertEquals(response.headers.get("content-type"), "text/event-stream");
+  const found = await Array.fromAsync(readEvents(response.body!));
+  return found.map(({ event, data }) => ({ event, ...JSON.parse(data) }));
+}
+
+Deno.test("nothing of the operator's is on the public listener", async () => {
+  await using setting = await start();
+  for (const path of ["/metrics", "/stats", "/stats/cache", "/api/overview", "/api/images"]) {
+    const answer = await whole(setting.proxy.url + path);
+    assertEquals(answer.status, 404, path);
+    assert(!answer.text.includes("library/app"));
+  }
+});
+
+Deno.test("the API says what happened", async () => {
+  await using setting = await start();
+  await pull(setting);
+  await pull(setting);
+  const overview = (await ask(setting, "/api/overview")).json;
+  assertEquals(overview.cache.entries, 4);
+  assertEquals([overview.requests.miss, overview.requests.hit], [4, 4]);
+  assertEquals(overview.bytes.toClients, 2 * overview.bytes.fromCache);
+  const [docker] = (await ask(setting, "/api/registries")).json;
+  assertEquals([docker.name, docker.state, docker.errors], ["docker", "up", 0]);
+  const history = (await ask(setting, "/api/history")).json;
+  assertEquals(history.samples.at(-1).hit, 4);
+  assertEquals((await ask(setting, "/api/fills")).json, []);
+  const stats = (await ask(setting, "/stats")).json;
+  assertEquals([stats.cache_hits, stats.cache_misses, stats.hit_rate], [4, 4, 0.5]);
+  assertEquals((await ask(setting, "/stats/cache")).json.total_items, 4);
+});
+
+Deno.test("metrics are in Prometheus' form, and name no repository", async () => {
+  await using setting = await start();
+  await pull(setting);
+  await pull(setting);
+  const { text, headers } = await ask(setting, "/metrics");
+  assertMatch(headers.get("content-type")!, /^text\/plain; version=0\.0\.4/);
+  assert(!text.includes("library"), text);
+  const expected = [
+    /^registry_proxy_requests_total\{registry="docker",kind="blob",status="2xx",cache="HIT"\} 3$/m,
+    /^registry_proxy_requests_total\{registry="docker",kind="manifest",status="2xx",cache="MISS"\} 1$/m,
+    /^registry_proxy_store_entries 4$/m,
+    /^registry_proxy_upstream_up\{registry="docker"\} 1$/m,
+    /^registry_proxy_request_duration_seconds_count\{registry="docker",kind="blob",cache="HIT"\} 3$/m,
+    /^registry_proxy_request_duration_seconds_bucket\{le="\+Inf",registry="docker",kind="blob",cache="HIT"\} 3$/m,
+    /^registry_proxy_memory_bytes \d+$/m,
+    /^registry_proxy_event_loop_lag_seconds [\d.]+$/m,
+  ];
+  for (const line of expected) assertMatch(text, line);
+  // Every sample belongs to a family that is declared before it, and no family twice.
+  const families = [...text.matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name!);
+  assertEquals(new Set(families).size, families.length);
+  for (const [, name] of text.matchAll(/^([a-z_]+?)(?:_bucket|_sum|_count)?(?:\{| )/gm)) {
+    assert(families.includes(name!) || families.includes(`${name}_count`), name);
+  }
+});
+
+Deno.test("images are searched, sorted and paged, and shown down to their layers", async () => {
+  await using setting = await start();
+  await events(setting, "/api/warm", { images: ["app:1", "team/tool:2"] });
+  await pull(setting);
+  const list = async (query: string) =>
+    (await ask(setting, `/api/images?${query}`)).json.images.map((image: { name: string }) =>
+      image.name
+    );
+  const [app, tool] = ["docker.io/library/app:1", "docker.io/team/tool:2"];
+  assertEquals(await list("sort=repository&order=asc"), [app, tool]);
+  assertEquals(await list("sort=size&order=desc"), [app, tool]);
+  assertEquals(await list("sort=size&order=asc&limit=1"), [tool]);
+  assertEquals(await list("sort=repository&order=asc&offset=1"), [tool]);
+  assertEquals(await list("q=TOOL linux"), [tool]);
+  assertEquals(await list("q=nothing"), []);
+  assertEquals((await ask(setting, "/api/images?sort=colour")).status, 400);
+  assertEquals((await ask(setting, "/api/images?limit=-1")).status, 400);
+  const detail = await ask(setting, "/api/image?registry=docker.io&repository=library/app&tag=1");
+  const kinds = detail.json.contents.map(({ kind }: { kind: string }) => kind);
+  assertEquals(kinds, ["manifest", "config", "layer", "layer"]);
+  assert(detail.json.contents.every(({ isHere }: { isHere: boolean }) => isHere));
+  const missing = await ask(setting, "/api/image?registry=docker.io&repository=library/app&tag=9");
+  assertEquals([missing.status, missing.json], [404, { error: "Not in the cache" }]);
+});
+
+Deno.test("warming tells of each part, and what came of it", async () => {
+  await using setting = await start();
+  const told = await events(setting, "/api/warm", { images: ["app:1", "nowhere:1"] });
+  assertEquals(told.at(-1), { event: "done", type: "done", ok: false });
+  const fetched = told.filter(({ state }) => state === "fetched").map(({ role }) => role);
+  assertEquals(fetched.sort(), ["config", "layer", "layer", "manifest"]);
+  const results = told.filter(({ event }) => event === "result");
+  assertEquals(results.map(({ ok }) => ok), [true, false]);
+  for (
+    const body of [{}, { images: [] }, { images: "app" }, { images: ["app"], platforms: "no" }]
+  ) {
+    const answer = await ask(setting, "/api/warm", { method: "POST", body });
+    assertEquals(answer.status, 400, answer.text);
+  }
+});
+
+Deno.test("a tag is refreshed, and removed with what only it needs", async () => {
+  await using setting = await start();
+  await events(setting, "/api/warm", { images: ["app:1"] });
+  const where = { registry: "docker.io", repository: "library/app", tag: "1" };
+  const same = await ask(setting, "/api/refresh", { method: "POST", body: where });
+  assertEquals(same.json, { digest: manifestsOf(setting.image)[0]!.digest, changed: false });
+  const moved = makeImage({ seed: 9 });
+  setting.registry.add("library/app", "1", moved);
+  const changed = await ask(setting, "/api/refresh", { method: "POST", body: where });
+  assertEquals(changed.json, { digest: moved.digest, changed: true });
+  const query = new URLSearchParams(where);
+  const removed = await ask(setting, `/api/image?${query}`, { method: "DELETE" });
+  assertEquals([removed.status, removed.json.removedTags], [200, 1]);
+  assertEquals((await ask(setting, `/api/image?${query}`, { method: "DELETE" })).status, 404);
+  assertEquals((await ask(setting, "/api/images")).json.total, 0);
+});
+
+Deno.test("the store is verified, and what is wrong is named", async () => {
+  await using setting = await start();
+  await pull(setting);
+  const { digest } = blobsOf(setting.image)[1]!;
+  const hex = digest.slice("sha256:".length);
+  const file = `${setting.proxy.cacheDir}/blobs/sha256/${hex.slice(0, 2)}/${hex}`;
+  const bytes = await Deno.readFile(file);
+  bytes[0]! ^= 1;
+  await Deno.writeFile(file, bytes);
+  const done = (await events(setting, "/api/verify", {})).at(-1)!;
+  assertEquals([done.checked, done.wrong], [4, [digest]]);
+});
+
+Deno.test("an image's name becomes a command, an instance a client's configuration", async () => {
+  await using setting = await start();
+  const base = encodeURIComponent("http://proxy.lan:8080");
+  const { json } = await ask(setting, `/api/command?image=ghcr.io/x/y:1&base=${base}`);
+  assertEquals(json.commands[0].tool, "docker");
+  assertMatch(json.commands[0].command, /^docker pull \S*ghcr\.?\S*x\/y:1$/);
+  assertEquals((await ask(setting, "/api/command?image=UPPER")).status, 400);
+  for (const kind of ["docker", "containerd", "podman", "buildkit", "kubernetes"]) {
+    const config = await ask(setting, `/api/client-config?kind=${kind}&base=${base}`);
+    assert(config.json.files.length > 0, kind);
+  }
+  assertEquals((await ask(setting, "/api/client-config?kind=fax")).status, 400);
+});
+
+Deno.test("with a token only the page is shown without it; a login sets a cookie that scripts cannot read", async () => {
+  await using setting = await start({ token: "secret" });
+  for (const path of ["/api/overview", "/metrics", "/stats", "/api/openapi.json"]) {
+    assertEquals((await ask(setting, path)).status, 401, path);
+  }
+  const wrong = await ask(setting, "/api/login", { method: "POST", body: { token: "guess" } });
+  assertEquals([wrong.status, wrong.headers.get("set-cookie")], [401, null]);
+  const right = await ask(setting, "/api/login", { method: "POST", body: { token: "secret" } });
+  assertEquals(right.status, 204);
+  const cookie = right.headers.get("set-cookie")!;
+  assertMatch(cookie, /HttpOnly; SameSite=Strict/);
+  const inside = await whole(`${setting.url}/api/overview`, {
+    headers: { cookie: cookie.split(";")[0]! },
+  });
+  assertEquals(inside.status, 200);
+  const bearer = { authorization: "Bearer secret" };
+  assertEquals((await whole(`${setting.url}/metrics`, { headers: bearer })).status, 200);
+});
+
+Deno.test("what is no command of ours changes nothing", async () => {
+  await using setting = await start();
+  await pull(setting);
+  const query = "registry=docker.io&repository=library/app&tag=1";
+  const foreign = await fetch(`${setting.url}/api/image?${query}`, {
+    method: "DELETE",
+    headers: { origin: "https://evil.example" },
+  });
+  await foreign.body?.cancel();
+  assertEquals(foreign.status, 403);
+  const form = await whole(`${setting.url}/api/verify-not`, { method: "POST", body: "a=b" });
+  assertEquals(form.status, 404);
+  const text = await whole(`${setting.url}/api/warm`, { method: "POST", body: "{}" });
+  assertEquals(text.status, 415);
+  const large = await ask(setting, "/api/warm", {
+    method: "POST",
+    body: { x: "x".repeat(70_000) },
+  });
+  assertEquals(large.status, 413);
+  for (
+    const path of ["/../main.ts", "/%2e%2e/server.ts", "/page/index.html", "/api", "//etc/passwd"]
+  ) {
+    assertEquals((await whole(setting.url + path)).status, 404, path);
+  }
+  assertEquals((await ask(setting, "/api/overview", { method: "POST", body: {} })).status, 405);
+  assertEquals((await ask(setting, "/api/images")).json.total, 1);
+});
+
+Deno.test("without a cache the API answers all the same", async () => {
+  await using setting = await start({ env: { CACHE_ENABLED: "false" } });
+  await pull(setting);
+  assertEquals((await ask(setting, "/api/overview")).json.cache, null);
+  assertEquals((await ask(setting, "/api/images")).json, { total: 0, images: [] });
+  assertEquals((await ask(setting, "/api/verify", { method: "POST", body: {} })).status, 409);
+  assertEquals((await ask(setting, "/metrics")).status, 200);
+});
+
+Deno.test("the description has every route, and no other", async () => {
+  await using proxy = await startTestProxy();
+  const api = new Api(proxy.proxy);
+  api.close();
+  const described = Object.entries(openapi.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`)
+  ).filter((route) => !/\/api\/log(in|out)$/.test(route));
+  assertEquals(described.sort(), [...api.routes.keys()].sort());
+});
