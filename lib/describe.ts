@@ -70,7 +70,7 @@ export function settingsInForce(config: Config): Record<string, string> {
 
 function linesOf(config: Config): string[] {
   const { listen, cache, redirects, log } = config;
-  const lines = [
+  return [
     `CUSTOM_DOMAIN=${config.customDomain}`,
     `HOST=${listen.host}`,
     `PORT=${listen.port}`,
