@@ -220,6 +220,7 @@ export class Relay {
     const isWhole = response.status === 200 && isStorable(digest);
     if (!isWhole) return watchBody(withIdleLimit(response.body, this.#idle), init, "BYPASS");
     const size = announcedLength(response.headers);
+    this.refuseEmpty(target, size);
     const download = new Download({
       source: this.source(request, response.headers),
       first: response.body,
@@ -233,6 +234,20 @@ export class Relay {
       onMismatch: (reason) => this.mismatched(target, reason),
     });
     return watchBody(body, init, "BYPASS");
+  }
+
+  /**
+   * Throws an `OciError` (502) where upstream announces an empty blob and the digest is not that of nothing:
+   * no last byte could be withheld from the client until that is found out.
+   */
+  refuseEmpty(target: Target, size: number | undefined): void {
+    const { algorithm } = parseDigest(target.reference);
+    const nothing = digestOf(new Uint8Array(), algorithm as StorableAlgorithm);
+    if (size !== 0 || target.reference === nothing) return;
+    this.mismatched(target, "The body is empty");
+    throw new OciError("UNAVAILABLE", "Upstream sent other content than the digest says", {
+      detail: { digest: target.reference, actual: nothing },
+    });
   }
 
   /** Where the download of a blob goes on when it breaks; `first` are the headers it began with. */

@@ -346,9 +346,11 @@ export class Blobs {
         detail: { status: answer.response.status },
       });
     }
+    const size = announcedLength(answer.response.headers);
+    this.#relay.refuseEmpty(target, size);
     const fill = await this.#content.startFill({
       digest,
-      size: announcedLength(answer.response.headers),
+      size,
       first: body,
       source: this.#relay.source(request, answer.response.headers),
       registry: target.registry.name,
