@@ -1,0 +1,132 @@
+/**
+ * Side by side with what people would use instead: `deno task bench [-- NAME…] [--quick] [--out DIR]`.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { join } from "@std/path";
+import { run as runProgram } from "../tests/support/process.ts";
+import { which } from "../tests/support/requirements.ts";
+import { removeDir } from "../tests/support/temp.ts";
+import { Peers } from "./peers.ts";
+import { json, type Machine, markdown, type Measured } from "./report.ts";
+import type { Row } from "./row.ts";
+import { blobRows } from "./rows/blobs.ts";
+import { cold, coldSlow, crowd } from "./rows/cold.ts";
+import { manifestByDigest, manifestByTag, manifestHead, smallBlobs } from "./rows/hits.ts";
+import { idle, slowClients, startUp } from "./rows/memory.ts";
+import { dockerPull, skopeoCopy } from "./rows/pulls.ts";
+import { soak } from "./rows/soak.ts";
+import { startUpstream } from "./upstream.ts";
+
+/** In the order of the table. */
+const ROWS: readonly Row[] = [
+  manifestByTag,
+  manifestByDigest,
+  manifestHead,
+  ...blobRows,
+  smallBlobs,
+  cold,
+  coldSlow,
+  crowd,
+  dockerPull,
+  skopeoCopy,
+  idle,
+  slowClients,
+  startUp,
+  soak,
+];
+
+const HELP = `deno task bench [-- NAME…] [--quick] [--out DIR]
+
+  NAME…      only these rows
+  --quick    few and short rounds: to see that it works, not how fast
+  --out DIR  write table.md and table.json there too
+
+Rows:
+${ROWS.map(({ name, title }) => `  ${name.padEnd(16)} ${title}`).join("\n")}
+`;
+
+function say(text: string): void {
+  console.error(text);
+}
+
+/** The rows that were asked for. Throws a `RangeError` for a name that is none. */
+function chosen(names: readonly string[]): readonly Row[] {
+  if (names.length === 0) return ROWS.filter(({ onDemand }) => !onDemand);
+  return names.map((name) => {
+    const row = ROWS.find((one) => one.name === name);
+    if (!row) throw new RangeError(`Unknown row: ${name}\n\n${HELP}`);
+    return row;
+  });
+}
+
+async function machineOf(rounds: number): Promise<Machine> {
+  const read = (path: string) => Deno.readTextFileSync(path);
+  const version = async (name: string, command: string, args: string[]) => {
+    if (!which(command)) return [];
+    const { stdout, stderr } = await runProgram(which(command)!, args);
+    const found = /v?\d+\.\d+[\w.+-]*/.exec(stdout + stderr)?.[0];
+    return [`${name} ${found}`];
+  };
+  return {
+    cpu: /model name\s*: (.*)/.exec(read("/proc/cpuinfo"))?.[1] ?? "an unknown processor",
+    cores: navigator.hardwareConcurrency,
+    memory: `${Math.round(Number(/\d+/.exec(read("/proc/meminfo"))![0]) / 2 ** 20)} GiB`,
+    kernel: Deno.osRelease(),
+    deno: Deno.version.deno,
+    peers: [
+      ...await version("nginx", "nginx", ["-v"]),
+      ...await version("Debian's docker-registry", "docker-registry", ["--version"]),
+      ...await version("distribution", "registry", ["--version"]),
+      ...await version("Docker", "docker", ["--version"]),
+      ...await version("skopeo", "skopeo", ["--version"]),
+    ],
+    rounds,
+    date: new Date().toISOString().slice(0, 10),
+  };
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: args.filter((arg) => arg !== "--"),
+    options: {
+      quick: { type: "boolean" },
+      out: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+    allowPositionals: true,
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const absent = ["wrk", "curl", "nginx"].filter((tool) => !which(tool));
+  if (absent.length > 0) throw new Error(`Not installed: ${absent.join(", ")}`);
+  const rows = chosen(positionals);
+  const rounds = values.quick ? 2 : 5;
+  const dir = await Deno.makeTempDir({ prefix: "bench-" });
+  const upstream = await startUpstream(dir);
+  const peers = new Peers(dir, upstream);
+  const measured: Measured[] = [];
+  try {
+    for (const row of rows) {
+      say(`${row.name}: ${row.title}`);
+      const seconds = values.quick ? 1 : 2;
+      measured.push({ row, outcome: await row.run({ upstream, peers, rounds, seconds, say }) });
+    }
+  } finally {
+    await upstream.stop();
+    await removeDir(dir);
+  }
+  const machine = await machineOf(rounds);
+  console.log(markdown(measured, machine));
+  if (values.out) {
+    await Deno.mkdir(values.out, { recursive: true });
+    await Deno.writeTextFile(join(values.out, "table.md"), markdown(measured, machine));
+    await Deno.writeTextFile(join(values.out, "table.json"), json(measured, machine));
+  }
+  return 0;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,90 @@
+/**
+ * The table, as Markdown and as JSON.
+ *
+ * @module
+ */
+import { short, summary } from "./figures.ts";
+import type { Outcome, Row } from "./row.ts";
+
+/** A row and what it came to. */
+export interface Measured {
+  readonly row: Row;
+  readonly outcome: Outcome;
+}
+
+/** Where and how it was measured. */
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memory: string;
+  readonly kernel: string;
+  readonly deno: string;
+  readonly peers: readonly string[];
+  readonly rounds: number;
+  readonly date: string;
+}
+
+/** The report for people. */
+export function markdown(measured: readonly Measured[], machine: Machine): string {
+  return `${machineText(machine)}\n${targetTable(measured)}\n${figureTable(measured)}`;
+}
+
+function machineText(machine: Machine): string {
+  return `Measured ${machine.date} on ${machine.cores} cores of ${machine.cpu}, ${machine.memory} of memory, Linux ` +
+    `${machine.kernel}, everything on loopback; ${machine.rounds} alternating rounds. Deno ${machine.deno}; ` +
+    `${machine.peers.join("; ")}.\n`;
+}
+
+function targetTable(measured: readonly Measured[]): string {
+  const lines = measured.flatMap(({ row, outcome }) => [
+    ...outcome.checks.map(({ what, target, figure: { median, low, high }, isMet }, i) =>
+      `| ${i === 0 ? row.title : ""} | ${what} | ${target} | **${short(median)}** | ${
+        spread(low, high)
+      } | ${isMet ? "yes" : "**no**"} |`
+    ),
+    ...outcome.checks.length === 0
+      ? [`| ${row.title} | ${(outcome.notes ?? []).join(" ")} | | | | not measured |`]
+      : [],
+  ]);
+  return `### Targets
+
+| work | figure | target | median | spread | met |
+|---|---|---|---|---|---|
+${lines.join("\n")}
+`;
+}
+
+function figureTable(measured: readonly Measured[]): string {
+  const lines = measured.flatMap(({ row, outcome }) => {
+    let title = row.title;
+    const servers = [...new Set(outcome.series.map(({ server }) => server))];
+    return servers.map((server) => {
+      const figures = outcome.series.filter((one) => one.server === server).map(
+        ({ figure, values }) => {
+          const { median, low, high } = summary(values);
+          const range = values.length > 1 ? ` (${spread(low, high)})` : "";
+          return `${figure} **${short(median)}**${range}`;
+        },
+      );
+      const line = `| ${title} | ${server} | ${figures.join(" · ")} |`;
+      title = "";
+      return line;
+    });
+  });
+  return `### Figures
+
+| work | server | median (lowest–highest) |
+|---|---|---|
+${lines.join("\n")}
+`;
+}
+
+function spread(low: number, high: number): string {
+  return `${short(low)}–${short(high)}`;
+}
+
+/** The report for programs. */
+export function json(measured: readonly Measured[], machine: Machine): string {
+  const rows = measured.map(({ row: { name, title }, outcome }) => ({ name, title, ...outcome }));
+  return JSON.stringify({ machine, rows }, undefined, 2);
+}
