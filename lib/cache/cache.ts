@@ -48,9 +48,6 @@ export interface CacheOptions {
   readonly listen?: Config["listen"];
 }
 
-/** How long an answer stays in memory, ms, where other instances may change what it says. */
-const HOT_TOGETHER = 1_000;
-
 /** The parts of an open cache. */
 interface Parts {
   readonly store: BlobStore;
@@ -133,12 +130,12 @@ export class Cache {
     });
     const asker = new Asker({ upstream, access });
     const relay = new Relay({ asker, idle, stats });
-    const { hot } = options;
+    // What another instance changes is not told here: there every answer is decided anew.
+    const hot = engines.together ? undefined : options.hot;
     if (hot) watchIndex(index, hot);
     const heat = hot && createHeat({
       access,
       use: (digest) => content.space.use(digest),
-      most: engines.together ? HOT_TOGETHER : undefined,
     });
     const shared = { content, index: notes, access, asker, relay, heat };
     const manifests = new Manifests({

@@ -32,15 +32,13 @@ export interface HeatOptions {
   readonly access: Access;
   /** Notes a use of `digest`. */
   readonly use: (digest: string) => void;
-  /** The most an answer stays, ms: short where others may change what it was decided on. @default {Infinity} */
-  readonly most?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
 
 /** A {@linkcode Heat} for whole content that is here and may be read by everybody. */
 export function createHeat(options: HeatOptions): Heat {
-  const { access, use, most = Infinity, now = Date.now } = options;
+  const { access, use, now = Date.now } = options;
   return async (answer, { target, method }, content) => {
     const { response: { status, headers }, bytes, cache } = answer;
     // Without an age it is not here yet: it comes from a fill, which may fail.
@@ -50,7 +48,7 @@ export function createHeat(options: HeatOptions): Heat {
     const key = repositoryKey(target);
     const { digest, mediaType, tag, until = Infinity } = content;
     const since = now() - Number(age) * 1000;
-    const known = Math.min(until, await access.publicUntil(key), now() + most);
+    const known = Math.min(until, await access.publicUntil(key));
     if (known <= now()) return answer;
     const hot = {
       key,
