@@ -184,8 +184,7 @@ class Warming {
       digest = held.digest;
       if (!this.#manifestOnly) this.#descend(held, part);
     });
-    await this.#work.done();
-    this.#signal?.throwIfAborted();
+    await this.#done();
     return {
       image: name,
       ok: this.#failures.length === 0,
@@ -195,6 +194,22 @@ class Warming {
       fetched: this.#fetched,
       failures: this.#failures,
     };
+  }
+
+  /** Settles with the work, or throws as soon as it is aborted: upstream may owe something for long. */
+  async #done(): Promise<void> {
+    const signal = this.#signal;
+    if (!signal) return await this.#work.done();
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = () => aborted.reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      signal.throwIfAborted();
+      await Promise.race([this.#work.done(), aborted.promise]);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      aborted.promise.catch(() => {}); // where the work was done first, nobody waits for it
+    }
   }
 
   /** Puts one part on the list, once. */

@@ -128,6 +128,18 @@ Deno.test("hits beyond their own rate are 429; misses have theirs", async () => 
   assertEquals(proxy.stats.rejected.get("rate_hits"), 1);
 });
 
+Deno.test("a hit that is turned away leaves nothing open", async () => {
+  await using both = await startBoth({ RATE_LIMIT: "hits=1/1h" });
+  const { docker, proxy } = both;
+  const image = makeImage({ layers: [300_000] });
+  docker.add("library/app", "1", image);
+  const url = `${proxy.url}/v2/library/app/blobs/${image.layers[0]!.digest}`;
+  const statuses = [];
+  for (let i = 0; i < 4; i++) statuses.push((await whole(url)).status);
+  assertEquals(statuses, [200, 200, 429, 429]);
+  assertEquals(proxy.proxy.cache!.content.space.pinned, 0);
+});
+
 Deno.test("clients have budgets of their own; one with IPv6 cannot change address within its /64", async () => {
   await using both = await startBoth({ RATE_LIMIT: "misses=1/1h", TRUST_PROXY: "true" });
   const { docker, proxy } = both;
