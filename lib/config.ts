@@ -32,6 +32,8 @@ export interface Config {
    * it is to be traced (`OTEL_DENO`); with TLS it always does.
    */
   readonly ownHttp: boolean;
+  /** Whether Deno exports traces (`OTEL_DENO=true`). */
+  readonly traced: boolean;
   /** Absent: nothing is stored. */
   readonly cache?: {
     readonly dir: string;
@@ -143,6 +145,7 @@ export function parseConfig(
   const debug = isDebug(values);
   const engines = checkEngines(values, []); // its problems are among those of `crossProblems`
   const onDeploy = values.DENO_DEPLOY ?? values.DENO_DEPLOYMENT_ID ?? false;
+  const isTraced = /^(true|1)$/i.test(set["OTEL_DENO"] ?? "");
   const cacheEnabled = !onDeploy && (values.CACHE_ENABLED ?? true);
   return deepFreeze({
     customDomain: values.CUSTOM_DOMAIN,
@@ -153,7 +156,8 @@ export function parseConfig(
         ? { cert: values.TLS_CERT, key: values.TLS_KEY }
         : undefined,
     },
-    ownHttp: !onDeploy && !/^(true|1)$/i.test(set["OTEL_DENO"] ?? ""),
+    ownHttp: !onDeploy && !isTraced,
+    traced: isTraced,
     cache: cacheEnabled
       ? {
         dir: values.CACHE_DIR,

@@ -28,6 +28,7 @@ import { type Route, route, type Target } from "./transforms/route.ts";
 import { Asker } from "./upstream/ask.ts";
 import { decoded, withIdleLimit } from "./upstream/body.ts";
 import { Upstream } from "./upstream/client.ts";
+import { startTracing } from "./trace.ts";
 import { createConnect } from "./upstream/connect.ts";
 import { isUpstreamTrouble, notFound, upstreamFailure } from "./upstream/failure.ts";
 import { createSend, sendNothing } from "./upstream/send.ts";
@@ -143,6 +144,7 @@ export class Proxy {
   async #open(): Promise<void> {
     const { cache, upstreamIdleTimeout: idle } = this.config;
     const upstream = this.upstream;
+    if (this.config.traced) await startTracing();
     if (cache) {
       // Loaded here, so that without a cache none of its modules is.
       const { Cache } = await import("./cache/cache.ts");

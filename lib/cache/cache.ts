@@ -13,6 +13,7 @@ import { Relay, type TargetRequest } from "../relay.ts";
 import type { Stats } from "../stats.ts";
 import { Asker } from "../upstream/ask.ts";
 import type { Upstream } from "../upstream/client.ts";
+import { span } from "../trace.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { BlobStore } from "./blob_store.ts";
 import { Blobs, type BlobsOptions } from "./blobs.ts";
@@ -154,6 +155,12 @@ export class Cache {
 
   /** The answer to a GET or HEAD of a manifest or blob; anything else is not cached. */
   async answer(request: TargetRequest): Promise<Answer> {
+    const { registry, kind } = request.target;
+    const attributes = { "registry.name": registry.name, "registry.kind": kind };
+    return await span("cache", attributes, () => this.#answer(request));
+  }
+
+  async #answer(request: TargetRequest): Promise<Answer> {
     switch (request.target.kind) {
       case "manifest":
         return await this.#manifests.answer(request);

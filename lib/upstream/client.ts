@@ -4,6 +4,7 @@
  * @module
  */
 import { upstreamLog } from "../log.ts";
+import { span } from "../trace.ts";
 import { OciError } from "../oci/error.ts";
 import { basePath, type Registry } from "../registry.ts";
 import type { Credential } from "../transforms/auth.ts";
@@ -98,7 +99,10 @@ export class Upstream {
    */
   async request(request: UpstreamRequest): Promise<UpstreamAnswer> {
     try {
-      const answer = await this.#authorized(request);
+      const answer = await span("upstream", {
+        "registry.name": request.registry.name,
+        "http.request.method": request.method,
+      }, () => this.#authorized(request));
       this.#downUntil.delete(request.registry.id);
       return answer;
     } catch (error) {

@@ -6,6 +6,7 @@
 import { Flights } from "../flight.ts";
 import { lruOf } from "../lru.ts";
 import { chooseChallenge, parseChallenges } from "../oci/challenge.ts";
+import { span } from "../trace.ts";
 import { OciError } from "../oci/error.ts";
 import { basePath, type Registry } from "../registry.ts";
 import type { Credential } from "../transforms/auth.ts";
@@ -189,7 +190,12 @@ export class Tokens {
     const cached = this.#tokens.get(key);
     if (cached && cached.expiresAt - this.#now() >= atLeast) return cached;
     return await this.#tokenFlights.run(key, async () => {
-      const token = await this.#fetch(registry, requirement, exchange);
+      const attributes = { "registry.name": registry.name };
+      const token = await span(
+        "token",
+        attributes,
+        () => this.#fetch(registry, requirement, exchange),
+      );
       const isAnonymous = exchange.credential.kind === "anonymous" && !exchange.grant;
       if (isAnonymous) this.#anonymous.set(tokenId(token.token), true);
       const kept = Math.min(token.expiresAt, token.issuedAt + MAX_REUSE);
