@@ -9,7 +9,7 @@ import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { OciError } from "../oci/error.ts";
 import type { Registry } from "../registry.ts";
-import { checkUrl, isOwnOrigin, isPrivateAddress } from "./guard.ts";
+import { checkUrl, isOwnOrigin, isPrivateAddress, literalOf } from "./guard.ts";
 
 /** One request as {@linkcode Connect} takes it. */
 export interface ConnectRequest {
@@ -60,17 +60,30 @@ function guardedLookup(lookup: Lookup): NodeLookup {
       if (error) return callback(error);
       const allowed = addresses.filter(({ address }) => !isPrivateAddress(address));
       const first = allowed[0];
-      if (!first) {
-        return callback(
-          new OciError("UNAVAILABLE", "Refusing to connect: the name has only private addresses", {
-            status: 502,
-            detail: { host: hostname },
-          }),
-        );
-      }
+      if (!first) return callback(refusal("the name has only private addresses", hostname));
       if (options.all) callback(null, allowed);
       else callback(null, first.address, first.family);
     });
+}
+
+/**
+ * Throws unless every address of `hostname` is public: for Deno before 2.7.14, whose `node:http` takes no
+ * lookup. What is connected to has been looked up again by then, so this is the weaker of the two.
+ */
+async function checkAddresses(hostname: string, lookup: Lookup): Promise<void> {
+  const addresses = await new Promise<readonly { address: string }[]>((resolve, reject) =>
+    lookup(hostname, { all: true }, (error, found) => error ? reject(error) : resolve(found))
+  );
+  if (addresses.some(({ address }) => isPrivateAddress(address))) {
+    throw refusal("the name has private addresses", hostname);
+  }
+}
+
+function refusal(why: string, host: string): OciError {
+  return new OciError("UNAVAILABLE", `Refusing to connect: ${why}`, {
+    status: 502,
+    detail: { host },
+  });
 }
 
 /** Statuses whose answers have no body, whatever is sent. */
@@ -133,11 +146,21 @@ async function guardedRequest(
 export function createConnect(options: ConnectOptions): Connect & Disposable {
   // HTTP/2 to a registry would let three unread blobs stall every other request to it.
   const client = Deno.createHttpClient({ http2: false, poolMaxIdlePerHost: 32 });
-  const lookup = guardedLookup(options.lookup ?? systemLookup as Lookup);
+  const lookup = options.lookup ?? systemLookup as Lookup;
+  const guarded = guardedLookup(lookup);
+  let canPin = true;
   const connect: Connect = async (url, request) => {
     checkUrl(url, { registry: request.registry, allowPrivate: options.allowPrivate });
-    const unguarded = options.allowPrivate || options.proxied || isOwnOrigin(url, request.registry);
-    if (!unguarded) return await guardedRequest(url, request, lookup);
+    const isOpen = options.allowPrivate || options.proxied || isOwnOrigin(url, request.registry);
+    if (!isOpen && canPin) {
+      try {
+        return await guardedRequest(url, request, guarded);
+      } catch (error) {
+        if ((error as { code?: unknown }).code !== "ERR_NOT_IMPLEMENTED") throw error;
+        canPin = false;
+      }
+    }
+    if (!isOpen && literalOf(url) === undefined) await checkAddresses(url.hostname, lookup);
     return await fetch(url, {
       method: request.method,
       headers: request.headers,
