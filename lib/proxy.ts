@@ -144,7 +144,7 @@ export class Proxy {
   async #open(): Promise<void> {
     const { cache, upstreamIdleTimeout: idle } = this.config;
     const upstream = this.upstream;
-    if (this.config.traced) await startTracing();
+    if (this.config.traced) startTracing();
     if (cache) {
       // Loaded here, so that without a cache none of its modules is.
       const { Cache } = await import("./cache/cache.ts");

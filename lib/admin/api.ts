@@ -14,6 +14,7 @@ import { eventStream } from "./events.ts";
 import { History } from "./history.ts";
 import { Images } from "./images.ts";
 import { LoopLag } from "./loop_lag.ts";
+import { Metrics } from "./metrics.ts";
 import openapi from "./openapi.json" with { type: "json" };
 import * as views from "./views.ts";
 
@@ -77,8 +78,6 @@ export class Api {
   }
 
   async #renderMetrics(): Promise<Response> {
-    // Loaded by the first scrape: it costs as much memory as all the rest.
-    const { Metrics } = await import("./metrics.ts");
     const { text, contentType } = await new Metrics(this.#proxy, this.lag).render();
     return new Response(text, { headers: { "content-type": contentType } });
   }

@@ -1,10 +1,9 @@
 /**
- * `/metrics` in the Prometheus text format. Everything is counted elsewhere, in plain numbers; here it gets
+ * `/metrics` in the Prometheus text format (version 0.0.4). Everything is counted elsewhere, in plain numbers; here it gets
  * names, when somebody asks. Label values are bounded: registries, kinds, classes, never a repository.
  *
  * @module
  */
-import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { Histogram } from "../histogram.ts";
 import type { Proxy } from "../proxy.ts";
 import { VERSION } from "../version.ts";
@@ -24,10 +23,8 @@ export class Metrics {
 
   /** The text for a scrape, and its media type. */
   async render(): Promise<{ readonly text: string; readonly contentType: string }> {
-    // Made for each scrape: what is told is what is counted now, and nothing is counted twice.
-    const registry = new Registry();
     const { stats } = this.#proxy;
-    const metrics = new Writer(registry);
+    const metrics = new Writer();
     metrics.counters("requests_total", "Requests, by how they were answered", {
       labels: ["registry", "kind", "status", "cache"],
       from: stats.requests.entries(),
@@ -66,10 +63,15 @@ export class Metrics {
     metrics.gauge("start_time_seconds", "When it started", stats.startedAt / 1000);
     metrics.info("build_info", "The version that runs", { version: VERSION });
     const labels = ["registry", "kind", "cache"] as const;
-    const text = await registry.metrics() +
-      histogram("time_to_first_byte_seconds", "Until an answer began", stats.firstByte, labels) +
-      histogram("request_duration_seconds", "Until an answer ended", stats.duration, labels);
-    return { text, contentType: registry.contentType };
+    metrics.histogram("time_to_first_byte_seconds", "Until an answer began", {
+      labels,
+      from: stats.firstByte,
+    });
+    metrics.histogram("request_duration_seconds", "Until an answer ended", {
+      labels,
+      from: stats.duration,
+    });
+    return { text: metrics.text, contentType: "text/plain; version=0.0.4; charset=utf-8" };
   }
 
   #registries(metrics: Writer): void {
@@ -125,16 +127,33 @@ export class Metrics {
   }
 }
 
-/** Makes metrics of numbers. */
-class Writer {
-  readonly #registry: Registry;
+/** A label's value as the format has it. */
+function escape(value: string): string {
+  return value.replace(/\\/g, "\\\\").replace(/\n/g, "\\n").replace(/"/g, '\\"');
+}
 
-  constructor(registry: Registry) {
-    this.#registry = registry;
+/** `{a="1",b="2"}`, or nothing. */
+function labelled(names: readonly string[], values: readonly string[]): string {
+  const pairs = names.map((name, i) => `${name}="${escape(values[i] ?? "")}"`);
+  return pairs.length > 0 ? `{${pairs.join(",")}}` : "";
+}
+
+/** Writes metrics. */
+class Writer {
+  #text = "";
+
+  get text(): string {
+    return this.#text;
   }
 
-  #options(name: string, help: string, labelNames: readonly string[] = []) {
-    return { name: PREFIX + name, help, labelNames, registers: [this.#registry] };
+  #family(name: string, help: string, type: "counter" | "gauge" | "histogram"): string {
+    const full = PREFIX + name;
+    this.#text += `# HELP ${full} ${help}\n# TYPE ${full} ${type}\n`;
+    return full;
+  }
+
+  #sample(name: string, labels: string, value: number): void {
+    this.#text += `${name}${labels} ${value}\n`;
   }
 
   counters(
@@ -142,14 +161,12 @@ class Writer {
     help: string,
     { labels, from }: { labels: readonly string[]; from: Iterable<[string, number]> },
   ): void {
-    const metric = new Counter(this.#options(name, help, labels));
-    for (const [values, n] of from) {
-      metric.inc(labelled(labels, values.split(" ")), n);
-    }
+    const full = this.#family(name, help, "counter");
+    for (const [values, n] of from) this.#sample(full, labelled(labels, values.split(" ")), n);
   }
 
   counter(name: string, help: string, n: number): void {
-    new Counter(this.#options(name, help)).inc(n);
+    this.#sample(this.#family(name, help, "counter"), "", n);
   }
 
   gauges(
@@ -157,44 +174,35 @@ class Writer {
     help: string,
     { labels, values }: { labels: readonly string[]; values: [string[], number][] },
   ): void {
-    const metric = new Gauge(this.#options(name, help, labels));
-    for (const [texts, n] of values) metric.set(labelled(labels, texts), n);
+    const full = this.#family(name, help, "gauge");
+    for (const [texts, n] of values) this.#sample(full, labelled(labels, texts), n);
   }
 
   gauge(name: string, help: string, n: number): void {
-    new Gauge(this.#options(name, help)).set(n);
+    this.#sample(this.#family(name, help, "gauge"), "", n);
   }
 
-  info(name: string, help: string, labels: Record<string, string>): Metric {
-    const metric = new Gauge(this.#options(name, help, Object.keys(labels)));
-    metric.set(labels, 1);
-    return metric;
+  info(name: string, help: string, labels: Record<string, string>): void {
+    const full = this.#family(name, help, "gauge");
+    this.#sample(full, labelled(Object.keys(labels), Object.values(labels)), 1);
   }
-}
 
-function labelled(names: readonly string[], values: readonly string[]): Record<string, string> {
-  return Object.fromEntries(names.map((name, i) => [name, values[i] ?? ""]));
-}
-
-/** prom-client observes for itself; these observations are made already. */
-function histogram(
-  name: string,
-  help: string,
-  family: Pick<Histogram, "bounds" | "entries">,
-  labels: readonly string[],
-): string {
-  const full = PREFIX + name;
-  const lines = [`# HELP ${full} ${help}`, `# TYPE ${full} histogram`];
-  for (const [values, { counts, sum, count }] of family.entries()) {
-    const texts = values.split(" ");
-    const own = labels.map((label, i) => `${label}="${texts[i] ?? ""}"`).join(",");
-    let below = 0;
-    for (const [i, bound] of family.bounds.entries()) {
-      below += counts[i]!;
-      lines.push(`${full}_bucket{le="${bound}",${own}} ${below}`);
+  histogram(
+    name: string,
+    help: string,
+    { labels, from }: { labels: readonly string[]; from: Histogram },
+  ): void {
+    const full = this.#family(name, help, "histogram");
+    for (const [values, { counts, sum, count }] of from.entries()) {
+      const texts = values.split(" ");
+      let below = 0;
+      for (const [i, bound] of [...from.bounds, Infinity].entries()) {
+        below += counts[i]!;
+        const le = bound === Infinity ? "+Inf" : String(bound);
+        this.#sample(`${full}_bucket`, labelled([...labels, "le"], [...texts, le]), below);
+      }
+      this.#sample(`${full}_sum`, labelled(labels, texts), sum);
+      this.#sample(`${full}_count`, labelled(labels, texts), count);
     }
-    lines.push(`${full}_bucket{le="+Inf",${own}} ${count}`);
-    lines.push(`${full}_sum{${own}} ${sum}`, `${full}_count{${own}} ${count}`);
   }
-  return `\n${lines.join("\n")}\n`;
 }

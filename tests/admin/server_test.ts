@@ -111,7 +111,7 @@ Deno.test("metrics are in Prometheus' form, and name no repository", async () =>
     /^registry_proxy_store_entries 4$/m,
     /^registry_proxy_upstream_up\{registry="docker"\} 1$/m,
     /^registry_proxy_request_duration_seconds_count\{registry="docker",kind="blob",cache="HIT"\} 3$/m,
-    /^registry_proxy_request_duration_seconds_bucket\{le="\+Inf",registry="docker",kind="blob",cache="HIT"\} 3$/m,
+    /^registry_proxy_request_duration_seconds_bucket\{registry="docker",kind="blob",cache="HIT",le="\+Inf"\} 3$/m,
     /^registry_proxy_memory_bytes \d+$/m,
     /^registry_proxy_event_loop_lag_seconds [\d.]+$/m,
   ];
