@@ -1,0 +1,311 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { Access, type Caller, memoryMarks } from "../../lib/access.ts";
+import { OciError } from "../../lib/oci/error.ts";
+import { type Registry, registryOf, type RegistryOptions } from "../../lib/registry.ts";
+import type { Credential } from "../../lib/transforms/auth.ts";
+import type { Target } from "../../lib/transforms/route.ts";
+import { Asker, type AskOptions, repositoryKey, upstreamPath } from "../../lib/upstream/ask.ts";
+import { Upstream, type UpstreamRequest } from "../../lib/upstream/client.ts";
+import { Tokens } from "../../lib/upstream/token.ts";
+
+const ann: Credential = { kind: "basic", username: "ann", password: "secret" };
+const own: Credential = { kind: "bearer", token: "own" };
+const ANONYMOUS: Credential = { kind: "anonymous" };
+const service = { username: "service", password: "s" };
+const second = { username: "second", password: "s" };
+
+/** What upstream answers: a status of the registry's own, or one of where it redirects to. */
+type Reply = number | { readonly status: number; readonly by: string } | OciError;
+
+/** An asker whose upstream answers `reply`, and what it was asked. */
+function askerWith(
+  reply: (request: UpstreamRequest, n: number) => Reply,
+  options: RegistryOptions & { isUpFor?: number } = {},
+) {
+  const registry = registryOf("corp", new URL("https://registry.example"), options);
+  const target: Target = {
+    registry,
+    repository: "team/app",
+    kind: "manifest",
+    reference: "v1",
+    base: "/v2/",
+    prefix: "",
+  };
+  const asked: UpstreamRequest[] = [];
+  const used: string[] = [];
+  let provedAt: number | undefined;
+  let now = 1_000_000;
+  const tokens = new Tokens({
+    send: () => Promise.reject(new Error("Unused")),
+    allowPrivate: true,
+  });
+  class Fake extends Upstream {
+    // deno-lint-ignore require-await -- as the real one it rejects, and never throws
+    override async request(request: UpstreamRequest) {
+      asked.push(request);
+      const { credential } = request;
+      used.push(credential.kind === "basic" ? credential.username : credential.kind);
+      const answer = reply(request, asked.length);
+      if (answer instanceof OciError) throw answer;
+      const { status, by } = typeof answer === "number"
+        ? { status: answer, by: "https://registry.example" }
+        : answer;
+      const headers = { location: "https://cdn.example/" };
+      const response = new Response(null, { status, headers });
+      return { response, url: new URL(`${by}/v2/`), provedAt, abort() {} };
+    }
+  }
+  const send = () => Promise.reject(new Error("Unused"));
+  const redirects = { followAll: true, blockedHosts: [], storageHosts: [] };
+  let turn = 0;
+  const access = new Access({
+    marks: memoryMarks(),
+    isAnonymousToken: () => false,
+    chooseAccount: ({ credentials }: Registry) => credentials[turn++ % credentials.length],
+    now: () => now,
+  });
+  const asker = new Asker({ upstream: new Fake({ send, tokens, redirects }), access });
+  const key = repositoryKey(target);
+  return {
+    access,
+    asker,
+    target,
+    key,
+    asked,
+    used,
+    caller: (credential: Credential) => access.caller(registry, credential),
+    ask: (credential: Credential, more: Partial<AskOptions> = {}) =>
+      asker.ask(target, { method: "GET", caller: access.caller(registry, credential), ...more }),
+    mayRead: (credential: Credential) => access.mayRead(access.caller(registry, credential), key),
+    pass: (ms: number) => void (now += ms),
+    proveAt: (at: number) => void (provedAt = at),
+  };
+}
+
+const HOUR = 60 * 60_000;
+const MINUTE = 60_000;
+
+Deno.test("what nobody in particular may read is public for an hour", async () => {
+  for (const status of [200, 307]) {
+    const { ask, access, key, mayRead, pass } = askerWith(() => status);
+    assertEquals(await mayRead(ANONYMOUS), false);
+    await ask(ANONYMOUS);
+    assertEquals([await access.isPublic(key), await mayRead(own), await mayRead(ann)], [
+      true,
+      true,
+      true,
+    ]);
+    pass(HOUR - 1);
+    assertEquals(await mayRead(ANONYMOUS), true);
+    pass(1);
+    assertEquals(await mayRead(ANONYMOUS), false);
+  }
+});
+
+for (const [name, credential] of Object.entries({ ann, "a token": own })) {
+  Deno.test(`what ${name} may read is granted to it alone, for five minutes`, async () => {
+    const { ask, mayRead, access, key, pass } = askerWith(() => 200);
+    await ask(credential);
+    assertEquals(await mayRead(credential), true);
+    assertEquals(await access.isPublic(key), false);
+    const others: Credential[] = [
+      ANONYMOUS,
+      { kind: "bearer", token: "other" },
+      { kind: "basic", username: "ann", password: "other" },
+      { kind: "basic", username: "bob", password: "secret" },
+    ];
+    for (const other of others) assertEquals(await mayRead(other), false);
+    pass(5 * MINUTE - 1);
+    assertEquals(await mayRead(credential), true);
+    pass(1);
+    assertEquals(await mayRead(credential), false);
+  });
+}
+
+Deno.test("a grant is for one repository of one registry", async () => {
+  const { ask, caller, access, key } = askerWith(() => 200);
+  await ask(ann);
+  for (
+    const other of [
+      { ...key, repository: "team/other" },
+      { ...key, repository: "team/app/sub" },
+      { ...key, registry: "registry.example:5000" },
+    ]
+  ) assertEquals(await access.mayRead(caller(ann), other), false);
+});
+
+Deno.test("a proof counts from when its token was given", async () => {
+  const { ask, mayRead, proveAt, pass } = askerWith(() => 200);
+  pass(10 * MINUTE);
+  proveAt(1_000_000 + 10 * MINUTE - 4 * MINUTE);
+  await ask(ann);
+  pass(MINUTE - 1);
+  assertEquals(await mayRead(ann), true);
+  pass(1);
+  assertEquals(await mayRead(ann), false);
+  proveAt(1_000_000);
+  await ask(ann);
+  assertEquals(await mayRead(ann), false);
+});
+
+const REFUSALS: readonly [reply: Reply, isRefused: boolean, why: string][] = [
+  [401, true, "the registry's 401"],
+  [403, true, "the registry's 403"],
+  [new OciError("UNAUTHORIZED", "The realm"), true, "the realm's 401"],
+  [{ status: 401, by: "https://cdn.example" }, true, "a 401 of where it redirects to"],
+  [{ status: 403, by: "https://cdn.example" }, false, "an expired URL of storage's"],
+  [404, false, "what does not exist"],
+  [429, false, "a limit"],
+  [500, false, "a fault"],
+  [new OciError("UNAVAILABLE", "Cannot reach"), false, "an outage"],
+];
+
+for (const [reply, isRefused, why] of REFUSALS) {
+  const what = isRefused ? "takes the access away" : "leaves the access as it is";
+  Deno.test(`${why} ${what}, for nobody in particular and for a credential`, async () => {
+    for (const credential of [ANONYMOUS, ann]) {
+      let answer: Reply = 200;
+      const { ask, mayRead } = askerWith(() => answer);
+      await ask(credential);
+      answer = reply;
+      await assertRejects(() => ask(credential), OciError);
+      assertEquals(await mayRead(credential), !isRefused);
+    }
+  });
+}
+
+Deno.test("that a credential is refused says nothing of what is public", async () => {
+  const { ask, mayRead } = askerWith(({ credential }) =>
+    credential.kind === "anonymous" ? 200 : 401
+  );
+  await ask(ANONYMOUS);
+  await assertRejects(() => ask(ann), OciError);
+  assertEquals(await mayRead(ANONYMOUS), true);
+});
+
+Deno.test("while upstream is away what was public stays readable, and a grant ends all the same", async () => {
+  const { ask, caller, access, key, pass } = askerWith(() => 200);
+  await ask(ann);
+  assertEquals(await access.mayReadStale(caller(ann), key), true);
+  pass(5 * MINUTE);
+  assertEquals(await access.mayReadStale(caller(ann), key), false);
+  await ask(ANONYMOUS);
+  pass(365 * 24 * HOUR);
+  for (const credential of [ANONYMOUS, ann, own]) {
+    assertEquals(await access.mayReadStale(caller(credential), key), true);
+  }
+});
+
+Deno.test("the operator's account is used for what everybody may read, and opens nothing", async () => {
+  let isPublic = false;
+  const reply = ({ credential }: UpstreamRequest) =>
+    credential.kind === "basic" && credential.username === "service" || isPublic ? 200 : 401;
+  const { ask, used, mayRead } = askerWith(reply, { credentials: [service] });
+  await assertRejects(() => ask(ANONYMOUS), OciError);
+  assertEquals([used.splice(0), await mayRead(ANONYMOUS)], [["anonymous"], false]);
+  isPublic = true;
+  await ask(ANONYMOUS);
+  await ask(ANONYMOUS);
+  assertEquals(used, ["anonymous", "service"]);
+});
+
+Deno.test("what the operator's account reads does not prove again that everybody may", async () => {
+  const { ask, pass, access, key } = askerWith(() => 200, { credentials: [service] });
+  await ask(ANONYMOUS);
+  pass(HOUR - 1);
+  await ask(ANONYMOUS); // with the account
+  pass(1);
+  assertEquals(await access.isPublic(key), false);
+});
+
+Deno.test("an account that is refused costs nobody what is public", async () => {
+  const reply = ({ credential }: UpstreamRequest) => credential.kind === "basic" ? 401 : 200;
+  const { ask, used, mayRead } = askerWith(reply, { credentials: [service] });
+  await ask(ANONYMOUS);
+  assertEquals((await ask(ANONYMOUS)).response.status, 200);
+  assertEquals(used, ["anonymous", "service", "anonymous"]);
+  assertEquals(await mayRead(ANONYMOUS), true);
+});
+
+Deno.test("a caller's own credential is never exchanged for the operator's", async () => {
+  const { ask, used } = askerWith(() => 401, { credentials: [service], sharePrivate: true });
+  for (const credential of [ann, own]) await assertRejects(() => ask(credential), OciError);
+  assertEquals(used, ["ann", "bearer"]);
+});
+
+Deno.test("with SHARE_PRIVATE who brings nothing has what the operator's account has", async () => {
+  const reply = ({ credential }: UpstreamRequest) => credential.kind === "basic" ? 200 : 401;
+  const { ask, used, mayRead, caller, access, key, pass } = askerWith(reply, {
+    credentials: [service],
+    sharePrivate: true,
+  });
+  await ask(ANONYMOUS);
+  assertEquals([used, await mayRead(ANONYMOUS)], [["service"], true]);
+  assertEquals(await access.isPublic(key), false);
+  assertEquals(await mayRead(ann), false);
+  pass(HOUR);
+  assertEquals(await access.mayReadStale(caller(ANONYMOUS), key), true);
+  assertEquals(await access.mayReadStale(caller(ann), key), false);
+});
+
+Deno.test("an account whose pulls are used up gives way to its siblings, each once", async () => {
+  const options = { credentials: [service, second] };
+  const one = askerWith(
+    ({ credential }) =>
+      credential.kind === "basic" && credential.username === "service" ? 429 : 200,
+    options,
+  );
+  await one.ask(ANONYMOUS);
+  await one.ask(ANONYMOUS);
+  assertEquals(one.used, ["anonymous", "service", "second"]);
+  let isUp = true;
+  const all = askerWith(() => isUp ? 200 : 429, options);
+  await all.ask(ANONYMOUS);
+  isUp = false;
+  const error = await assertRejects(() => all.ask(ANONYMOUS), OciError);
+  assertEquals([error.status, all.used.slice(1)], [429, ["service", "second"]]);
+});
+
+Deno.test("what only a credential has read is looked at for being public, by HEAD and as nobody", async () => {
+  const reply = ({ credential }: UpstreamRequest) => credential.kind === "anonymous" ? 307 : 200;
+  const { ask, asker, target, asked, mayRead } = askerWith(reply, {
+    credentials: [service],
+    sharePrivate: true,
+  });
+  await ask(ann);
+  assertEquals(await mayRead(own), false);
+  await asker.learnPublic(target);
+  assertEquals(await mayRead(own), true);
+  const { method, credential, redirects } = asked[1]!;
+  assertEquals([method, credential.kind, redirects], ["HEAD", "anonymous", "stop"]);
+  await asker.learnPublic(target);
+  assertEquals(asked.length, 2);
+});
+
+Deno.test("whether it is public cannot always be learned, and that harms nobody", async () => {
+  for (const reply of [401, 500, new OciError("UNAVAILABLE", "Cannot reach")]) {
+    const { asker, target, mayRead } = askerWith(() => reply);
+    await asker.learnPublic(target);
+    assertEquals(await mayRead(ANONYMOUS), false);
+  }
+});
+
+Deno.test("each kind of target has its path, and asks for a token for its repository", async () => {
+  const { ask, asker, target, asked, caller } = askerWith(() => 200);
+  const digest = `sha256:${"a".repeat(64)}`;
+  const paths: Record<string, Partial<Target>> = {
+    "/v2/team/app/manifests/v1": {},
+    [`/v2/team/app/blobs/${digest}`]: { kind: "blob", reference: digest },
+    [`/v2/team/app/referrers/${digest}`]: { kind: "referrers", reference: digest },
+    "/v2/team/app/tags/list": { kind: "tags", reference: "" },
+  };
+  for (const [path, part] of Object.entries(paths)) {
+    assertEquals(upstreamPath({ ...target, ...part }), path);
+  }
+  await ask(ann, { search: "?n=5" });
+  const [{ path, scope, headers }] = asked as [UpstreamRequest];
+  assertEquals([path, scope], ["/v2/team/app/manifests/v1?n=5", "repository:team/app:pull"]);
+  assertEquals([...headers], [["accept-encoding", "identity"]]);
+  const nobody: Caller = caller(ANONYMOUS);
+  assertEquals([nobody.id, asker.isDown(target)], ["anonymous", false]);
+});

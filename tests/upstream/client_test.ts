@@ -1,0 +1,281 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { OciError } from "../../lib/oci/error.ts";
+import { registryOf } from "../../lib/registry.ts";
+import type { Credential } from "../../lib/transforms/auth.ts";
+import { Upstream, type UpstreamOptions, type UpstreamRequest } from "../../lib/upstream/client.ts";
+import type { Send, SendRequest } from "../../lib/upstream/send.ts";
+import { Tokens } from "../../lib/upstream/token.ts";
+
+const HUB = registryOf("docker", new URL("https://registry-1.docker.io"));
+const BEARER = `Bearer realm="https://auth.docker.io/token",service="registry.docker.io"`;
+const POLICY = { followAll: true, blockedHosts: [], storageHosts: ["storage.example"] };
+const ANONYMOUS: Credential = { kind: "anonymous" };
+const own: Credential = { kind: "bearer", token: "own" };
+const ann: Credential = { kind: "basic", username: "ann", password: "secret" };
+
+/** One request that anybody upstream saw. */
+interface Asked extends SendRequest {
+  readonly url: URL;
+  readonly authorization: string | null;
+}
+
+type Answer = Response | OciError;
+
+/** An upstream where `answer` is asked for everything but tokens: those are `t1`, `t2` … */
+function upstreamWith(
+  answer: (asked: Asked, n: number) => Answer,
+  options: Partial<UpstreamOptions> = {},
+) {
+  const asked: Asked[] = [];
+  let tokens = 0;
+  let now = 1_000_000;
+  const send: Send = (url, request) => {
+    const entry = { ...request, url, authorization: request.headers.get("authorization") };
+    if (url.hostname === "auth.docker.io") {
+      return Promise.resolve({ response: Response.json({ token: `t${++tokens}` }), abort() {} });
+    }
+    asked.push(entry);
+    const reply = answer(entry, asked.length);
+    if (reply instanceof OciError) return Promise.reject(reply);
+    return Promise.resolve({ response: reply, abort() {} });
+  };
+  const clock = () => now;
+  const upstream = new Upstream({
+    send,
+    tokens: new Tokens({ send, allowPrivate: false, now: clock }),
+    redirects: POLICY,
+    now: clock,
+    ...options,
+  });
+  return {
+    upstream,
+    asked,
+    pass: (ms: number) => void (now += ms),
+    get tokens() {
+      return tokens;
+    },
+    request: (request: Partial<UpstreamRequest> = {}) =>
+      upstream.request({
+        registry: HUB,
+        method: "GET",
+        path: "/v2/library/nginx/manifests/latest",
+        headers: new Headers({ accept: "*/*" }),
+        credential: ANONYMOUS,
+        scope: "repository:library/nginx:pull",
+        ...request,
+      }),
+  };
+}
+
+const unauthorized = (challenge: string | null = BEARER) =>
+  new Response(null, {
+    status: 401,
+    headers: challenge === null ? {} : { "www-authenticate": challenge },
+  });
+const to = (location: string, status = 307) =>
+  new Response(null, { status, headers: { location } });
+
+/** A registry that wants a token. */
+const guarded = ({ authorization }: Asked) =>
+  authorization === null ? unauthorized() : new Response("content");
+
+Deno.test("a registry that wants a token is asked a second time, with one, and then at once", async () => {
+  const { request, asked } = upstreamWith(guarded);
+  assertEquals(await (await request()).response.text(), "content");
+  assertEquals(asked.map(({ authorization }) => authorization), [null, "Bearer t1"]);
+  await request();
+  assertEquals(asked[2]!.authorization, "Bearer t1");
+});
+
+Deno.test("a registry that wants none gets none, whoever asks", async () => {
+  const { request, asked } = upstreamWith(() => new Response("content"));
+  await request({ credential: ann });
+  await request();
+  assertEquals(asked.map(({ authorization }) => authorization), [null, null]);
+});
+
+Deno.test("a registry that speaks Basic gets the credential itself", async () => {
+  const { request, asked } = upstreamWith(({ authorization }) =>
+    authorization === null ? unauthorized("Basic realm=x") : new Response("content")
+  );
+  assertEquals((await request({ credential: ann })).response.status, 200);
+  assertEquals(asked.map(({ authorization }) => authorization), [null, "Basic YW5uOnNlY3JldA=="]);
+  assertEquals((await request()).response.status, 401);
+});
+
+Deno.test("a client's own token goes up as it is, and only once", async () => {
+  for (const challenge of [BEARER, null]) {
+    const { request, asked } = upstreamWith(() => unauthorized(challenge));
+    assertEquals((await request({ credential: own })).response.status, 401);
+    assertEquals(asked.map(({ authorization }) => authorization), ["Bearer own"]);
+  }
+});
+
+Deno.test("a token that is no longer accepted is renewed once, and then believed to be no good", async () => {
+  const spoiled = upstreamWith(({ authorization }) =>
+    authorization === "Bearer t2" ? new Response("content") : unauthorized()
+  );
+  assertEquals((await spoiled.request()).response.status, 401);
+  assertEquals((await spoiled.request()).response.status, 200);
+  assertEquals(spoiled.asked.map(({ authorization }) => authorization), [
+    null,
+    "Bearer t1",
+    "Bearer t1",
+    "Bearer t2",
+  ]);
+});
+
+Deno.test("a 401 that says nothing of what it wants is an answer, and no outage", async () => {
+  const { upstream, request } = upstreamWith(() => unauthorized(null));
+  assertEquals((await request()).response.status, 401);
+  assertEquals(upstream.isDown(HUB), false);
+});
+
+Deno.test("a challenge whose realm is not the registry's is 502, and nobody's credentials go there", async () => {
+  const { request, asked, ...all } = upstreamWith(() =>
+    unauthorized(`Bearer realm="https://evil.example/token"`)
+  );
+  for (const credential of [ANONYMOUS, ann, own]) {
+    const error = await assertRejects(() => request({ credential }), OciError, "own domain");
+    assertEquals(error.status, 502);
+  }
+  assertEquals([all.tokens, asked.every(({ url }) => url.host === HUB.url.host)], [0, true]);
+});
+
+for (const status of [301, 302, 303, 307, 308]) {
+  Deno.test(`a ${status} is followed with method, Range and accepted types, and without Authorization`, async () => {
+    const { request, asked } = upstreamWith((entry) => {
+      if (entry.url.hostname === "cdn.example") return new Response("content");
+      return entry.authorization === null
+        ? unauthorized()
+        : to("https://cdn.example/x?sig=1", status);
+    });
+    for (const method of ["GET", "HEAD"] as const) {
+      const headers = new Headers({ accept: "a/b", range: "bytes=5-9" });
+      const answer = await request({ method, headers, redirects: "follow" });
+      assertEquals([answer.response.status, answer.url.href], [200, "https://cdn.example/x?sig=1"]);
+      const last = asked.at(-1)!;
+      assertEquals([last.method, last.authorization], [method, null]);
+      assertEquals([last.headers.get("accept"), last.headers.get("range")], ["a/b", "bytes=5-9"]);
+      assertEquals(asked.at(-2)!.authorization, "Bearer t1");
+    }
+  });
+}
+
+Deno.test("on the registry's own origin a relative redirect keeps its Authorization, elsewhere none does", async () => {
+  const hops: Record<string, Answer> = {
+    "/v2/library/nginx/manifests/latest": to("../../../../moved?a=b#c"),
+    "/moved": to("http://registry-1.docker.io.evil.example/"),
+  };
+  const { request, asked } = upstreamWith(({ url }) => hops[url.pathname] ?? new Response());
+  const error = await assertRejects(() => request({ credential: own }), OciError, "Unusable");
+  assertEquals((error.detail as { reason: string }).reason, "Scheme not allowed: http:");
+  assertEquals(asked.map(({ url, authorization }) => [url.href, authorization]), [
+    ["https://registry-1.docker.io/v2/library/nginx/manifests/latest", "Bearer own"],
+    ["https://registry-1.docker.io/moved?a=b", "Bearer own"],
+  ]);
+
+  const other = upstreamWith(({ url }) =>
+    url.port === "8443" ? new Response() : to("https://registry-1.docker.io:8443/")
+  );
+  await other.request({ credential: own });
+  assertEquals(other.asked[1]!.authorization, null);
+});
+
+Deno.test("ten redirects are followed, an eleventh is not, and a loop ends too", async () => {
+  for (const [count, status] of [[10, 200], [11, 502], [Infinity, 502]] as const) {
+    const { request, asked } = upstreamWith(({ url }) => {
+      const n = Number(url.searchParams.get("n"));
+      return n < count ? to(`https://cdn.example/?n=${n + 1}`) : new Response();
+    });
+    const outcome = await request().then(({ response }) => response.status, (e) => e.status);
+    assertEquals([outcome, asked.length], [status, 11]);
+  }
+});
+
+Deno.test("storage is handed to the client where the policy says so, unless the content is wanted here", async () => {
+  const redirects = { ...POLICY, followAll: false };
+  const location = "https://storage.example/blob?X-Amz-Signature=secret";
+  const { request, asked } = upstreamWith(
+    ({ url }) => url.hostname === "storage.example" ? new Response("content") : to(location),
+    { redirects },
+  );
+  const handed = await request();
+  assertEquals([handed.handOver?.href, handed.response.status], [location, 307]);
+  assertEquals(asked.length, 1);
+  const followed = await request({ redirects: "follow" });
+  assertEquals([followed.handOver, await followed.response.text()], [undefined, "content"]);
+});
+
+Deno.test("a redirect can be taken as the proof that it is, without following it", async () => {
+  const { request, asked } = upstreamWith(() => to("http://anything.example/"));
+  const answer = await request({ redirects: "stop" });
+  assertEquals([answer.response.status, answer.handOver, asked.length], [307, undefined, 1]);
+});
+
+Deno.test("a 401 of where a redirect led to is not the registry's: no token goes there", async () => {
+  const { request, asked, ...all } = upstreamWith(({ url }) =>
+    url.hostname === "cdn.example" ? unauthorized() : to("https://cdn.example/")
+  );
+  const answer = await request({ credential: ann });
+  assertEquals([answer.response.status, asked.length, all.tokens], [401, 2, 0]);
+});
+
+Deno.test("a registry's base path is put before what it is asked for", async () => {
+  const registry = registryOf("corp", new URL("https://corp.example/registry/"));
+  const { request, asked } = upstreamWith(() => new Response());
+  await request({ registry, path: "/v2/a/tags/list?n=5" });
+  assertEquals(asked[0]!.url.href, "https://corp.example/registry/v2/a/tags/list?n=5");
+});
+
+Deno.test("a registry that cannot be reached counts as down for ten seconds, or until it answers", async () => {
+  let error: OciError | undefined = new OciError("UNAVAILABLE", "Cannot reach", { status: 504 });
+  const { upstream, request, pass } = upstreamWith(() => error ?? new Response());
+  assertEquals(upstream.isDown(HUB), false);
+  await assertRejects(() => request(), OciError);
+  assertEquals(upstream.isDown(HUB), true);
+  pass(9_999);
+  assertEquals(upstream.isDown(HUB), true);
+  pass(1);
+  assertEquals(upstream.isDown(HUB), false);
+
+  await assertRejects(() => request(), OciError);
+  error = undefined;
+  await request();
+  assertEquals(upstream.isDown(HUB), false);
+});
+
+Deno.test("a registry that refuses or limits is not down", async () => {
+  for (const status of [401, 403, 404, 429, 500]) {
+    const { upstream, request } = upstreamWith(() => new Response(null, { status }));
+    assertEquals((await request()).response.status, status);
+    assertEquals(upstream.isDown(HUB), false);
+  }
+});
+
+Deno.test("an answer says since when its credential has been known to be good", async () => {
+  const { request, pass } = upstreamWith(guarded);
+  assertEquals((await request({ credential: ann })).provedAt, 1_000_000);
+  pass(30_000);
+  assertEquals((await request({ credential: ann })).provedAt, 1_000_000);
+  pass(30_000);
+  assertEquals((await request({ credential: ann })).provedAt, 1_060_000);
+  assertEquals((await request({ credential: own })).provedAt, undefined);
+});
+
+Deno.test("every answer of the registry's own is reported, with who asked, and nobody else's", async () => {
+  const seen: [string, number][] = [];
+  const { request } = upstreamWith(
+    (entry) => entry.url.hostname === "cdn.example" ? new Response() : to("https://cdn.example/"),
+    { onAnswer: ({ credential }, { status }) => seen.push([credential.kind, status]) },
+  );
+  await request({ credential: own });
+  assertEquals(seen, [["bearer", 307]]);
+});
+
+Deno.test("a client's headers are not changed by what is added for one hop", async () => {
+  const headers = new Headers({ accept: "a/b" });
+  const { request } = upstreamWith(guarded);
+  await request({ headers });
+  assert(!headers.has("authorization"));
+});
