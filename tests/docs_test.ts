@@ -182,6 +182,19 @@ Deno.test("every path that ARCHITECTURE.md and SECURITY.md name exists", () => {
   }
 });
 
+Deno.test("each promise of SECURITY.md has a test, and the tests it names exist", () => {
+  const [, table = ""] = /^## Promises$([^]*?)^## /m.exec(read("SECURITY.md"))!;
+  const rows = table.split("\n").filter((line) => /^\| [^-]/.test(line)).slice(1);
+  assertGreater(rows.length, 15);
+  for (const row of rows) {
+    const shown = [...row.matchAll(/`(tests\/[\w./-]+)`: “([^”]+)”/g)];
+    assertGreater(shown.length, 0, row);
+    for (const [, path = "", name = ""] of shown) {
+      assert(read(path).includes(name), `${path}: ${name}`);
+    }
+  }
+});
+
 Deno.test("every file of lib/ is in ARCHITECTURE.md", () => {
   const text = read("ARCHITECTURE.md");
   const walk = (dir: string): string[] =>
