@@ -81,7 +81,9 @@ export async function startUpstream(dir: string): Promise<Upstream> {
 
   const [port, slowPort] = [freePort(), freePort()];
   const accessLog = join(dir, "upstream.log");
+  // Not beside "access_log off": that would cancel it.
   const locations = `
+    access_log ${accessLog} asked;
     root ${root};
     add_header Docker-Distribution-Api-Version registry/2.0 always;
     location = /v2/ { default_type application/json; return 200 "{}"; }
@@ -95,7 +97,6 @@ export async function startUpstream(dir: string): Promise<Upstream> {
   const program = await startNginx(
     join(dir, "upstream"),
     `  log_format asked '$request_method $uri $status';
-  access_log ${accessLog} asked;
   map $uri $manifest_digest { default ${image.digest}; }
   server { listen 127.0.0.1:${port}; ${locations} }
   server { listen 127.0.0.1:${slowPort}; limit_rate ${SLOW}; ${locations} }`,

@@ -57,6 +57,8 @@ export type FillState = "running" | "verified" | "detached" | "failed";
 const BATCH = 256 * 1024;
 /** Reads that are kept for other clients of the same fill. */
 const MOST_RECENT = 4;
+/** A client that is less than this behind, bytes, is likely to read what others read too. */
+const KEEPS_UP = 8 * 2 ** 20;
 
 /** The draft could not be written. */
 class DiskError extends Error {
@@ -305,7 +307,9 @@ export class Fill {
       const bytes = await recent.bytes.catch(() => undefined);
       if (bytes) return bytes;
     }
-    if (this.#readers === 1) return await readNow(reader, { position, buffer });
+    // Who lags is alone where it is, and so is the only client.
+    const lag = this.#written - position;
+    if (this.#readers === 1 || lag > KEEPS_UP) return await readNow(reader, { position, buffer });
     // Memory of its own: nobody may read something else into it while others send it.
     notePassing(length);
     const bytes = readNow(reader, { position, buffer: new Uint8Array(length) });

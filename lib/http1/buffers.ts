@@ -5,14 +5,13 @@
  * @module
  */
 
-/** From how many buffers in use on which size, bytes, is given out. Larger ones are not faster. */
-const SIZES: readonly (readonly [inUse: number, size: number])[] = [
-  [16, 2 ** 16],
-  [4, 2 ** 19],
-  [0, 2 ** 20],
-];
+const SMALLEST = 2 ** 16;
+/** Larger ones are not faster. */
+const LARGEST = 2 ** 20;
+/** What all in use take together, as long as the smallest will do: bytes. */
+const BUDGET = 16 * 2 ** 20;
 /** Free ones of each size that are kept, bytes. */
-const KEPT = 6 * 2 ** 20;
+const KEPT = 4 * 2 ** 20;
 
 /** Buffers of a server's connections. */
 export class Buffers {
@@ -22,10 +21,23 @@ export class Buffers {
 
   /** A buffer; what is in it is left over from somebody else. */
   take(): Uint8Array<ArrayBuffer> {
-    const [, size] = SIZES.find(([inUse]) => this.#inUse >= inUse)!;
     this.#inUse++;
     this.#isUsed = true;
+    const size = this.#size();
     return this.#free.get(size)?.pop() ?? new Uint8Array(size);
+  }
+
+  /** `buffer`, or a smaller one in its place where there are many more in use by now. */
+  renew(buffer: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    if (buffer.byteLength <= 2 * this.#size()) return buffer;
+    this.give(buffer);
+    return this.take();
+  }
+
+  /** The size of each if all in use were the same: a power of two. */
+  #size(): number {
+    const share = 2 ** Math.floor(Math.log2(BUDGET / Math.max(1, this.#inUse)));
+    return Math.max(SMALLEST, Math.min(LARGEST, share));
   }
 
   /** Gives it back. Nobody may be reading into it or writing from it any more. */

@@ -297,7 +297,7 @@ export class Connection {
 
   async #sendSource(head: Buffer, source: ByteSource, framing: BodyFraming): Promise<void> {
     const { buffers } = this.#context;
-    const buffer = buffers.take();
+    let buffer = buffers.take();
     let sent = 0;
     const end = once(() => source.end(sent));
     this.#stopBody = end;
@@ -312,6 +312,7 @@ export class Connection {
         if (!bytes) break;
         await this.#writeChunk(bytes, framing);
         sent += bytes.byteLength;
+        buffer = buffers.renew(buffer);
       }
       await this.#finish(sent, framing);
     } finally {
