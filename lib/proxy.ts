@@ -106,6 +106,7 @@ export class Proxy {
   #access!: Access;
   #cache: Cache | undefined;
   #keepWarm: KeepWarm | undefined;
+  #sharedQuotas: { close(): void } | undefined;
   #isReady = false;
 
   constructor(config: Config) {
@@ -169,6 +170,11 @@ export class Proxy {
     });
     this.#relay = this.#cache?.relay ??
       new Relay({ asker: new Asker({ upstream, access: this.#access }), idle, stats: this.stats });
+    const together = this.#cache?.together;
+    if (together) {
+      this.#gate?.countBy(together.rates);
+      this.#sharedQuotas = together.share(this.quotas);
+    }
     this.#isReady = true;
     const { warm: settings } = this.config;
     if (cache && this.#cache && !cache.only && settings.images.length > 0) {
@@ -522,6 +528,7 @@ export class Proxy {
   async close({ grace = 0 }: { grace?: number } = {}): Promise<void> {
     await this.ready.catch(() => {});
     this.#keepWarm?.stop();
+    this.#sharedQuotas?.close();
     await this.#cache?.close(grace);
     this.#connect[Symbol.dispose]();
   }

@@ -25,6 +25,7 @@ import { Manifests, type ManifestsOptions } from "./manifests.ts";
 import { Referrers } from "./referrers.ts";
 import { resilient } from "./resilient.ts";
 import { IndexLockedError } from "./sqlite_file.ts";
+import type { Together } from "./together.ts";
 import { Upkeep } from "./upkeep.ts";
 import { watchIndex } from "./watch.ts";
 
@@ -181,6 +182,11 @@ export class Cache {
       path,
       filling: (digest) => this.content.filling(digest),
     });
+  }
+
+  /** What instances that share the cache have in common beside it. */
+  get together(): Together | undefined {
+    return this.#engines.together;
   }
 
   /** Ends; fills under way are waited for up to `grace` ms. */

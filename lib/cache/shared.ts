@@ -124,7 +124,7 @@ async function openTogether(
     index,
     isOwnDisk: false,
     wasKilled: false,
-    together: new Together({ leases, grants: new RedisGrants(redis), store, self }),
+    together: new Together({ leases, grants: new RedisGrants(redis), store, self, redis }),
     async close() {
       clearInterval(timer);
       await index.close();

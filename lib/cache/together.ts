@@ -10,7 +10,10 @@ import type { Fill } from "./fill.ts";
 import type { RedisGrants } from "./grants.ts";
 import type { Lease, LeaseHolder, Leases } from "./lease.ts";
 import { FollowedSource, PEER_PATH, peerResponse, showsKey } from "./peer.ts";
-import { RedisDownError } from "./redis.ts";
+import type { Quotas } from "../limits/quota.ts";
+import type { RateCounter } from "../limits/rate.ts";
+import { type Redis, RedisDownError } from "./redis.ts";
+import { RedisRateCounter, SharedQuotas } from "./shared_limits.ts";
 
 /** How often a lease that somebody else has is looked at, ms. */
 const LOOK_AGAIN = 50;
@@ -38,20 +41,31 @@ export interface TogetherOptions {
   readonly store: BlobStore;
   /** How the others reach this one. */
   readonly self: LeaseHolder;
+  readonly redis: Redis;
 }
 
 /** The instances, as one of them sees them. */
 export class Together {
   readonly grants: RedisGrants;
+  /** Budgets of clients, wherever they ask. */
+  readonly rates: RateCounter;
+  readonly #redis: Redis;
   readonly #leases: Leases;
   readonly #store: BlobStore;
   readonly #self: LeaseHolder;
 
-  constructor({ leases, grants, store, self }: TogetherOptions) {
+  constructor({ leases, grants, store, self, redis }: TogetherOptions) {
+    this.#redis = redis;
+    this.rates = new RedisRateCounter(redis);
     this.#leases = leases;
     this.grants = grants;
     this.#store = store;
     this.#self = self;
+  }
+
+  /** Shares what is heard of quotas, until the returned object is closed. */
+  share(quotas: Quotas): { close(): void } {
+    return new SharedQuotas(this.#redis, quotas);
   }
 
   /** Whose turn it is to download `digest`. While nobody can be asked it is everybody's. */

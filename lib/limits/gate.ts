@@ -37,7 +37,7 @@ export class Gate {
   readonly #clients: AddressSet | undefined;
   readonly #mayRead: RepositoryPolicy | undefined;
   readonly #rate: RateLimits;
-  readonly #counter: RateCounter;
+  #counter: RateCounter;
   readonly #stats: Pick<Stats, "rejected">;
 
   /** The gate that `config` asks for; undefined where everybody may come in as often as he likes. */
@@ -53,6 +53,11 @@ export class Gate {
     this.#rate = rate;
     this.#counter = counter ?? new MemoryRateCounter();
     this.#stats = stats;
+  }
+
+  /** Counts by `counter` from now on, which other instances count by too. */
+  countBy(counter: RateCounter): void {
+    this.#counter = counter;
   }
 
   /** Throws an `OciError` (403) for a client that may not use this proxy. */

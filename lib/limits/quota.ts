@@ -76,7 +76,7 @@ const REFUSED_FOR = 60_000;
 /** Options for {@linkcode Quotas}. */
 export interface QuotasOptions {
   readonly threshold: QuotaThreshold;
-  /** Called with what an upstream said; instances that share a cache pass it on. */
+  /** See {@linkcode Quotas.onSeen}. */
   readonly onSeen?: (quota: Quota) => void;
   /** @default {Date.now} */
   readonly now?: () => number;
@@ -85,7 +85,8 @@ export interface QuotasOptions {
 /** The quotas of all accounts. Nothing here waits: it is asked on the way to upstream. */
 export class Quotas {
   readonly #threshold: QuotaThreshold;
-  readonly #onSeen?: (quota: Quota) => void;
+  /** Called with what an upstream said; instances that share a cache pass it on. */
+  onSeen?: (quota: Quota) => void;
   readonly #now: () => number;
   readonly #quotas = new Map<string, Quota>();
   /** When each account was last chosen, so that equals take turns. */
@@ -94,7 +95,7 @@ export class Quotas {
 
   constructor(options: QuotasOptions) {
     this.#threshold = options.threshold;
-    this.#onSeen = options.onSeen;
+    this.onSeen = options.onSeen;
     this.#now = options.now ?? Date.now;
   }
 
@@ -127,7 +128,7 @@ export class Quotas {
       until,
     };
     this.accept(quota);
-    this.#onSeen?.(quota);
+    this.onSeen?.(quota);
   }
 
   /** Takes over what another instance heard, unless something newer is known here. */

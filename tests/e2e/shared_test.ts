@@ -341,8 +341,31 @@ toolTest(
       );
       await until(async () => await other.proxy.cache!.index.blob(digest) !== undefined);
       // What the dead one had promised ends with its lease.
-    await until(async () => (await other.proxy.cache!.index.totals()).reserved === 0);
+      await until(async () => (await other.proxy.cache!.index.totals()).reserved === 0);
       assertEquals((await whole(other.url + path)).headers.get("x-cache"), "HIT");
     },
   },
 );
+
+toolTest("a client's budget and a registry's quota are the same at every instance", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(2, { env: { RATE_LIMIT: "misses=4/1h" } });
+    const [a, b] = fleet.instances as [TestProxy, TestProxy];
+    fleet.registry.control.quota = { limit: 100, window: 3600, remaining: 50 };
+    const images = [1, 2, 3].map((seed) => makeImage({ seed, layers: [1000] }));
+    images.forEach((image, i) => fleet.registry.add(`team/app${i}`, "1", image));
+    const ask = async (proxy: TestProxy, i: number) =>
+      (await whole(`${proxy.url}/v2/team/app${i}/blobs/${blobsOf(images[i]!)[1]!.digest}`)).status;
+    // The manifest tells of the quota; both instances hear of it.
+    await whole(`${a.url}/v2/team/app0/manifests/1`, { headers: ANY });
+    await until(() => b.proxy.quotas.entries().length === 1);
+    assertEquals(b.proxy.quotas.entries()[0]!.remaining, a.proxy.quotas.entries()[0]!.remaining);
+    const first = [await ask(a, 0), await ask(b, 1), await ask(a, 2)];
+    assertEquals(first, [200, 200, 200]);
+    const config = blobsOf(images[0]!)[0]!.digest;
+    const refused = await whole(`${b.url}/v2/team/app0/blobs/${config}`);
+    assertEquals(refused.status, 429);
+    assert(Number(refused.headers.get("retry-after")) > 60);
+  },
+});
