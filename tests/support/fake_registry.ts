@@ -68,6 +68,8 @@ export interface Control {
   failTokensWith?: number;
   /** Seconds a token lasts. @default {300} */
   tokenLife: number;
+  /** Changes what a token is answered with. @default {(answer) => answer} */
+  tokenAnswer: (answer: Readonly<Record<string, unknown>>) => Record<string, unknown>;
   /** The challenge's realm. @default {`<url>/token`} */
   realm: string;
   /** Every manifest GET answers 429 with this Retry-After; HEAD does not. @default {undefined} */
@@ -174,6 +176,7 @@ export async function startFakeRegistry(options: FakeRegistryOptions = {}): Prom
   const server = await startHttpServer(answer, options);
   const control: Control = {
     tokenLife: options.tokenLife ?? 300,
+    tokenAnswer: (answer) => ({ ...answer }),
     realm: `${server.url}/token`,
     redirectBlobs: storage ? "storage" : "none",
     redirectManifests: "none",
@@ -320,13 +323,13 @@ export async function startFakeRegistry(options: FakeRegistryOptions = {}): Prom
     return {
       status: 200,
       headers: [JSON_TYPE],
-      body: JSON.stringify({
+      body: JSON.stringify(control.tokenAnswer({
         token: name,
         access_token: name,
         expires_in: control.tokenLife,
         issued_at: new Date().toISOString(),
         ...refresh && { refresh_token: refresh },
-      }),
+      })),
     };
   }
 
