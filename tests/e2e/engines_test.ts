@@ -15,10 +15,19 @@ import { SurvivingIndex } from "../../lib/cache/surviving_index.ts";
 import { checkEngines, parseRedisUrl, parseStoreSetting } from "../../lib/engine_url.ts";
 import { testBlobStore } from "../support/blob_store_contract.ts";
 import { digestOf, randomBytes } from "../support/content.ts";
-import { type Engine, startRedis, startS3 } from "../support/engines.ts";
+import {
+  type Engine,
+  redisCommand,
+  startRedis,
+  startS3,
+  startSentinel,
+} from "../support/engines.ts";
+import { makeCertificate } from "../support/certificate.ts";
+import { run } from "../support/process.ts";
+import { ROOT } from "../support/proxy_process.ts";
 import { testIndex } from "../support/index_contract.ts";
 import { toolTest } from "../support/requirements.ts";
-import { tempDir } from "../support/temp.ts";
+import { freePort, tempDir } from "../support/temp.ts";
 
 const REDIS = ["redis-server"] as const;
 const S3 = ["versitygw"] as const;
@@ -254,5 +263,109 @@ toolTest("while Redis is gone what was seen is known, and what happened is told 
       await index.close();
       redis.close();
     }
+  },
+});
+
+async function redisInfo(port: number): Promise<string> {
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  await connection.write(new TextEncoder().encode("CLUSTER INFO\r\n"));
+  const buffer = new Uint8Array(4096);
+  return new TextDecoder().decode(buffer.subarray(0, await connection.read(buffer) ?? 0));
+}
+
+/** What every way to reach Redis has to be able to do. */
+async function exercise(url: string): Promise<void> {
+  const redis = await Redis.connect({ location: parseRedisUrl(url), onDown() {}, onUp() {} });
+  const index = new RedisIndex(redis, { instance: "a" });
+  try {
+    assert(redis.isUp, `No connection by ${url}`);
+    const digest = digestOf(new Uint8Array([1]));
+    await index.addBlob({ digest, size: 3, createdAt: 1, usedAt: 1, verifiedAt: 1 });
+    await index.addLink({ registry: "r", repository: "a/b", digest, kind: "blob" }, {
+      mediaType: "",
+    });
+    assertEquals(await index.totals(), { bytes: 3, entries: 1, reserved: 0 });
+    assert(await index.reserve(1, 100));
+    const taken = await new RedisLeases(redis, { url: "http://a", key: "k" }).acquire("d");
+    assert("lease" in taken);
+    await taken.lease.release();
+    await using dir = await tempDir();
+    const store = new RedisStore(redis, { drafts: new FileStore(dir.path) });
+    const bytes = randomBytes(700_000, 3);
+    const draft = await store.begin(digestOf(bytes));
+    await draft.write(bytes);
+    await draft.commit();
+    const blob = await store.open(digestOf(bytes));
+    const buffer = new Uint8Array(100);
+    assertEquals(await blob!.read(600_000, buffer), 100);
+    assertEquals(buffer, bytes.subarray(600_000, 600_100));
+  } finally {
+    index.close();
+    redis.close();
+  }
+}
+
+toolTest("Redis with an ACL user and a database of its own", {
+  needs: REDIS,
+  async fn() {
+    await using server = await startRedis();
+    const user = "ACL SETUSER proxy on >s3cret ~* +@all";
+    assertEquals(await redisCommand(server.port, user), "+OK");
+    assertEquals(await redisCommand(server.port, "ACL SETUSER default off"), "+OK");
+    await exercise(`redis://proxy:s3cret@127.0.0.1:${server.port}/3`);
+  },
+});
+
+toolTest("Redis over TLS", {
+  needs: ["redis-server", "openssl"],
+  async fn() {
+    await using dir = await tempDir();
+    const { certPath, keyPath, caPath } = await makeCertificate(dir.path);
+    const tlsPort = freePort();
+    await using _server = await startRedis({
+      args: [
+        ...["--tls-port", String(tlsPort), "--tls-cert-file", certPath, "--tls-key-file", keyPath],
+        ...["--tls-ca-cert-file", caPath, "--tls-auth-clients", "no"],
+      ],
+    });
+    // The certificate is nobody's that this process trusts.
+    const refused = await Redis.connect({
+      location: parseRedisUrl(`rediss://localhost:${tlsPort}`),
+      onDown() {},
+      onUp() {},
+    });
+    assertEquals(refused.isUp, false);
+    refused.close();
+    const { code, stdout, stderr } = await run(Deno.execPath(), [
+      ...["eval", "--no-lock", `--cert=${caPath}`],
+      `import { Redis } from "${new URL("../../lib/cache/redis.ts", import.meta.url)}";
+       import { parseRedisUrl } from "${new URL("../../lib/engine_url.ts", import.meta.url)}";
+       const location = parseRedisUrl("rediss://localhost:${tlsPort}");
+       const redis = await Redis.connect({ location, onDown: console.error, onUp() {} });
+       console.log(await redis.command("SET", redis.key("a"), "1"));
+       redis.close();`,
+    ], { cwd: ROOT });
+    assertEquals([code, stdout.trim()], [0, "OK"], stderr);
+  },
+});
+
+toolTest("a Redis cluster", {
+  needs: REDIS,
+  async fn() {
+    await using server = await startRedis({ args: ["--cluster-enabled", "yes"] });
+    assertEquals(await redisCommand(server.port, "CLUSTER ADDSLOTSRANGE 0 16383"), "+OK");
+    while (!/cluster_state:ok/.test(await redisInfo(server.port))) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await exercise(`redis://127.0.0.1:${server.port}?cluster=true`);
+  },
+});
+
+toolTest("Redis behind a sentinel", {
+  needs: REDIS,
+  async fn() {
+    await using server = await startRedis();
+    await using sentinel = await startSentinel(server);
+    await exercise(sentinel.url);
   },
 });

@@ -113,6 +113,33 @@ export async function startRedis(
   });
 }
 
+/** Sends one inline command to the port; the first line of the answer. */
+export async function redisCommand(port: number, command: string): Promise<string> {
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  await connection.write(new TextEncoder().encode(`${command}\r\n`));
+  const buffer = new Uint8Array(4096);
+  const n = await connection.read(buffer) ?? 0;
+  return new TextDecoder().decode(buffer.subarray(0, n)).split("\r\n")[0]!;
+}
+
+/** Starts a sentinel that watches `master` under the name `main`. */
+export async function startSentinel(master: Engine): Promise<Engine> {
+  const dir = await Deno.makeTempDir({ prefix: "sentinel-" });
+  const port = await freePort();
+  const config = `${dir}/sentinel.conf`;
+  await Deno.writeTextFile(
+    config,
+    `port ${port}\nbind 127.0.0.1\ndir ${dir}\nsentinel monitor main 127.0.0.1 ${master.port} 1\n`,
+  );
+  return await engine({
+    dir,
+    port,
+    url: `redis://127.0.0.1:${port}?sentinel=main`,
+    spawn: () => background(which("redis-server")!, { cwd: dir, args: [config, "--sentinel"] }),
+    isReady: () => says(port, "PING\r\n", /PONG/),
+  });
+}
+
 /** Starts an S3 server with one bucket, `cache`. */
 export async function startS3(): Promise<Engine> {
   const dir = await Deno.makeTempDir({ prefix: "s3-" });
