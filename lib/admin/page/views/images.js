@@ -1,0 +1,225 @@
+/**
+ * The images in the cache: searched, sorted and paged by the server, which may hold ten thousand.
+ *
+ * @module
+ */
+import { get, withQuery } from "../api.js";
+import { h } from "../dom.js";
+import { count, size } from "../format.js";
+import { t } from "../i18n.js";
+import { empty, failure, since, textOf } from "../parts.js";
+import { linkTo, replaceRoute } from "../router.js";
+import { cell, sortHeading } from "../table.js";
+
+const PAGE = 50;
+/** After the last key, ms. */
+const TYPING = 200;
+/** The first press on a column sorts names upwards, and numbers with the largest first. */
+const COLUMNS = [
+  { name: "repository", first: "asc" },
+  { name: "tag", first: "asc" },
+  { name: "size", first: "desc", isNumber: true },
+  { name: "checkedAt", first: "desc", isNumber: true },
+  { name: "usedAt", first: "desc", isNumber: true },
+  { name: "hits", first: "desc", isNumber: true },
+];
+
+/** Mounts the view; returns what ends it. */
+export function imagesView(main, { live, route }) {
+  const query = {
+    q: route.query.get("q") ?? "",
+    registry: route.query.get("registry") ?? "",
+    sort: route.query.get("sort") ?? "usedAt",
+    order: route.query.get("order") ?? "desc",
+    offset: Math.max(0, Number.parseInt(route.query.get("offset") ?? "0", 10) || 0),
+  };
+  let asked = new AbortController();
+  let typing;
+
+  const search = h("input", {
+    type: "search",
+    id: "search",
+    placeholder: t("images.searchHint"),
+    autocomplete: "off",
+    spellcheck: "false",
+    value: query.q,
+    oninput: () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => ask({ q: search.value.trim(), offset: 0 }), TYPING);
+    },
+  });
+  const registry = h("select", {
+    id: "registry",
+    onchange: () => ask({ registry: registry.value, offset: 0 }),
+  }, h("option", { value: "" }, t("images.all")));
+  const total = h("p", { class: "total", role: "status" });
+  const sorts = COLUMNS.map((column) =>
+    sortHeading({ ...column, text: t(`images.${column.name}`), onSort: sortBy(column) })
+  );
+  const platforms = h("th", { role: "columnheader", scope: "col" }, t("images.platforms"));
+  const body = h("tbody", { role: "rowgroup" });
+  const table = h(
+    "table",
+    { class: "images", role: "table", "aria-label": t("nav.images") },
+    h(
+      "thead",
+      { role: "rowgroup" },
+      h("tr", { role: "row" }, sorts.map(({ element }) => element).toSpliced(2, 0, platforms)),
+    ),
+    body,
+  );
+  const instead = h("div", {});
+  const before = pager("images.before", () => ask({ offset: Math.max(0, query.offset - PAGE) }));
+  const after = pager("images.after", () => ask({ offset: query.offset + PAGE }));
+  const range = h("span", { class: "range" });
+  const pages = h("nav", { class: "pager", "aria-label": t("images.pages") }, before, range, after);
+
+  main.append(
+    h("h1", { tabindex: "-1", "data-focus": true }, t("nav.images")),
+    h(
+      "form",
+      { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
+      h("label", {}, h("span", {}, t("images.search")), search),
+      h("label", {}, h("span", {}, t("images.registry")), registry),
+      total,
+    ),
+    table,
+    instead,
+    pages,
+  );
+
+  function sortBy({ name, first }) {
+    return () => {
+      const other = query.order === "asc" ? "desc" : "asc";
+      ask({ sort: name, order: query.sort === name ? other : first, offset: 0 });
+    };
+  }
+
+  function pager(key, onclick) {
+    return h("button", { type: "button", class: "quiet", onclick }, t(key));
+  }
+
+  async function ask(changes = {}) {
+    Object.assign(query, changes);
+    replaceRoute("/images", { ...query, offset: query.offset || "" });
+    asked.abort();
+    asked = new AbortController();
+    const { signal } = asked;
+    table.setAttribute("aria-busy", "true");
+    try {
+      const found = await get(withQuery("api/images", { ...query, limit: PAGE }), { signal });
+      // What is on the last page may have been removed meanwhile.
+      if (found.images.length === 0 && found.total > 0 && query.offset > 0) {
+        return await ask({ offset: Math.floor((found.total - 1) / PAGE) * PAGE });
+      }
+      show(found);
+    } catch (error) {
+      if (signal.aborted || error.status === 401) return;
+      table.hidden = pages.hidden = true;
+      total.textContent = "";
+      instead.replaceChildren(failure(textOf(error), () => ask()));
+    } finally {
+      if (!signal.aborted) table.removeAttribute("aria-busy");
+    }
+  }
+
+  function show({ total: all, images }) {
+    for (const sort of sorts) sort.set(query.sort, query.order);
+    const now = live.state.overview?.now ?? Date.now();
+    body.replaceChildren(...images.map((image) => row(image, now)));
+    table.hidden = all === 0;
+    pages.hidden = all <= PAGE;
+    before.disabled = query.offset === 0;
+    after.disabled = query.offset + PAGE >= all;
+    const last = Math.min(query.offset + PAGE, all);
+    range.textContent = t("images.range", {
+      from: count(query.offset + 1),
+      to: count(last),
+      total: count(all),
+    });
+    total.textContent = all === 0 ? "" : t("images.total", { n: all, text: count(all) });
+    instead.replaceChildren(...all === 0 ? [nothing()] : []);
+  }
+
+  function nothing() {
+    if (live.state.overview?.cache === null) return empty(t("images.off"), t("images.offHow"));
+    if (query.q || query.registry) return empty(t("images.noMatch"), t("images.noMatchHow"));
+    const how = h("a", { href: "#/connect" }, t("images.emptyLink"));
+    return empty(t("images.empty"), t("images.emptyHow"), how);
+  }
+
+  function offer(registries) {
+    const known = registries.map(({ hosts, name }) => hosts[0] ?? name);
+    const names = query.registry && !known.includes(query.registry)
+      ? [...known, query.registry]
+      : known;
+    registry.replaceChildren(
+      h("option", { value: "" }, t("images.all")),
+      ...names.map((name) => h("option", { value: name }, name)),
+    );
+    registry.value = query.registry;
+  }
+
+  offer(live.state.registries ?? []);
+  ask();
+  let offered = live.state.registries !== undefined;
+  const unlisten = live.listen((state, what) => {
+    if (what === "registries" && !offered) {
+      offered = true;
+      offer(state.registries);
+    }
+    // The empty list says why only once it is known; and a list is read again after an outage.
+    if (what === "connection" && state.connection === "up") ask();
+    if (what === "overview" && instead.firstChild && state.overview.cache === null) {
+      if (table.hidden && !instead.querySelector(".wrong")) instead.replaceChildren(nothing());
+    }
+  });
+  return () => {
+    unlisten();
+    clearTimeout(typing);
+    asked.abort();
+  };
+}
+
+function row(image, now) {
+  const { registry, repository, tag } = image;
+  const link = linkTo("/image", { registry, repository, tag });
+  const isPartial = image.isWhole === false;
+  return h(
+    "tr",
+    { role: "row" },
+    h(
+      "th",
+      { role: "rowheader", scope: "row" },
+      h("a", { href: link }, h("span", { class: "muted" }, `${registry}/`), breakable(repository)),
+    ),
+    cell(t("images.tag"), h("code", {}, tag)),
+    cell(t("images.platforms"), platformList(image, isPartial)),
+    cell(t("images.size"), size(image.size), { isNumber: true }),
+    cell(t("images.checkedAt"), since(image.checkedAt, now), { isNumber: true }),
+    cell(t("images.usedAt"), since(image.usedAt, now), { isNumber: true }),
+    cell(t("images.hits"), count(image.hits), { isNumber: true }),
+  );
+}
+
+/** More are counted. */
+const PLATFORMS = 3;
+
+function platformList({ platforms }, isPartial) {
+  const names = platforms.map((name) => name.replace(/^linux\//, ""));
+  const more = names.length - PLATFORMS;
+  return [
+    h(
+      "span",
+      { class: "platforms", title: platforms.join(", ") },
+      names.slice(0, PLATFORMS).join(", ") || "–",
+      more > 0 && ` +${more}`,
+    ),
+    isPartial && h("span", { class: "tagged", title: t("images.partialHow") }, t("images.partial")),
+  ];
+}
+
+/** A long name may break after its slashes. */
+function breakable(name) {
+  return name.split(/(?<=\/)/).flatMap((part, i) => i === 0 ? [part] : [h("wbr"), part]);
+}

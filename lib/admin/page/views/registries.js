@@ -1,0 +1,90 @@
+/**
+ * Registries: whether they answer, how fast, and how many pulls are left.
+ *
+ * @module
+ */
+import { h, keyed, setText } from "../dom.js";
+import { ago, count, latency, NONE } from "../format.js";
+import { t } from "../i18n.js";
+import { bar } from "../parts.js";
+import { headings } from "../table.js";
+
+const FEW = 0.15;
+
+/** `{ element, set(registries, now) }` */
+export function registryTable() {
+  const body = h("tbody", { role: "rowgroup" });
+  const update = keyed(body, ({ name }) => name, makeRow);
+  const columns = ["name", "state", "latency", "requests", "errors", "quota"];
+  const isNumber = (name) => ["latency", "requests", "errors"].includes(name);
+  return {
+    element: h(
+      "table",
+      { class: "registries", role: "table", "aria-label": t("registries.title") },
+      headings(
+        columns.map((name) => ({ text: t(`registries.${name}`), isNumber: isNumber(name) })),
+      ),
+      body,
+    ),
+    set: (registries, now = Date.now()) => update(registries.map((one) => ({ ...one, now }))),
+  };
+}
+
+function makeRow({ name, hosts, url }) {
+  const state = h("span", { class: "state" });
+  const [delay, requests, errors] = [numeric("latency"), numeric("requests"), numeric("errors")];
+  const left = bar(t("registries.quotaOf", { name }), "meter");
+  const leftText = h("span", {});
+  const quota = h(
+    "td",
+    { role: "cell", class: "quota", "data-label": t("registries.quota") },
+    leftText,
+    left.element,
+  );
+  return {
+    element: h(
+      "tr",
+      { role: "row" },
+      h(
+        "th",
+        { role: "rowheader", scope: "row" },
+        h("span", { class: "name" }, hosts[0] ?? name),
+        h("span", { class: "muted", title: url }, hostOf(url)),
+      ),
+      h("td", { role: "cell", "data-label": t("registries.state") }, state),
+      delay.cell,
+      requests.cell,
+      errors.cell,
+      quota,
+    ),
+    update(registry) {
+      state.className = `state ${registry.state}`;
+      setText(state, t(`registries.is.${registry.state}`));
+      setText(delay.value, latency(registry.latencyMs));
+      setText(requests.value, count(registry.requests));
+      setText(errors.value, count(registry.errors));
+      errors.value.classList.toggle("wrong", registry.errors > 0);
+      const known = registry.quota;
+      left.element.hidden = !known?.limit;
+      if (!known) return setText(leftText, NONE);
+      const { limit, remaining, at } = known;
+      const values = { n: count(remaining), limit: count(limit ?? 0) };
+      setText(leftText, t(limit ? "registries.leftOf" : "registries.left", values));
+      quota.title = t("registries.seen", { ago: ago(at, registry.now) });
+      if (limit) {
+        left.set(remaining / limit, leftText.textContent);
+        left.element.classList.toggle("low", remaining / limit < FEW);
+      }
+    },
+  };
+}
+
+function numeric(name) {
+  const value = h("span", {}, NONE);
+  const label = t(`registries.${name}`);
+  return { value, cell: h("td", { role: "cell", class: "number", "data-label": label }, value) };
+}
+
+function hostOf(url) {
+  return URL.parse(url)?.host ?? url;
+}
