@@ -7,6 +7,7 @@ import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.t
 import { whole } from "../support/http.ts";
 import { blobsOf, type Image, makeImage, manifestsOf } from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
+import { until } from "../support/until.ts";
 
 interface Setting extends AsyncDisposable {
   readonly registry: FakeRegistry;
@@ -57,6 +58,9 @@ async function pull({ proxy, image }: Setting): Promise<void> {
   for (const { digest } of blobsOf(image)) {
     assertEquals((await whole(`${proxy.url}/v2/library/app/blobs/${digest}`)).digest, digest);
   }
+  // What clients have is not stored at the same moment.
+  const { cache } = proxy.proxy;
+  if (cache) await until(async () => (await cache.index.totals()).entries === 4);
 }
 
 /** Posts, and reads the events of the answer. */
