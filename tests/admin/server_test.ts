@@ -60,7 +60,7 @@ async function pull({ proxy, image }: Setting): Promise<void> {
   }
   // What clients have is not stored at the same moment.
   const { cache } = proxy.proxy;
-  if (cache) await until(async () => (await cache.index.totals()).entries === 4);
+  if (cache) await until(async () => (await cache.index.totals()).entries >= 4);
 }
 
 /** Posts, and reads the events of the answer. */
