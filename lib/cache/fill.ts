@@ -53,8 +53,13 @@ export interface FillOptions {
 /** How a fill stands. `detached`: the disk failed, readers go on from upstream themselves. */
 export type FillState = "running" | "verified" | "detached" | "failed";
 
-/** What is written at once, and what may gather meanwhile before upstream is made to wait. */
-const BATCH = 256 * 1024;
+/**
+ * What is written at once, and what may gather meanwhile before upstream is made to wait: more of it while
+ * there are few fills, since less waiting for the disk is an eighth of the time of a fast one.
+ */
+const BATCH = 2 ** 20;
+const SMALL_BATCH = 2 ** 18;
+const FEW = 8;
 /** Reads that are kept for other clients of the same fill. */
 const MOST_RECENT = 4;
 /** A client that is less than this behind, bytes, is likely to read what others read too. */
@@ -64,6 +69,9 @@ const KEEPS_UP = 8 * 2 ** 20;
 class DiskError extends Error {
   override readonly name = "DiskError";
 }
+
+/** Fills that have not ended. */
+let running = 0;
 
 /** One download under way, and what clients read from it. */
 export class Fill {
@@ -102,7 +110,8 @@ export class Fill {
     this.origin = options.origin;
     this.size = options.size;
     this.#hash = createHasher(options.digest);
-    const batch = Math.max(1, Math.min(BATCH, options.size ?? BATCH));
+    const most = ++running > FEW ? SMALL_BATCH : BATCH;
+    const batch = Math.max(1, Math.min(most, options.size ?? most));
     this.#batch = new Uint8Array(batch);
     this.#other = new Uint8Array(batch);
     this.#download = new Download({
@@ -154,6 +163,7 @@ export class Fill {
   }
 
   #end(state: FillState, error?: unknown): void {
+    running--;
     this.#state = state;
     this.#error = error;
     this.#notify();
