@@ -123,9 +123,12 @@ export async function readBounded(
   const until = performance.now() + deadline;
   const chunks: Uint8Array[] = [];
   let length = 0;
+  // Which of the two limits runs out first; not by the clock afterwards: timers come a hair early.
+  let isLast = false;
   try {
     while (reader) {
       const left = Math.max(1, until - performance.now());
+      isLast = left <= idle;
       const { done, value } = await readWithin(reader, Math.min(idle, left));
       if (done) break;
       length += value.byteLength;
@@ -136,7 +139,7 @@ export async function readBounded(
     reader?.cancel().catch(() => {}); // the connection is of no further use; its end is not waited for
     if (error instanceof OciError) throw error;
     const isIdle = error instanceof IdleError;
-    const isLate = isIdle && performance.now() >= until;
+    const isLate = isIdle && isLast;
     const cause = isLate ? `not complete within ${deadline / 1000} s` : (error as Error).message;
     throw new OciError("UNAVAILABLE", `Upstream's ${what} broke off`, {
       status: isIdle ? 504 : 502,
