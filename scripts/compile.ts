@@ -10,7 +10,7 @@ import { fromFileUrl, join } from "@std/path";
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const NAME = "deno-docker-proxy";
 /** What the program reads beside its modules. */
-const EMBEDDED: readonly string[] = [];
+const EMBEDDED: readonly string[] = ["lib/admin/page"];
 
 const TARGETS: Readonly<Record<string, string>> = {
   "x86_64-unknown-linux-gnu": "linux-x64",

@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { run } from "./support/process.ts";
@@ -7,6 +8,13 @@ import { tempDir } from "./support/temp.ts";
 const { tasks } = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json"))) as {
   tasks: Record<string, string>;
 };
+
+/** The files of a folder, all the way down, as paths from the project. */
+function filesOf(folder: string): string[] {
+  return [...Deno.readDirSync(join(ROOT, folder))].flatMap(({ name, isDirectory }) =>
+    isDirectory ? filesOf(`${folder}/${name}`) : [`${folder}/${name}`]
+  );
+}
 
 /** The compile task, with further flags. */
 async function compile(flags: readonly string[]) {
@@ -28,16 +36,27 @@ Deno.test("start and compile name the permissions they give, the same for both",
   assertEquals(granted, started);
 });
 
-Deno.test("the compile task builds an executable with every module in it", async () => {
+Deno.test("the compile task builds an executable with every module and the page in it", async () => {
   await using dir = await tempDir();
   const target = `${Deno.build.arch}-unknown-linux-gnu`;
   const { code, stderr } = await compile(["--target", target, "--output", dir.path]);
   assertEquals(code, 0, stderr);
   const made = [...Deno.readDirSync(dir.path)].map(({ name }) => name);
   assertEquals(made, [`deno-docker-proxy-linux-${Deno.build.arch === "x86_64" ? "x64" : "arm64"}`]);
-  // What is imported only when it is needed is in it too.
-  for (const file of ["main.ts", "cache.ts", "sqlite_index.ts", "tldts", "dotenv"]) {
-    assertMatch(stderr, new RegExp(`── ${file}`), `${file} is not embedded`);
+  // Packages that are imported only when they are needed.
+  for (const name of ["tldts", "dotenv", "redis"]) {
+    assertMatch(stderr, new RegExp(`── ${name}/`), `${name} is not embedded`);
+  }
+  // Searched from its end: what is embedded comes after deno itself.
+  const executable = Buffer.from(await Deno.readFile(join(dir.path, made[0]!)));
+  const files = ["main.ts", ...filesOf("lib")];
+  assert(files.includes("lib/admin/page/index.html"));
+  for (const path of files) {
+    const bytes = Buffer.from(await Deno.readFile(join(ROOT, path)));
+    // Of what holds nothing but types nothing is left.
+    const isTypes = path.endsWith(".ts") &&
+      !/^(export )?(async )?(const|let|function|class)\b/m.test(bytes.toString());
+    assert(isTypes || executable.lastIndexOf(bytes) >= 0, `${path} is not embedded`);
   }
 });
 
