@@ -20,6 +20,14 @@ const TARGETS: Readonly<Record<string, string>> = {
   "x86_64-pc-windows-msvc": "windows-x64.exe",
 };
 
+/** Leaves out the packages of tests, where this deno can: older ones embed everything in deno.json. */
+async function sparing(): Promise<string[]> {
+  const command = new Deno.Command(Deno.execPath(), { args: ["compile", "--help"] });
+  const { stdout } = await command.output();
+  const flag = "--exclude-unused-npm";
+  return new TextDecoder().decode(stdout).includes(flag) ? [flag] : [];
+}
+
 /** Makes one executable. Returns whether it was made; what went wrong is on the terminal then. */
 async function compile(target: string, { permissions, output }: {
   permissions: readonly string[];
@@ -30,6 +38,7 @@ async function compile(target: string, { permissions, output }: {
     args: [
       "compile",
       "--frozen",
+      ...await sparing(),
       "--v8-flags=--expose-gc", // as the start task has it: see lib/garbage.ts
       ...permissions,
       ...EMBEDDED.flatMap((path) => ["--include", path]),

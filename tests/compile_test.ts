@@ -47,6 +47,7 @@ Deno.test("the compile task builds an executable with every module and the page 
   for (const name of ["tldts", "dotenv", "redis"]) {
     assertMatch(stderr, new RegExp(`── ${name}/`), `${name} is not embedded`);
   }
+  assert(!/── (fast-check|playwright-core)/.test(stderr), "Packages of tests are embedded");
   // Searched from its end: what is embedded comes after deno itself.
   const executable = Buffer.from(await Deno.readFile(join(dir.path, made[0]!)));
   const files = ["main.ts", ...filesOf("lib")];
