@@ -158,13 +158,19 @@ export class HotAnswers {
    */
   keep(
     request: HotRequest,
-    { version, ...options }: HotAnswerOptions & { readonly version: number },
+    { headers, facts, version, recorder }: {
+      /** Of the answer as it was first given. */
+      readonly headers: Headers;
+      readonly facts: HotFacts;
+      readonly version: number;
+      /** Makes what counts and logs it; called only where it is kept. */
+      readonly recorder: () => HotAnswer["record"];
+    },
   ): HotAnswer | undefined {
-    const { facts } = options;
     const isLarge = (facts.bytes?.byteLength ?? 0) > LARGEST_HOT;
     if (version !== this.#version || isLarge || !isPlain(request)) return undefined;
     if (facts.until <= this.#now()) return undefined;
-    const answer = new HotAnswer(options);
+    const answer = new HotAnswer({ headers, facts, record: recorder() });
     this.#answers.set(keyOf(request), answer);
     return answer;
   }

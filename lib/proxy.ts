@@ -240,7 +240,7 @@ export class Proxy {
         headers: answer.response.headers,
         facts: answer.hot,
         version,
-        record: this.#recorder(asked, { answer, meaning }),
+        recorder: () => this.#recorder(asked, { answer, meaning }),
       });
     }
     return answer;

@@ -72,15 +72,15 @@ export function route(request: RouteRequest, table: RouteTable): Route {
   const { url, host } = request;
   if (url.pathname === "/health" || url.pathname === "/healthz") return { kind: "health" };
 
-  const unrouted = { kind: "unrouted", routes: routesOf(table) } as const;
+  const unrouted = () => ({ kind: "unrouted", routes: routesOf(table) }) as const;
   const pathMode = isPathHost(host, table);
   const hosted = pathMode ? defaultRegistry(table) : hostRegistry(host, table);
-  if (hosted === undefined) return unrouted;
+  if (hosted === undefined) return unrouted();
   if (url.pathname === "/") return { kind: "home" };
 
   const parts = url.pathname.split("/").slice(1);
   const v2 = parts.indexOf("v2");
-  if (v2 < 0) return unrouted;
+  if (v2 < 0) return unrouted();
   const left = parts.slice(0, v2).map(decodePart);
   // An empty part would make the base "//host/v2/": a redirect to it leaves this proxy.
   if (left.includes("")) throw invalid("Malformed path");
@@ -91,7 +91,7 @@ export function route(request: RouteRequest, table: RouteTable): Route {
   const byPrefix = pathMode ? named : undefined;
   const isToken = right.length === 1 && right[0] === "auth";
   if (left.length > 0 && !ns && !isToken && (pathMode ? !byPrefix : named !== hosted)) {
-    return unrouted;
+    return unrouted();
   }
   const byNs = ns === undefined ? undefined : registryNamed(table, ns);
   if (ns !== undefined && byNs === undefined) {
