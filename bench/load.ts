@@ -33,6 +33,8 @@ export interface WrkOptions {
   readonly seconds: number;
   /** Asked for in turn. */
   readonly paths: readonly string[];
+  /** Beside {@linkcode HEADERS}. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** GETs as fast as they are answered, by one thread of wrk. Throws where anything went wrong. */
@@ -40,7 +42,7 @@ export async function wrk(url: string, options: WrkOptions): Promise<Load> {
   const { connections, seconds, paths } = options;
   const script = await Deno.makeTempFile({ suffix: ".lua" });
   const list = paths.map((path) => JSON.stringify(path)).join(", ");
-  const headers = Object.entries(HEADERS)
+  const headers = Object.entries({ ...HEADERS, ...options.headers })
     .map(([name, value]) => `[${JSON.stringify(name)}] = ${JSON.stringify(value)}`).join(", ");
   await Deno.writeTextFile(
     script,

@@ -16,6 +16,7 @@ import { cold, coldSlow, crowd } from "./rows/cold.ts";
 import { manifestByDigest, manifestByTag, manifestHead, smallBlobs } from "./rows/hits.ts";
 import { idle, slowClients, startUp } from "./rows/memory.ts";
 import { dockerPull, skopeoCopy } from "./rows/pulls.ts";
+import { scale } from "./rows/scale.ts";
 import { soak } from "./rows/soak.ts";
 import { startUpstream } from "./upstream.ts";
 
@@ -34,6 +35,7 @@ const ROWS: readonly Row[] = [
   idle,
   slowClients,
   startUp,
+  scale,
   soak,
 ];
 
