@@ -27,3 +27,18 @@ export async function within<T>(
     clearTimeout(timer);
   }
 }
+
+/** The result of `work`, or the signal's reason as soon as it is aborted: then nobody waits for it any more. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return await work;
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    work.catch(() => {}); // too late to matter
+  }
+}

@@ -9,6 +9,7 @@ import type { Caller } from "./access.ts";
 import type { Answer } from "./answer.ts";
 import type { Cache } from "./cache/cache.ts";
 import type { Config } from "./config.ts";
+import { orAborted } from "./deadline.ts";
 import { type ImageName, resolveImage } from "./image_name.ts";
 import { isDigest } from "./oci/digest.ts";
 import { OciError } from "./oci/error.ts";
@@ -184,7 +185,8 @@ class Warming {
       digest = held.digest;
       if (!this.#manifestOnly) this.#descend(held, part);
     });
-    await this.#done();
+    // Upstream may owe something for long.
+    await orAborted(this.#work.done(), this.#signal);
     return {
       image: name,
       ok: this.#failures.length === 0,
@@ -194,22 +196,6 @@ class Warming {
       fetched: this.#fetched,
       failures: this.#failures,
     };
-  }
-
-  /** Settles with the work, or throws as soon as it is aborted: upstream may owe something for long. */
-  async #done(): Promise<void> {
-    const signal = this.#signal;
-    if (!signal) return await this.#work.done();
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = () => aborted.reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      signal.throwIfAborted();
-      await Promise.race([this.#work.done(), aborted.promise]);
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-      aborted.promise.catch(() => {}); // where the work was done first, nobody waits for it
-    }
   }
 
   /** Puts one part on the list, once. */

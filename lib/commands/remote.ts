@@ -7,6 +7,7 @@ import type { IncomingMessage } from "node:http";
 import type { HeldImage, Removal } from "../cache/inventory.ts";
 import type { Config } from "../config.ts";
 import type { CacheReport, Operations } from "../operations.ts";
+import { orAborted } from "../deadline.ts";
 import type { WarmedImage, WarmOptions } from "../warm.ts";
 import { readEvents } from "./event_stream.ts";
 
@@ -37,7 +38,6 @@ const TIMEOUT = 60_000;
 interface ApiRequest {
   readonly method?: string;
   readonly body?: unknown;
-  readonly signal?: AbortSignal;
 }
 
 /** Where to reach a listener at `host`: a wildcard address is reached by loopback. */
@@ -99,27 +99,13 @@ export class RemoteOperations implements Operations {
 
   async #warm(images: readonly string[], options: WarmOptions): Promise<WarmedImage[]> {
     const { platforms = "all", signal, onProgress } = options;
-    const message = await this.#send("/api/warm", {
-      method: "POST",
-      body: { images, platforms },
+    const request = { method: "POST", body: { images, platforms } };
+    // Nothing is destroyed when it is aborted, of which older Denos make an error that nobody can catch: the
+    // process ends then, and its connection with it.
+    return await orAborted(
+      this.#send("/api/warm", request).then((message) => readWarming(message, onProgress)),
       signal,
-    });
-    const results: WarmedImage[] = [];
-    let isDone = false;
-    try {
-      for await (const { event, data } of readEvents(message)) {
-        const { type, error, ...content } = JSON.parse(data);
-        if (event === "progress") onProgress?.({ ...content, ...error && { error } });
-        else if (event === "result") results.push(content);
-        else if (event === "done") isDone = true;
-        else if (type === "error") throw new RemoteError(error);
-      }
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (error instanceof RemoteError) throw error;
-    }
-    if (!isDone) throw new RemoteError("The instance ended before it was done");
-    return results;
+    );
   }
 
   async report(): Promise<CacheReport> {
@@ -141,7 +127,7 @@ export class RemoteOperations implements Operations {
    */
   async #send(
     path: string,
-    { method = "GET", body, signal }: ApiRequest,
+    { method = "GET", body }: ApiRequest,
   ): Promise<IncomingMessage> {
     const { request } = await import("node:http");
     const { host, port, token } = this.#admin;
@@ -152,7 +138,6 @@ export class RemoteOperations implements Operations {
         port,
         path,
         method,
-        signal,
         timeout: TIMEOUT,
         headers: {
           ...token !== undefined && { authorization: `Bearer ${token}` },
@@ -165,7 +150,7 @@ export class RemoteOperations implements Operations {
       outgoing.on("timeout", () => outgoing.destroy(new Error("No answer")));
       outgoing.on("error", (cause) => {
         const why = `No instance answers at ${this.#where}: ${cause.message}`;
-        reject(signal?.aborted ? signal.reason : new NotRunningError(why, { cause }));
+        reject(new NotRunningError(why, { cause }));
       });
       outgoing.end(text);
     });
@@ -173,6 +158,28 @@ export class RemoteOperations implements Operations {
     if (statusCode >= 200 && statusCode < 300) return message;
     throw new RemoteError(await refusalOf(message), statusCode);
   }
+}
+
+/** What a warming reports and comes to. */
+async function readWarming(
+  message: IncomingMessage,
+  onProgress: WarmOptions["onProgress"],
+): Promise<WarmedImage[]> {
+  const results: WarmedImage[] = [];
+  let isDone = false;
+  try {
+    for await (const { event, data } of readEvents(message)) {
+      const { type, error, ...content } = JSON.parse(data);
+      if (event === "progress") onProgress?.({ ...content, ...error && { error } });
+      else if (event === "result") results.push(content);
+      else if (event === "done") isDone = true;
+      else if (type === "error") throw new RemoteError(error);
+    }
+  } catch (error) {
+    if (error instanceof RemoteError) throw error;
+  }
+  if (!isDone) throw new RemoteError("The instance ended before it was done");
+  return results;
 }
 
 async function textOf(message: IncomingMessage): Promise<string> {

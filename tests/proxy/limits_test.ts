@@ -3,6 +3,7 @@ import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.t
 import { whole } from "../support/http.ts";
 import { makeImage } from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
+import { until } from "../support/until.ts";
 
 async function startBoth(env: Record<string, string> = {}, options: { auth?: "token" } = {}) {
   const users = { a: "secret-a", b: "secret-b" };
@@ -137,7 +138,7 @@ Deno.test("a hit that is turned away leaves nothing open", async () => {
   const statuses = [];
   for (let i = 0; i < 4; i++) statuses.push((await whole(url)).status);
   assertEquals(statuses, [200, 200, 429, 429]);
-  assertEquals(proxy.proxy.cache!.content.space.pinned, 0);
+  await until(() => proxy.proxy.cache!.content.space.pinned === 0);
 });
 
 Deno.test("clients have budgets of their own; one with IPv6 cannot change address within its /64", async () => {
@@ -170,7 +171,9 @@ Deno.test("no more downloads run at once than MAX_CONCURRENT_FILLS, and all get 
   await Promise.all(pulls);
   clearInterval(watching);
   assertEquals([most, held.hits], [2, 6]);
-  assertEquals([proxy.proxy.queue!.running, proxy.proxy.queue!.waiting], [0, 0]);
+  const { queue, cache } = proxy.proxy;
+  await until(() => [...cache!.content.fills].length === 0);
+  assertEquals([queue!.running, queue!.waiting], [0, 0]);
 });
 
 Deno.test("the place of a download that fails, or is refused, is free again", async () => {
