@@ -10,6 +10,7 @@ import { startFakeRegistry } from "../support/fake_registry.ts";
 import { makeImage, makeIndex } from "../support/image.ts";
 import { startTestProxy } from "../support/proxy.ts";
 import { freePort, tempDir } from "../support/temp.ts";
+import { until } from "../support/until.ts";
 
 const AMD64 = { os: "linux", architecture: "amd64" };
 const ARM64 = { os: "linux", architecture: "arm64" };
@@ -94,7 +95,7 @@ Deno.test("what is wrong with what was asked is told in the instance's words", a
 
 Deno.test("an aborted warming ends, and its reason is told", async () => {
   await using instance = await startInstance();
-  instance.docker.faults.add({ kind: "blob" }, { stallAt: 10 });
+  instance.docker.faults.add({ kind: "blob" }, { stallAt: 10, stallFor: 500 });
   const controller = new AbortController();
   const warming = new RemoteOperations(instance.admin).warm(["app:1"], {
     signal: controller.signal,
@@ -103,6 +104,9 @@ Deno.test("an aborted warming ends, and its reason is told", async () => {
     },
   });
   await assertRejects(() => warming, Error, "Interrupted");
+  // The instance goes on with what it has begun.
+  const local = new ProxyOperations(instance.proxy.proxy);
+  await until(async () => (await local.images())[0]?.isWhole === true);
 });
 
 Deno.test("where nobody listens, or somebody else does, no instance runs", async () => {
