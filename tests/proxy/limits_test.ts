@@ -304,7 +304,7 @@ Deno.test("CACHE_ONLY serves what is here for ever, and says of the rest that it
   const blob = `${proxy.url}/v2/library/app/blobs/${image.layers[0]!.digest}`;
   await manifest(proxy, "app");
   await whole(blob);
-  await proxy.restart({ env: { CACHE_ONLY: "true" } });
+  await proxy.restart({ grace: 10_000, env: { CACHE_ONLY: "true" } });
   const before = docker.log.length;
 
   const held = await manifest(proxy, "app");
