@@ -18,10 +18,15 @@ export async function tempDir(prefix = "proxy-test-"): Promise<TempDir> {
 
 /** Removes a folder and what is in it; one that is gone already is no error. */
 export async function removeDir(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  for (let tries = 1;; tries++) {
+    try {
+      return await Deno.remove(path, { recursive: true });
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return;
+      // Something that was closed without grace finished a file in it just now.
+      if (tries === 50 || !/not empty/i.test(String(error))) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }
 }
 
