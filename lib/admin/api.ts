@@ -112,7 +112,8 @@ export class Api {
     const before = await this.#images.image(name).catch(() => undefined);
     const [warmed] = await this.#operations.warm([name], { manifestOnly: true });
     this.#images.forget();
-    if (!warmed?.digest) {
+    // A digest without a result: what was here before, and nobody could be asked.
+    if (!warmed?.digest || !warmed.ok) {
       throw new OciError("UNAVAILABLE", warmed?.failures[0]?.error ?? "Upstream does not have it");
     }
     return { digest: warmed.digest, changed: warmed.digest !== before?.digest };

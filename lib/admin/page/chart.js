@@ -165,6 +165,8 @@ export function roundUp(value, base = 1000) {
   if (value <= 0) return 1;
   let unit = 1;
   while (unit * base <= value) unit *= base;
-  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, base].find((n) => n * unit >= value);
+  const step = [1, 2, 3, 4, 6, 8, 10, 20, 30, 40, 60, 80, 100, 200, 300, 400, 600, 800, base].find((
+    n,
+  ) => n * unit >= value);
   return step * unit;
 }

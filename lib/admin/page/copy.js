@@ -45,6 +45,17 @@ function copyOldWay(text) {
   return copied;
 }
 
+/** One line of text with its copy button; `title` says for what. */
+export function copyLine(text, { title, what }) {
+  return h(
+    "div",
+    { class: "line-block" },
+    h("span", { class: "muted" }, title),
+    h("code", {}, text),
+    copyButton(() => text, what),
+  );
+}
+
 /** A block of text with its copy button. */
 export function copyBlock(text, { title, what = title }) {
   return h(

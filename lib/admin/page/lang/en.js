@@ -62,6 +62,7 @@ export const en = {
   "hour.ratio": "Answered from the cache",
   "hour.bytes": "Bytes to clients",
   "hour.hits": "hits",
+  "hour.misses": "misses",
   "hour.fromCache": "from the cache",
   "hour.fromUpstream": "from upstream",
   "hour.noRatio": "no pulls",
@@ -96,6 +97,7 @@ export const en = {
   "registries.is.up": "up",
   "registries.is.down": "down",
   "registries.is.unknown": "not asked yet",
+  "registries.unasked": "Not asked yet: {names}",
 
   "store.title": "Store",
   "store.used": "Store used",

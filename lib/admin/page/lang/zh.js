@@ -60,6 +60,7 @@ export const zh = {
   "hour.ratio": "由缓存应答的比例",
   "hour.bytes": "发给客户端的数据",
   "hour.hits": "命中",
+  "hour.misses": "未命中",
   "hour.fromCache": "来自缓存",
   "hour.fromUpstream": "来自上游",
   "hour.noRatio": "无拉取",
@@ -93,6 +94,7 @@ export const zh = {
   "registries.is.up": "正常",
   "registries.is.down": "不可用",
   "registries.is.unknown": "尚未访问",
+  "registries.unasked": "尚未访问：{names}",
 
   "store.title": "存储",
   "store.used": "存储用量",

@@ -4,7 +4,7 @@
  * @module
  */
 import { get, withQuery } from "../api.js";
-import { copyBlock } from "../copy.js";
+import { copyBlock, copyLine } from "../copy.js";
 import { freshId, h } from "../dom.js";
 import { t } from "../i18n.js";
 import { failure, section, textOf } from "../parts.js";
@@ -74,7 +74,7 @@ function commandBox(base) {
     "aria-describedby": "command-problem",
     oninput: later(() => ask()),
   });
-  const commands = h("div", { class: "blocks" });
+  const commands = h("div", { class: "commands" });
   let asked = new AbortController();
 
   async function ask() {
@@ -91,7 +91,7 @@ function commandBox(base) {
       input.removeAttribute("aria-invalid");
       commands.replaceChildren(
         ...found.commands.map(({ tool, command }) =>
-          copyBlock(command, { title: tool, what: t("command.of", { tool }) })
+          copyLine(command, { title: tool, what: t("command.of", { tool }) })
         ),
       );
     } catch (error) {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { h, keyed, setText } from "../dom.js";
+import { h, keyed, setAttribute, setText } from "../dom.js";
 import { count, duration, percent, shortDigest, size, speed } from "../format.js";
 import { t } from "../i18n.js";
 import { bar } from "../parts.js";
@@ -11,7 +11,7 @@ import { bar } from "../parts.js";
 /** More would be no look. */
 const SHOWN = 20;
 
-/** `{ element, set(fills) }` */
+/** `{ element, set(fills, registries) }` */
 export function fillList() {
   const list = h("ul", { class: "fills" });
   const none = h("p", { class: "muted" }, t("fills.none"));
@@ -19,8 +19,11 @@ export function fillList() {
   const update = keyed(list, ({ digest }) => digest, makeFill);
   return {
     element: h("div", {}, none, list, more),
-    set(fills) {
-      update(fills.slice(0, SHOWN));
+    set(fills, registries) {
+      // A client knows a registry by its host.
+      const hosts = new Map(registries.map(({ name, hosts }) => [name, hosts[0]]));
+      const shown = fills.slice(0, SHOWN);
+      update(shown.map((fill) => ({ ...fill, host: hosts.get(fill.registry) ?? fill.registry })));
       none.hidden = fills.length > 0;
       list.hidden = fills.length === 0;
       more.hidden = fills.length <= SHOWN;
@@ -29,22 +32,25 @@ export function fillList() {
   };
 }
 
-function makeFill({ digest, registry, repository }) {
-  const name = [registry, repository].filter(Boolean).join("/") || t("fills.unnamed");
-  const progress = bar(t("fills.progress", { name }));
+function makeFill({ digest }) {
+  const title = h("span", { class: "name" });
+  const progress = bar("");
   const [received, rate, readers] = [h("span", {}), h("span", {}), h("span", {})];
   const before = { at: undefined, received: 0, rate: undefined };
   return {
     element: h(
       "li",
       {},
-      h("span", { class: "name" }, name),
+      title,
       h("code", { class: "muted", title: digest }, shortDigest(digest)),
       progress.element,
       h("span", { class: "numbers" }, received, rate, readers),
     ),
     update(fill) {
-      const { size: full, readers: clients } = fill;
+      const { size: full, readers: clients, host, repository } = fill;
+      const name = [host, repository].filter(Boolean).join("/") || t("fills.unnamed");
+      setText(title, name);
+      setAttribute(progress.element, "aria-label", t("fills.progress", { name }));
       const part = full ? fill.received / full : null;
       progress.set(part, part === null ? t("fills.unknown") : percent(part, 0));
       setText(

@@ -12,7 +12,10 @@ import { t } from "../i18n.js";
 export function hourCharts() {
   const ratio = chart({
     title: t("hour.ratio"),
-    legend: [{ name: "cache", text: t("hour.hits") }],
+    legend: [
+      { name: "cache", text: t("hour.hits") },
+      { name: "rest", text: t("hour.misses") },
+    ],
     top: () => 1,
     label: (value) => percent(value, 0),
     bars: (minute) => {

@@ -37,7 +37,7 @@ export function overviewView(main, { live }) {
     }
     if (state.history) hour.set(state.history, overview?.now ?? Date.now());
     if (state.registries) registries.set(state.registries, overview?.now);
-    if (state.fills) fills.set(state.fills, state.registries);
+    if (state.fills) fills.set(state.fills, state.registries ?? []);
   };
   show(live.state);
   return live.listen((state, what) => {

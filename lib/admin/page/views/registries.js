@@ -17,20 +17,34 @@ export function registryTable() {
   const update = keyed(body, ({ name }) => name, makeRow);
   const columns = ["name", "state", "latency", "requests", "errors", "quota"];
   const isNumber = (name) => ["latency", "requests", "errors"].includes(name);
+  const table = h(
+    "table",
+    { class: "registries", role: "table", "aria-label": t("registries.title") },
+    headings(columns.map((name) => ({ text: t(`registries.${name}`), isNumber: isNumber(name) }))),
+    body,
+  );
+  const unasked = h("p", { class: "unasked muted" });
   return {
-    element: h(
-      "table",
-      { class: "registries", role: "table", "aria-label": t("registries.title") },
-      headings(
-        columns.map((name) => ({ text: t(`registries.${name}`), isNumber: isNumber(name) })),
-      ),
-      body,
-    ),
-    set: (registries, now = Date.now()) => update(registries.map((one) => ({ ...one, now }))),
+    element: h("div", {}, table, unasked),
+    set(registries, now = Date.now()) {
+      const isAsked = ({ state, quota }) => state !== "unknown" || quota;
+      const asked = registries.filter(isAsked);
+      update(asked.map((one) => ({ ...one, now })));
+      table.hidden = asked.length === 0;
+      // A dozen of them are configured from the start; most are never asked.
+      const names = registries.filter((one) => !isAsked(one)).map(nameOf);
+      unasked.hidden = names.length === 0;
+      setText(unasked, t("registries.unasked", { names: names.join(", ") }));
+    },
   };
 }
 
-function makeRow({ name, hosts, url }) {
+function nameOf({ name, hosts }) {
+  return hosts[0] ?? name;
+}
+
+function makeRow(registry) {
+  const { name, url } = registry;
   const state = h("span", { class: "state" });
   const [delay, requests, errors] = [numeric("latency"), numeric("requests"), numeric("errors")];
   const left = bar(t("registries.quotaOf", { name }), "meter");
@@ -48,8 +62,9 @@ function makeRow({ name, hosts, url }) {
       h(
         "th",
         { role: "rowheader", scope: "row" },
-        h("span", { class: "name" }, hosts[0] ?? name),
-        h("span", { class: "muted", title: url }, hostOf(url)),
+        h("span", { class: "name", title: url }, nameOf(registry)),
+        // Where it is not the name that says who is asked.
+        hostOf(url) !== nameOf(registry) && h("span", { class: "host muted" }, hostOf(url)),
       ),
       h("td", { role: "cell", "data-label": t("registries.state") }, state),
       delay.cell,
