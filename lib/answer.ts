@@ -26,12 +26,20 @@ export interface Delivery {
   readonly complete: boolean;
 }
 
+/** A response without its body. */
+export interface ReplyHead {
+  readonly status: number;
+  readonly headers: Headers;
+}
+
 /** A response, and how its body ends. */
 export interface Answer {
   readonly response: Response;
+  /** Of the response, where that is made only for who asks for it. */
+  readonly head?: ReplyHead;
   readonly cache?: CacheResult;
   /** What makes it one that others may be given from memory, if it is. */
-  readonly hot?: HotFacts;
+  hot?: HotFacts;
   /** The response's body, where it is in memory. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
   /** The response's body, for who can send it from here. Then the response's own must not be touched. */
@@ -50,16 +58,11 @@ export interface ClientRequest {
 export interface Body {
   /** All of it, where it is in memory. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
-  /** The bytes of it; `onEnd` is called once. */
+  /** The bytes of it, where it is not; `onEnd` is called once. */
   source?(
     part: Part | undefined,
     onEnd: (sent: number, complete: boolean) => void,
   ): ByteSource;
-  /** The same as a stream, where there is no source. */
-  stream?(
-    part: Part | undefined,
-    onEnd: (sent: number, complete: boolean) => void,
-  ): ReadableStream<Uint8Array<ArrayBuffer>>;
   /** Called when it is not streamed after all. */
   close?(): void;
 }
@@ -108,22 +111,53 @@ export function contentAnswer(
   }
   if (body.bytes) {
     const bytes = part ? body.bytes.subarray(part.start, part.end + 1) : body.bytes;
-    return { ...plainAnswer(new Response(bytes, init), cache, bytes.byteLength), bytes };
+    const delivered = { bytes: bytes.byteLength, complete: true };
+    return new LazyAnswer({ head: init, cache, bytes, delivered });
   }
   const delivered = Promise.withResolvers<Delivery>();
-  const onEnd = (bytes: number, complete: boolean) => delivered.resolve({ bytes, complete });
-  if (body.source) {
-    const source = body.source(part, onEnd);
-    const stream = streamOf(source, part ? part.end + 1 - part.start : size);
-    return {
-      response: new Response(stream, init),
-      cache,
-      source,
-      delivered: delivered.promise,
-    };
+  const source = body.source!(part, (bytes, complete) => delivered.resolve({ bytes, complete }));
+  const length = part ? part.end + 1 - part.start : size;
+  return new LazyAnswer({ head: init, cache, source, length, delivered: delivered.promise });
+}
+
+interface LazyParts extends Omit<Answer, "response" | "head" | "hot"> {
+  readonly head: ReplyHead;
+  /** Of what the source gives. */
+  readonly length?: number;
+}
+
+/**
+ * An answer whose response is made when somebody asks for it. A listener of our own does not: Deno keeps a
+ * copy of the bytes of each `Response`, outside of what the collector sees.
+ */
+class LazyAnswer implements Answer {
+  readonly head: ReplyHead;
+  readonly cache?: CacheResult;
+  readonly bytes?: Uint8Array<ArrayBuffer>;
+  readonly source?: ByteSource;
+  readonly delivered: Answer["delivered"];
+  hot?: HotFacts;
+  readonly #length: number | undefined;
+  #response: Response | undefined;
+
+  constructor({ head, cache, bytes, source, length, delivered }: LazyParts) {
+    this.head = head;
+    this.cache = cache;
+    this.bytes = bytes;
+    this.source = source;
+    this.delivered = delivered;
+    this.#length = length;
   }
-  const stream = body.stream!(part, onEnd);
-  return { response: new Response(stream, init), cache, delivered: delivered.promise };
+
+  get response(): Response {
+    const body = () => this.bytes ?? streamOf(this.source!, this.#length);
+    return this.#response ??= new Response(body(), this.head);
+  }
+}
+
+/** The status and headers of an answer. */
+export function headOf(answer: Answer): ReplyHead {
+  return answer.head ?? answer.response;
 }
 
 /** `body` as it is, and how it ended. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { Access, memoryMarks } from "./access.ts";
-import { type Answer, type CacheResult, plainAnswer, watchBody } from "./answer.ts";
+import { type Answer, type CacheResult, headOf, plainAnswer, watchBody } from "./answer.ts";
 import type { Cache } from "./cache/cache.ts";
 import type { Config } from "./config.ts";
 import { type HotAnswer, HotAnswers, type HotRequest } from "./hot.ts";
@@ -237,7 +237,7 @@ export class Proxy {
       const { headers, method, url } = request;
       const header = (name: string) => headers.get(name);
       this.#hot?.keep({ method, url: info.address ?? url, header }, {
-        headers: answer.response.headers,
+        headers: headOf(answer).headers,
         facts: answer.hot,
         version,
         recorder: () => this.#recorder(asked, { answer, meaning }),
@@ -249,10 +249,11 @@ export class Proxy {
   /** What counts and logs an answer that is given again from memory, to a client of some address. */
   #recorder(
     { started: _, ...asked }: Asked,
-    { answer: { hot, response: { status } }, meaning }: { answer: Answer; meaning: Meaning },
+    { answer, meaning }: { answer: Answer; meaning: Meaning },
   ): (client: string) => void {
     const { stats } = this;
-    const bytes = hot?.bytes?.byteLength ?? 0;
+    const { status } = headOf(answer);
+    const bytes = answer.hot?.bytes?.byteLength ?? 0;
     const labels = labelsOf(meaning, { status, cache: "HIT" });
     const timed = `${meaning.registry ?? "-"} ${meaning.kind} HIT`;
     const image = meaning.kind === "manifest" ? imageOf(meaning) : undefined;
@@ -498,8 +499,8 @@ export class Proxy {
     { started, ...asked }: Asked,
     { answer, meaning }: { answer: Answer; meaning: Meaning },
   ): Promise<void> {
-    const { response, cache } = answer;
-    const { status, headers } = response;
+    const { cache } = answer;
+    const { status, headers } = headOf(answer);
     const length = Number(headers.get("content-length") ?? 0);
     const { stats } = this;
     const timed = `${meaning.registry ?? "-"} ${meaning.kind} ${cache ?? "-"}`;

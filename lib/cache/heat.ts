@@ -4,7 +4,7 @@
  * @module
  */
 import type { Access } from "../access.ts";
-import type { Answer } from "../answer.ts";
+import { type Answer, headOf } from "../answer.ts";
 import { LARGEST_HOT } from "../hot.ts";
 import type { TargetRequest } from "../relay.ts";
 import { repositoryKey } from "../upstream/ask.ts";
@@ -40,7 +40,8 @@ export interface HeatOptions {
 export function createHeat(options: HeatOptions): Heat {
   const { access, use, now = Date.now } = options;
   return async (answer, { target, method }, content) => {
-    const { response: { status, headers }, bytes, cache } = answer;
+    const { bytes, cache } = answer;
+    const { status, headers } = headOf(answer);
     // Without an age it is not here yet: it comes from a fill, which may fail.
     const age = headers.get("age");
     if (status !== 200 || cache !== "HIT" || age === null) return answer;
@@ -60,6 +61,7 @@ export function createHeat(options: HeatOptions): Heat {
       until: known,
       used: () => use(digest),
     };
-    return { ...answer, hot };
+    answer.hot = hot;
+    return answer;
   };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { Answer } from "../answer.ts";
+import { type Answer, headOf } from "../answer.ts";
 import type { ByteSource } from "../byte_source.ts";
 import type { HotRequest } from "../hot.ts";
 import { readBody } from "./body.ts";
@@ -182,19 +182,20 @@ export class Connection {
       throw new HttpError(500, "Internal error"); // the handler has said why where it belongs
     }
     this.#wait("client");
-    const { response, source, bytes } = answer;
-    const context = { method, minor: head.minor, hasBody: response.body !== null };
-    const framing = replyFraming(response, context);
+    const { source, bytes } = answer;
+    const says = headOf(answer);
+    const hasBody = bytes !== undefined || source !== undefined || answer.response.body !== null;
+    const framing = replyFraming(says, { method, minor: head.minor, hasBody });
     const keepAlive = keepsAlive(head) && isRead && framing.kind !== "close" &&
       !this.#context.isClosing;
-    const reply = replyHead(response, { framing, keepAlive, minor: head.minor });
+    const reply = replyHead(says, { framing, keepAlive, minor: head.minor });
     if (framing.kind === "none" || framing.kind === "length" && framing.length === 0) {
       if (source) source.end(0);
-      else await response.body?.cancel();
+      else if (!bytes) await answer.response.body?.cancel();
       await this.#write(reply);
     } else if (bytes) await this.#sendBytes(reply, bytes);
     else if (source) await this.#sendSource(reply, source, framing);
-    else await this.#sendStream(reply, response.body!, framing);
+    else await this.#sendStream(reply, answer.response.body!, framing);
     if (!isRead) await this.#linger();
     return keepAlive;
   }
