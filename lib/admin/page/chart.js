@@ -134,8 +134,9 @@ export function chart({ title, legend = [], bars, top, describe, summarize, labe
         ),
         ...minutes.map((minute, i) => column(bars(minute), i, full)),
       );
-      setText(high, label(full));
-      setText(middle, label(full / 2));
+      // Where nothing happened there is no scale.
+      setText(high, full > 0 ? label(full) : "");
+      setText(middle, full > 0 ? label(full / 2) : "");
       setText(from, clock(minutes[0].at));
       setText(to, clock(minutes.at(-1).at));
       tell();
@@ -162,7 +163,7 @@ function column(parts, i, full) {
 
 /** The next number above `value` that is good for a scale in `base` (1000, or 1024 for bytes). */
 export function roundUp(value, base = 1000) {
-  if (value <= 0) return 1;
+  if (value <= 0) return 0;
   let unit = 1;
   while (unit * base <= value) unit *= base;
   const step = [1, 2, 3, 4, 6, 8, 10, 20, 30, 40, 60, 80, 100, 200, 300, 400, 600, 800, base].find((

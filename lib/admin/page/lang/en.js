@@ -29,7 +29,7 @@ export const en = {
   "login.wrong": "That is not the operator's token.",
 
   "error.down": "The proxy does not answer.",
-  "error.downSince": "The proxy does not answer. What you see is of {ago}; trying again.",
+  "error.downSince": "The proxy does not answer. Last heard from: {ago}. Trying again.",
   "error.retry": "Try again",
   "time.never": "never",
   "time.now": "just now",

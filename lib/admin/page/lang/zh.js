@@ -27,7 +27,7 @@ export const zh = {
   "login.wrong": "令牌不正确。",
 
   "error.down": "代理没有响应。",
-  "error.downSince": "代理没有响应。当前显示的是{ago}的数据，正在重试。",
+  "error.downSince": "代理没有响应。最近一次响应：{ago}，正在重试。",
   "error.retry": "重试",
   "time.never": "从未",
   "time.now": "刚刚",
