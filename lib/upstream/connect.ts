@@ -149,8 +149,12 @@ export function createConnect(options: ConnectOptions): Connect & Disposable {
   const lookup = options.lookup ?? systemLookup as Lookup;
   const guarded = guardedLookup(lookup);
   let canPin = true;
-  const connect: Connect = async (url, request) => {
-    checkUrl(url, { registry: request.registry, allowPrivate: options.allowPrivate });
+  const connect: Connect = async (url, given) => {
+    checkUrl(url, { registry: given.registry, allowPrivate: options.allowPrivate });
+    const headers = new Headers(given.headers);
+    // Otherwise fetch asks for whatever it can decode, decodes it, and leaves the header in place.
+    headers.set("accept-encoding", "identity");
+    const request = { ...given, headers };
     const isOpen = options.allowPrivate || options.proxied || isOwnOrigin(url, request.registry);
     if (!isOpen && canPin) {
       try {

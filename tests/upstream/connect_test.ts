@@ -6,7 +6,7 @@ import { decoded } from "../../lib/upstream/body.ts";
 import { type ConnectOptions, createConnect, type Lookup } from "../../lib/upstream/connect.ts";
 import { startHttpServer } from "../support/http_server.ts";
 
-const headers = () => new Headers({ "accept-encoding": "identity", "x-test": "yes" });
+const headers = () => new Headers({ "x-test": "yes" });
 
 /** A resolver that gives every name these addresses, one call after the other. */
 function resolver(...answers: readonly string[][]) {
@@ -183,6 +183,20 @@ Deno.test({
     await response.body?.cancel();
     assertEquals([response.status, resolving.lookups, server.accepted], [200, 1, 1]);
   },
+});
+
+Deno.test("nothing is asked for encoded", async () => {
+  const seen: (string | null)[] = [];
+  await using server = await startHttpServer(({ headers }) => {
+    seen.push(headers.get("accept-encoding"));
+    return { status: 200, headers: [] };
+  });
+  for (const options of [{ allowPrivate: true }, ...canPin ? [{ lookup: passing().lookup }] : []]) {
+    using way = foreign(options);
+    const host = options.allowPrivate ? server.host : `named.example:${server.port}`;
+    await (await way.get(`http://${host}/`)).body?.cancel();
+  }
+  assertEquals(new Set(seen), new Set(["identity"]));
 });
 
 const WAYS: Readonly<Record<string, Partial<ConnectOptions>>> = {
