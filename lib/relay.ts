@@ -20,7 +20,7 @@ import {
   type StorableAlgorithm,
 } from "./oci/digest.ts";
 import { OciError } from "./oci/error.ts";
-import { essence } from "./oci/media_type.ts";
+import { essence, isManifestType } from "./oci/media_type.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import type { Stats } from "./stats.ts";
 import type { Target } from "./transforms/route.ts";
@@ -59,7 +59,7 @@ export interface TargetRequest extends ClientRequest {
 /** A manifest as upstream gave it, verified. */
 export interface Manifest {
   readonly digest: string;
-  /** As upstream's Content-Type says, without parameters. */
+  /** As upstream's Content-Type says, without parameters, unless that is nonsense. */
   readonly mediaType: string;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
@@ -85,7 +85,8 @@ async function readManifest(
   });
   const said = response.headers.get("docker-content-digest") ?? "";
   const wanted = isDigest(reference) ? reference : isStorable(said) ? said : undefined;
-  const mediaType = essence(response.headers.get("content-type") ?? "application/octet-stream");
+  const content = jsonObject(bytes);
+  const mediaType = typeOf(response.headers.get("content-type"), content);
   // Of a digest that cannot be computed here nothing is claimed or kept; the client verifies it.
   if (wanted !== undefined && !isStorable(wanted)) {
     return { digest: wanted, mediaType, bytes };
@@ -99,19 +100,28 @@ async function readManifest(
     });
   }
   // A login page or an error with status 200: of what a tag means nothing else tells it from a manifest.
-  if (!isDigest(reference) && !isJsonObject(bytes)) {
+  if (!isDigest(reference) && !content) {
     throw new OciError("UNAVAILABLE", "Upstream's manifest is not JSON", { detail: { mediaType } });
   }
   return { digest, mediaType, bytes };
 }
 
-function isJsonObject(bytes: Uint8Array): boolean {
+function jsonObject(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
   try {
-    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    return typeof value === "object" && value !== null && !Array.isArray(value);
+    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? value : undefined;
   } catch {
-    return false;
+    return undefined;
   }
+}
+
+/** What upstream says it is; where that is no manifest's type, what the manifest says of itself. */
+function typeOf(said: string | null, manifest?: Readonly<Record<string, unknown>>): string {
+  const type = essence(said ?? "application/octet-stream");
+  const own = manifest?.["mediaType"];
+  return !isManifestType(type) && typeof own === "string" && isManifestType(own)
+    ? essence(own)
+    : type;
 }
 
 /** The redirect that a client is to follow itself. Never cached: presigned URLs live for minutes. */

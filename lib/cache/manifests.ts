@@ -9,7 +9,7 @@ import { type Answer, type CacheResult, contentAnswer } from "../answer.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
-import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
+import { ACCEPT_EVERY_MANIFEST, accepts, essence, isManifestType } from "../oci/media_type.ts";
 import type { Manifest, Relay, TargetRequest } from "../relay.ts";
 import type { Registry } from "../registry.ts";
 import type { Target } from "../transforms/route.ts";
@@ -250,7 +250,11 @@ export class Manifests {
     const size = announcedLength(response.headers);
     // Without these a HEAD tells too little, for us and for clients.
     if (!isStorable(digest) || size === undefined) return await this.#get(request);
-    const mediaType = essence(response.headers.get("content-type") ?? "application/octet-stream");
+    const type = essence(response.headers.get("content-type") ?? "");
+    const known = await this.#index.link({ ...repositoryKey(target), digest, kind: "manifest" });
+    // A type that is no manifest's is as likely a mistake, and must not replace what is known.
+    if (!isManifestType(type) && !known) return await this.#get(request);
+    const mediaType = isManifestType(type) ? type : known!.mediaType;
     const row = await this.#content.row(digest);
     // Until the new meaning is here, the old one is what there is to serve should upstream get in trouble.
     if (row || !held) await this.#note(target, { digest, mediaType, isHere: row !== undefined });

@@ -129,7 +129,9 @@ export class Asker {
         status: response.status,
       });
       const { status } = response;
-      if (response.ok || isRedirect(status)) return answer;
+      // No content (204, 205) is no answer to a GET of any.
+      const isEmpty = method === "GET" && (status === 204 || status === 205);
+      if (response.ok && !isEmpty || isRedirect(status)) return answer;
       const error = await upstreamFailure(response, { kind, host: answer.url.host });
       // Storage that says 403 has been redirected to by a registry that said yes: the URL has expired, mostly.
       const isRefusal = status === 401 || status === 403 && isOwnOrigin(answer.url, registry);
