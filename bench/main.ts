@@ -14,6 +14,7 @@ import type { Row } from "./row.ts";
 import { blobRows } from "./rows/blobs.ts";
 import { cold, coldSlow, crowd } from "./rows/cold.ts";
 import { manifestByDigest, manifestByTag, manifestHead, smallBlobs } from "./rows/hits.ts";
+import { indexScale } from "./rows/index_scale.ts";
 import { idle, slowClients, startUp } from "./rows/memory.ts";
 import { dockerPull, skopeoCopy } from "./rows/pulls.ts";
 import { scale } from "./rows/scale.ts";
@@ -36,6 +37,7 @@ const ROWS: readonly Row[] = [
   slowClients,
   startUp,
   scale,
+  indexScale,
   soak,
 ];
 

@@ -74,6 +74,8 @@ export class SqliteFile {
       // Exclusive: the lock of this cache directory is the index itself, and it goes with the process.
       db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 0");
       db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192");
+      // 16 MiB: with very many entries every change is on pages of its own, and a checkpoint syncs them all.
+      db.exec("PRAGMA wal_autocheckpoint = 4000");
       db.exec("BEGIN EXCLUSIVE");
       const found = Number(db.prepare("PRAGMA user_version").get()!["user_version"]);
       if (found === 0) db.exec(`${schema}; PRAGMA user_version = ${version}`);
