@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setTimeout as delay } from "node:timers/promises";
 import * as v from "valibot";
 import { verify } from "../cache/verify.ts";
 import { CLIENT_KINDS, clientConfig, instanceOf, throughProxy } from "../client_config.ts";
@@ -87,7 +88,7 @@ export class Api {
       while (!signal.aborted) {
         send(await views.overview(this.#proxy, this.lag), "overview");
         send(views.fills(this.#proxy), "fills");
-        await new Promise((resolve) => setTimeout(resolve, EVENT_EVERY));
+        await delay(EVENT_EVERY, undefined, { signal }); // rejects when the client leaves
       }
     });
   }

@@ -33,6 +33,8 @@ type Sort = typeof SORTS[number];
 
 /** The list is read anew when it is older than this, ms: typing in a search box asks again and again. */
 const FRESH = 3_000;
+/** And no more than one part in so many of the time goes into that, however long the list is. */
+const SHARE = 5;
 const MAX_LIMIT = 500;
 const MAX_DEPTH = 4;
 
@@ -40,7 +42,7 @@ const MAX_DEPTH = 4;
 export class Images {
   readonly #proxy: Proxy;
   #list: Promise<readonly ListedImage[]> | undefined;
-  #readAt = 0;
+  #freshUntil = 0;
 
   constructor(proxy: Proxy) {
     this.#proxy = proxy;
@@ -52,10 +54,17 @@ export class Images {
   }
 
   async #all(): Promise<readonly ListedImage[]> {
-    if (!this.#list || performance.now() - this.#readAt > FRESH) {
-      this.#readAt = performance.now();
+    if (!this.#list || performance.now() > this.#freshUntil) {
+      const began = performance.now();
+      this.#freshUntil = Infinity; // whoever asks meanwhile waits for the same
       const list = this.#list = this.#read();
-      list.catch(() => this.#list = undefined);
+      const forgetThis = () => {
+        if (this.#list === list) this.#list = undefined;
+      };
+      list.then(() => {
+        const now = performance.now();
+        this.#freshUntil = now + Math.max(FRESH, SHARE * (now - began));
+      }, forgetThis);
     }
     return await this.#list;
   }
