@@ -1,15 +1,24 @@
 /**
- * Side by side with what people would use instead: `deno task bench [-- NAME…] [--quick] [--out DIR]`.
+ * Side by side with what people would use instead: `deno task bench [-- NAME…] [--quick] [--write]`.
  *
  * @module
  */
 import { parseArgs } from "node:util";
 import { join } from "@std/path";
 import { run as runProgram } from "../tests/support/process.ts";
+import { ROOT } from "../tests/support/proxy_process.ts";
 import { which } from "../tests/support/requirements.ts";
 import { removeDir } from "../tests/support/temp.ts";
 import { Peers } from "./peers.ts";
-import { json, type Machine, markdown, type Measured } from "./report.ts";
+import {
+  json,
+  type Machine,
+  markdown,
+  type Measured,
+  merge,
+  parseJson,
+  withTable,
+} from "./report.ts";
 import type { Row } from "./row.ts";
 import { blobRows } from "./rows/blobs.ts";
 import { cold, coldSlow, crowd } from "./rows/cold.ts";
@@ -41,11 +50,14 @@ const ROWS: readonly Row[] = [
   soak,
 ];
 
-const HELP = `deno task bench [-- NAME…] [--quick] [--out DIR]
+const DOCUMENT = join(ROOT, "BENCHMARKS.md");
+const LAST = join(ROOT, "bench/last.json");
+
+const HELP = `deno task bench [-- NAME…] [--quick] [--write]
 
   NAME…      only these rows
   --quick    few and short rounds: to see that it works, not how fast
-  --out DIR  write table.md and table.json there too
+  --write    put the table into BENCHMARKS.md and bench/last.json; rows that are not named stay as they are
 
 Rows:
 ${ROWS.map(({ name, title }) => `  ${name.padEnd(16)} ${title}`).join("\n")}
@@ -96,7 +108,7 @@ async function main(args: readonly string[]): Promise<number> {
     args: args.filter((arg) => arg !== "--"),
     options: {
       quick: { type: "boolean" },
-      out: { type: "string" },
+      write: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
     allowPositionals: true,
@@ -125,12 +137,17 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const machine = await machineOf(rounds);
   console.log(markdown(measured, machine));
-  if (values.out) {
-    await Deno.mkdir(values.out, { recursive: true });
-    await Deno.writeTextFile(join(values.out, "table.md"), markdown(measured, machine));
-    await Deno.writeTextFile(join(values.out, "table.json"), json(measured, machine));
-  }
+  if (values.write) await write(measured, machine);
   return 0;
+}
+
+/** Puts what was measured beside what was before. */
+async function write(measured: readonly Measured[], machine: Machine): Promise<void> {
+  const last = await Deno.readTextFile(LAST).then(parseJson, () => []);
+  const all = merge(last, measured, ROWS.map(({ name }) => name));
+  await Deno.writeTextFile(LAST, json(all, machine));
+  const document = await Deno.readTextFile(DOCUMENT);
+  await Deno.writeTextFile(DOCUMENT, withTable(document, markdown(all, machine)));
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -8,7 +8,7 @@ import type { Outcome, Row } from "./row.ts";
 
 /** A row and what it came to. */
 export interface Measured {
-  readonly row: Row;
+  readonly row: Pick<Row, "name" | "title" | "meaning">;
   readonly outcome: Outcome;
 }
 
@@ -26,7 +26,15 @@ export interface Machine {
 
 /** The report for people. */
 export function markdown(measured: readonly Measured[], machine: Machine): string {
-  return `${machineText(machine)}\n${targetTable(measured)}\n${figureTable(measured)}`;
+  return [machineText(machine), targetTable(measured), figureTable(measured), meanings(measured)]
+    .join("\n");
+}
+
+function meanings(measured: readonly Measured[]): string {
+  const lines = measured.map(({ row, outcome }) =>
+    `- **${row.title}**: ${[row.meaning, ...outcome.notes ?? []].join(" ")}`
+  );
+  return `### What each row means\n\n${lines.join("\n")}\n`;
 }
 
 function machineText(machine: Machine): string {
@@ -85,6 +93,41 @@ function spread(low: number, high: number): string {
 
 /** The report for programs. */
 export function json(measured: readonly Measured[], machine: Machine): string {
-  const rows = measured.map(({ row: { name, title }, outcome }) => ({ name, title, ...outcome }));
-  return JSON.stringify({ machine, rows }, undefined, 2);
+  const rows = measured.map(({ row: { name, title, meaning }, outcome }) => ({
+    name,
+    title,
+    meaning,
+    ...outcome,
+  }));
+  return JSON.stringify({ machine, rows }, undefined, 2) + "\n";
+}
+
+/** What a report for programs says was measured. */
+export function parseJson(text: string): Measured[] {
+  const { rows } = JSON.parse(text) as { rows: (Measured["row"] & Outcome)[] };
+  return rows.map(({ name, title, meaning, ...outcome }) => ({
+    row: { name, title, meaning },
+    outcome,
+  }));
+}
+
+/** `earlier` with what `later` measured anew in its place, in the order of `names`. */
+export function merge(
+  earlier: readonly Measured[],
+  later: readonly Measured[],
+  names: readonly string[],
+): Measured[] {
+  const all = new Map([...earlier, ...later].map((one) => [one.row.name, one]));
+  return names.flatMap((name) => all.get(name) ?? []);
+}
+
+const BEGIN = "<!-- what deno task bench wrote -->";
+const END = "<!-- until here -->";
+
+/** `document` with `table` between its marks. Throws where it has none. */
+export function withTable(document: string, table: string): string {
+  const [before, rest] = document.split(BEGIN);
+  const after = rest?.split(END)[1];
+  if (after === undefined) throw new Error(`No marks: ${BEGIN} and ${END}`);
+  return `${before}${BEGIN}\n\n${table.trim()}\n\n${END}${after}`;
 }
