@@ -56,6 +56,8 @@ export class Fills {
   readonly #fills = new Map<string, Fill>();
   readonly #starts = new Flights<Fill | undefined>();
   readonly #settling = new Map<Fill, Promise<void>>();
+  /** Resolved when nobody is waited for any more. */
+  readonly #closing = Promise.withResolvers<void>();
 
   constructor({ keeper, store, idle, stats }: FillsOptions) {
     this.#keeper = keeper;
@@ -182,7 +184,7 @@ export class Fills {
     if (this.#fills.get(digest) === fill) this.#fills.delete(digest);
     if (!isStored) {
       // Readers still get what is in it; nobody joins it any more.
-      if (fill.state !== "failed") await fill.unread;
+      if (fill.state !== "failed") await Promise.race([fill.unread, this.#closing.promise]);
       await draft.discard();
     }
     admission.release();
@@ -200,11 +202,14 @@ export class Fills {
     }
   }
 
-  /** Gives up what is still running: its clients' connections break, and nothing of it is kept. */
+  /**
+   * Gives up what is still running: its clients' connections break, and nothing of it is kept. What has been
+   * verified is still published.
+   */
   async abort(): Promise<void> {
-    const running = [...this.#settling].filter(([fill]) => fill.state === "running");
-    for (const [fill] of running) fill.abort();
-    await Promise.all(running.map(([, settling]) => settling));
+    for (const fill of this.#settling.keys()) fill.abort();
+    this.#closing.resolve();
+    await this.ended();
   }
 
   /** Waits until no fill is under way. */

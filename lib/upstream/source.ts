@@ -29,6 +29,15 @@ export function blobSource(options: SourceOptions): Source {
   const { asker, target, caller, first, idle } = options;
   const size = announcedLength(first);
   const etag = first.get("etag");
+  const ask = async (headers: Headers, signal?: AbortSignal) => {
+    try {
+      const method = "GET";
+      return await asker.ask(target, { method, caller, headers, redirects: "follow", signal });
+    } catch (error) {
+      if (!(error instanceof OciError) || error.status !== 416) throw error;
+      throw new MismatchError("Upstream has less than it announced", { cause: error });
+    }
+  };
   return {
     async open(offset, signal) {
       const headers = new Headers({ "accept-encoding": "identity" });
@@ -36,13 +45,7 @@ export function blobSource(options: SourceOptions): Source {
         headers.set("range", `bytes=${offset}-${size === undefined ? "" : size - 1}`);
         if (etag?.startsWith('"')) headers.set("if-range", etag);
       }
-      const { response } = await asker.ask(target, {
-        method: "GET",
-        caller,
-        headers,
-        redirects: "follow",
-        signal,
-      });
+      const { response } = await ask(headers, signal);
       const { body, status } = response;
       if (!body) throw new OciError("UNAVAILABLE", "Upstream resumes with nothing");
       if (status === 200) return offset > 0 ? await skip(body, { count: offset, idle }) : body;

@@ -111,6 +111,13 @@ Deno.test("a part of what has another size is other content, and asking again no
   assert(fed.cancelled);
 });
 
+Deno.test("an upstream that has nothing there is other content", async () => {
+  const { source } = sourceWith(() => {
+    throw new OciError("RANGE_INVALID", "Outside");
+  });
+  await assertRejects(() => source.open(4000), MismatchError, "less than it announced");
+});
+
 Deno.test("a part that begins elsewhere, or nowhere, is refused and may be asked for again", async () => {
   for (const range of ["bytes 3999-9999/10000", "bytes */10000", "4000-9999", ""]) {
     const fed = fedBody();

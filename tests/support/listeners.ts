@@ -1,0 +1,72 @@
+/**
+ * Every way the proxy can be listened to, for tests of what a client sees on each.
+ *
+ * @module
+ */
+import { type Certificate, makeCertificate } from "./certificate.ts";
+import { startTestProxy, type TestProxy, type TestProxyOptions } from "./proxy.ts";
+import { tempDir } from "./temp.ts";
+
+/** The proxy's own HTTP/1, Deno's HTTP/1 and Deno's HTTP/2. */
+export const LISTENERS = ["our HTTP/1", "Deno's HTTP/1", "HTTP/2"] as const;
+
+export type ListenerName = typeof LISTENERS[number];
+
+/** A proxy and a client of the kind that was asked for. */
+export interface ListenerTest extends AsyncDisposable {
+  readonly proxy: TestProxy;
+  /** `fetch` from the proxy's origin, redirects not followed. */
+  get(path: string, init?: RequestInit): Promise<Response>;
+}
+
+let certificate: Promise<Certificate> | undefined;
+
+async function certify(): Promise<Certificate> {
+  await using dir = await tempDir();
+  return await makeCertificate(dir.path);
+}
+
+/** Starts a proxy behind the listener `name`. */
+export async function startListener(
+  name: ListenerName,
+  options: TestProxyOptions = {},
+): Promise<ListenerTest> {
+  const tls = name === "HTTP/2" ? await (certificate ??= certify()) : undefined;
+  const proxy = await startTestProxy({ ...options, tls });
+  const deno = name === "Deno's HTTP/1" ? denoServer(proxy) : undefined;
+  const client = Deno.createHttpClient({
+    http1: name !== "HTTP/2",
+    http2: name === "HTTP/2",
+    caCerts: tls && [tls.ca],
+    poolMaxIdlePerHost: 0,
+  });
+  const origin = deno?.url ?? proxy.url;
+  return {
+    proxy,
+    get: (path, init) => fetch(origin + path, { redirect: "manual", ...init, client }),
+    async [Symbol.asyncDispose]() {
+      client.close();
+      await deno?.close();
+      await proxy.close();
+    },
+  };
+}
+
+/** `Deno.serve` as `mod.ts` says to use it; by itself the proxy listens with it for https only. */
+function denoServer(proxy: TestProxy) {
+  const abort = new AbortController();
+  const server = Deno.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    signal: abort.signal,
+    onListen() {},
+    automaticCompression: false,
+  }, (request, info) => proxy.proxy.fetch(request, info));
+  return {
+    url: `http://127.0.0.1:${server.addr.port}`,
+    async close() {
+      abort.abort();
+      await server.finished;
+    },
+  };
+}
