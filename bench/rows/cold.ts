@@ -50,12 +50,16 @@ export const cold: Row = {
         const { digest, size } = blobs[round]!;
         const peer = name === "upstream itself" ? undefined : peers.get(name)!;
         const url = (peer?.url ?? bench.upstream.url) + blobPath(digest);
-        const before = peer?.cpu() ?? 0;
+        const before = { cpu: peer?.cpu() ?? 0, gets: await bench.upstream.gets(digest) };
         const { firstByte, total } = await curl(url, size);
+        await new Promise((resolve) => setTimeout(resolve, 700)); // some go on after the client has it
         return {
           "seconds": total,
           "first byte ms": firstByte * 1000,
-          ...peer && { "CPU s": peer.cpu() - before },
+          ...peer && {
+            "CPU s": peer.cpu() - before.cpu,
+            "upstream GETs": await bench.upstream.gets(digest) - before.gets,
+          },
         };
       });
       const of = (name: Source, figure: string) => found.get(name)!.get(figure)!;
