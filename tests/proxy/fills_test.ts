@@ -236,18 +236,6 @@ for (const [what, fault] of WRONG) {
   });
 }
 
-Deno.test("an empty answer for a blob that is not empty is an error, and no empty blob", async () => {
-  for (const CACHE_ENABLED of ["true", "false"]) {
-    await using t = await setUp("our HTTP/1", { env: { CACHE_ENABLED } });
-    t.upstream.faults.add(KIND, { body: "" }, { times: 1 });
-    const response = await t.get(PATH);
-    assertEquals(response.status, 502);
-    assertEquals((await response.json()).errors[0].code, "UNAVAILABLE");
-    assertEquals(t.proxy.stats.cacheEvents.get("mismatch"), 1);
-    assertEquals(await (await t.get(PATH)).bytes(), BYTES);
-  }
-});
-
 Deno.test("the empty blob is fetched, kept and served like any other", async () => {
   await using t = await setUp("our HTTP/1");
   const empty = contentOf(new Uint8Array());
