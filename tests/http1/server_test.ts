@@ -141,11 +141,11 @@ Deno.test("what is no HTTP gets an error as this API has it, and the end of the 
 
 Deno.test("a TLS handshake is refused at once: its client then tries plain http", async () => {
   using server = serve(() => new Response());
-  const connecting = Deno.connect({ hostname: "127.0.0.1", port: server.addr.port })
-    .then((conn) => Deno.startTls(conn, { hostname: "localhost" }))
-    .then((conn) => conn.handshake());
+  const conn = await Deno.connect({ hostname: "127.0.0.1", port: server.addr.port });
+  const tls = await Deno.startTls(conn, { hostname: "localhost" });
   // Not after the time-out for clients that say half of something.
-  await assertRejects(() => connecting, Deno.errors.InvalidData);
+  await assertRejects(() => tls.handshake(), Deno.errors.InvalidData);
+  tls.close();
 });
 
 Deno.test("a Host that is none is refused before anything depends on it", async () => {
