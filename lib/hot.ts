@@ -127,7 +127,10 @@ export class HotAnswers {
     maxSize: MEMORY,
     // The wire's copy too.
     sizeCalculation: ({ facts: { bytes } }) => OVERHEAD + 2 * (bytes?.byteLength ?? 0),
+    dispose: ({ facts }) => this.#count(facts, -1),
   });
+  /** How many answers there are of a digest, and of a repository: most of what changes concerns none. */
+  readonly #counts = new Map<string, number>();
   #version = 0;
 
   constructor(options: { readonly now?: () => number } = {}) {
@@ -171,33 +174,48 @@ export class HotAnswers {
     if (version !== this.#version || isLarge || !isPlain(request)) return undefined;
     if (facts.until <= this.#now()) return undefined;
     const answer = new HotAnswer({ headers, facts, record: recorder() });
+    this.#count(facts, 1);
     this.#answers.set(keyOf(request), answer);
     return answer;
   }
 
   /** Forgets what `digest` is answered with: the content is gone. */
   forgetContent(digest: string): void {
-    this.#forget((facts) => facts.digest === digest);
+    this.#forget(digest, (facts) => facts.digest === digest);
   }
 
   /** Forgets what the tag is answered with: it may mean something else now. */
-  forgetTag({ registry, repository }: RepositoryKey, tag: string): void {
-    this.#forget(({ key, tag: asked }) =>
-      asked === tag && key.repository === repository && key.registry === registry
-    );
+  forgetTag(key: RepositoryKey, tag: string): void {
+    const name = nameOf(key);
+    this.#forget(name, (facts) => facts.tag === tag && nameOf(facts.key) === name);
   }
 
   /** Forgets everything of a repository: it is not public any more. */
-  forgetRepository({ registry, repository }: RepositoryKey): void {
-    this.#forget(({ key }) => key.repository === repository && key.registry === registry);
+  forgetRepository(key: RepositoryKey): void {
+    const name = nameOf(key);
+    this.#forget(name, (facts) => nameOf(facts.key) === name);
   }
 
-  #forget(isMeant: (facts: HotFacts) => boolean): void {
+  #count({ digest, key }: HotFacts, by: 1 | -1): void {
+    for (const what of [digest, nameOf(key)]) {
+      const count = (this.#counts.get(what) ?? 0) + by;
+      if (count > 0) this.#counts.set(what, count);
+      else this.#counts.delete(what);
+    }
+  }
+
+  #forget(counted: string, isMeant: (facts: HotFacts) => boolean): void {
     this.#version++;
+    if (!this.#counts.has(counted)) return;
     for (const [key, { facts }] of this.#answers.entries()) {
       if (isMeant(facts)) this.#answers.delete(key);
     }
   }
+}
+
+/** A repository as it is counted; no digest looks like it. */
+function nameOf({ registry, repository }: RepositoryKey): string {
+  return `${registry} ${repository}`;
 }
 
 /**
