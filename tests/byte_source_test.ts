@@ -1,116 +1,60 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type ByteSource, streamOf } from "../lib/byte_source.ts";
-import { drain } from "./support/bodies.ts";
-import { randomBytes } from "./support/content.ts";
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
-
-/** A source of `size` bytes, the reads that were asked of it, and how it was ended. */
-function sourceOf(size: number) {
-  const limits: number[] = [];
+/** A source of `size` bytes, what was read of it, and how it ended. */
+function sourceOf(size: number, { failAt = Infinity } = {}) {
   const ends: number[] = [];
+  const asked: number[] = [];
   let at = 0;
   const source: ByteSource = {
     read(buffer) {
-      limits.push(buffer.byteLength);
-      const length = Math.min(buffer.byteLength, size - at);
-      at += length;
-      return Promise.resolve(length > 0 ? buffer.subarray(0, length) : undefined);
+      asked.push(buffer.byteLength);
+      if (at >= failAt) return Promise.reject(new Error("Broken off"));
+      const n = Math.min(buffer.byteLength, size - at);
+      at += n;
+      return Promise.resolve(n === 0 ? undefined : buffer.fill(7, 0, n).subarray(0, n));
     },
     end: (sent) => void ends.push(sent),
   };
-  return { source, limits, ends };
+  return { source, ends, asked };
 }
 
-/** Takes `bytes` of a stream, and stays. */
-async function take(stream: ReadableStream<Uint8Array>, bytes: number) {
-  const reader = stream.getReader();
-  for (let taken = 0; taken < bytes;) taken += (await reader.read()).value!.byteLength;
-  return reader;
-}
+const SIZE = 200_000;
 
-Deno.test("a stream gives the bytes of its source in order, and nothing beyond its length", async () => {
-  const bytes = randomBytes(300_000, 1);
-  let at = 0;
-  let sent: number | undefined;
-  const stream = streamOf({
-    read(buffer) {
-      buffer.set(bytes.subarray(at, at += buffer.byteLength));
-      return Promise.resolve(buffer);
-    },
-    end: (all) => void (sent = all),
-  }, 250_001);
-  assertEquals(await drain(stream), { bytes: bytes.slice(0, 250_001) });
-  assertEquals(sent, 250_001);
-});
-
-Deno.test("nothing is read before the client asks", async () => {
-  const { source, limits } = sourceOf(MIB);
-  const stream = streamOf(source);
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  assertEquals(limits, []);
-  await stream.cancel();
-});
-
-Deno.test("reads are 64 KiB until a client has taken 16 MiB, and never more than 1 MiB", async () => {
-  const { source, limits } = sourceOf(Infinity);
-  const reader = await take(streamOf(source), 600 * MIB);
-  await reader.cancel();
-  let taken = 0;
-  for (const limit of limits) {
-    if (taken < 16 * MIB) assertEquals(limit, 64 * KIB);
-    assert(limit <= MIB);
-    taken += limit;
+Deno.test("a source as a stream is all of it, and ends it once", async () => {
+  for (const length of [SIZE, undefined]) {
+    const { source, ends } = sourceOf(SIZE);
+    const bytes = await new Response(streamOf(source, length)).bytes();
+    assertEquals([bytes.byteLength, ends], [SIZE, [SIZE]]);
   }
-  assertEquals(limits.at(-1), MIB);
 });
 
-Deno.test("the more clients read, the smaller is what each of them may hold", async () => {
-  const others = Array.from({ length: 31 }, () => streamOf(sourceOf(MIB).source).getReader());
-  for (const other of others) await other.read();
-  const { source, limits } = sourceOf(Infinity);
-  const reader = await take(streamOf(source), 300 * MIB);
-  assertEquals(Math.max(...limits), 256 * KIB);
-  for (const other of others) await other.cancel();
-  for (let i = 0; i < 10; i++) await reader.read();
-  assertEquals(limits.at(-1), MIB);
-  await reader.cancel();
+Deno.test("no more is read of a source than is expected of it", async () => {
+  const { source, asked } = sourceOf(SIZE);
+  const bytes = await new Response(streamOf(source, 70_000)).bytes();
+  assertEquals([bytes.byteLength, asked.reduce((sum, n) => sum + n)], [70_000, 70_000]);
 });
 
-Deno.test("a stream that nobody reads counts for nothing", async () => {
-  for (let i = 0; i < 1000; i++) streamOf(sourceOf(MIB).source);
-  const { source, limits } = sourceOf(Infinity);
-  await (await take(streamOf(source), 300 * MIB)).cancel();
-  assertEquals(Math.max(...limits), MIB);
-});
-
-Deno.test("at its end, when it breaks and when the client leaves, a source is ended once", async () => {
-  const whole = sourceOf(MIB);
-  await drain(streamOf(whole.source));
-  assertEquals(whole.ends, [MIB]);
-
-  const left = sourceOf(MIB);
-  await (await take(streamOf(left.source), 1)).cancel();
-  assertEquals(left.ends, [64 * KIB]);
-
-  const ends: number[] = [];
-  const broken = streamOf({
-    read: () => Promise.reject(new Error("Disk error")),
-    end: (sent) => void ends.push(sent),
-  });
-  assertEquals((await drain(broken)).error?.message, "Disk error");
+Deno.test("nothing is read before somebody reads the stream", async () => {
+  const { source, asked, ends } = sourceOf(SIZE);
+  const stream = streamOf(source, SIZE);
+  await new Promise((resolve) => setTimeout(resolve));
+  assertEquals(asked, []);
+  await stream.cancel();
   assertEquals(ends, [0]);
 });
 
-Deno.test("what a client left behind in the middle of a read goes nowhere", async () => {
-  const gate = Promise.withResolvers<Uint8Array<ArrayBuffer>>();
-  const ends: number[] = [];
-  const stream = streamOf({ read: () => gate.promise, end: (sent) => void ends.push(sent) });
-  const reader = stream.getReader();
-  const read = reader.read();
+Deno.test("a stream that is cancelled ends its source with what was read", async () => {
+  const { source, ends } = sourceOf(SIZE);
+  const reader = streamOf(source, SIZE).getReader();
+  const { value } = await reader.read();
   await reader.cancel();
-  gate.resolve(new Uint8Array(10));
-  assertEquals((await read).done, true);
-  assertEquals(ends, [0]);
+  assertEquals(ends, [value!.byteLength]);
+});
+
+Deno.test("a source that breaks off breaks the stream", async () => {
+  const { source, ends } = sourceOf(SIZE, { failAt: 1 });
+  await assertRejects(() => new Response(streamOf(source, SIZE)).bytes(), Error, "Broken off");
+  assertEquals(ends.length, 1);
+  assert(ends[0]! < SIZE);
 });
