@@ -5,7 +5,6 @@
  */
 import { Buffer } from "node:buffer";
 import { type Answer, headOf } from "../answer.ts";
-import type { ByteSource } from "../byte_source.ts";
 import type { HotRequest } from "../hot.ts";
 import { readBody } from "./body.ts";
 import type { Buffers } from "./buffers.ts";
@@ -18,7 +17,8 @@ import {
   parseHead,
   type RequestHead,
 } from "./head.ts";
-import { type BodyFraming, replyFraming, replyHead } from "./reply.ts";
+import { Outbound } from "./outbound.ts";
+import { replyFraming, replyHead } from "./reply.ts";
 
 /** An answer from memory. */
 export interface QuickAnswer {
@@ -56,15 +56,12 @@ const FIRST_BUFFER = 4096;
 const LARGEST_HEAD = 64 * 1024;
 /** The largest body that is read: only token requests have one. */
 const LARGEST_BODY = 64 * 1024;
-/** A body up to this length goes out in one piece with its head. */
-const JOINED = 16 * 1024;
 /** What a client that is told off may still send before it is cut off, bytes. */
 const LINGER = 2 ** 20;
 
 /** Only to these is a body read. Nobody else's means anything here. */
 const WITH_BODY: ReadonlySet<string> = new Set(["POST"]);
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
-const LAST_CHUNK = Buffer.from("0\r\n\r\n", "latin1");
 
 /** A connection. */
 export class Connection {
@@ -79,13 +76,16 @@ export class Connection {
   #waiting: Waiting = "request";
   #since: number;
   #isClosed = false;
-  /** Ends the body that is being sent. */
-  #stopBody: (() => void) | undefined;
+  readonly #out: Outbound;
 
   constructor(conn: Deno.TcpConn, context: ConnectionContext) {
     this.#conn = conn;
     this.#context = context;
     this.#since = context.now;
+    this.#out = new Outbound(conn, {
+      buffers: context.buffers,
+      onProgress: () => this.#since = context.now,
+    });
     const { remoteAddr } = conn;
     this.#client = "hostname" in remoteAddr ? remoteAddr.hostname : "";
   }
@@ -100,7 +100,7 @@ export class Connection {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#conn.close();
-    this.#stopBody?.(); // it may be waiting for upstream, which nobody needs any more
+    this.#out.stop(); // a body may be waiting for upstream, which nobody needs any more
   }
 
   /** Answers requests until one side ends it. Never rejects. */
@@ -128,7 +128,7 @@ export class Connection {
       const quick = this.#quick(head);
       if (quick) {
         this.#wait("client");
-        await this.#write(quick.bytes);
+        await this.#out.write(quick.bytes);
         quick.sent();
         return true;
       }
@@ -192,10 +192,10 @@ export class Connection {
     if (framing.kind === "none" || framing.kind === "length" && framing.length === 0) {
       if (source) source.end(0);
       else if (!bytes) await answer.response.body?.cancel();
-      await this.#write(reply);
-    } else if (bytes) await this.#sendBytes(reply, bytes);
-    else if (source) await this.#sendSource(reply, source, framing);
-    else await this.#sendStream(reply, answer.response.body!, framing);
+      await this.#out.write(reply);
+    } else if (bytes) await this.#out.bytes(reply, bytes);
+    else if (source) await this.#out.source(reply, source, framing);
+    else await this.#out.stream(reply, answer.response.body!, framing);
     if (!isRead) await this.#linger();
     return keepAlive;
   }
@@ -217,7 +217,7 @@ export class Connection {
     const isRead = isEmpty || WITH_BODY.has(method);
     if (isRead && !isEmpty) {
       this.#wait("rest of request");
-      if (field(head, "expect")?.toLowerCase() === "100-continue") await this.#write(CONTINUE);
+      if (field(head, "expect")?.toLowerCase() === "100-continue") await this.#out.write(CONTINUE);
       body = await readBody(this.#inbound(), framing, { limit: LARGEST_BODY });
     }
     if (!URL.canParse(url)) throw new HttpError(400, "Malformed Host", "NAME_INVALID");
@@ -283,95 +283,6 @@ export class Connection {
     this.#reading.then((isMore) => isMore || left(), left);
   }
 
-  async #write(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.byteLength;) {
-      done += await this.#conn.write(done === 0 ? bytes : bytes.subarray(done));
-      this.#since = this.#context.now;
-    }
-  }
-
-  async #sendBytes(head: Buffer, bytes: Uint8Array): Promise<void> {
-    if (bytes.byteLength <= JOINED) return await this.#write(Buffer.concat([head, bytes]));
-    await this.#write(head);
-    await this.#write(bytes);
-  }
-
-  async #sendSource(head: Buffer, source: ByteSource, framing: BodyFraming): Promise<void> {
-    const { buffers } = this.#context;
-    let buffer = buffers.take();
-    let sent = 0;
-    const end = once(() => source.end(sent));
-    this.#stopBody = end;
-    try {
-      await this.#write(head);
-      const total = framing.kind === "length" ? framing.length : Infinity;
-      while (sent < total) {
-        const left = total - sent;
-        const bytes = await source.read(
-          left < buffer.byteLength ? buffer.subarray(0, left) : buffer,
-        );
-        if (!bytes) break;
-        await this.#writeChunk(bytes, framing);
-        sent += bytes.byteLength;
-        buffer = buffers.renew(buffer);
-      }
-      await this.#finish(sent, framing);
-    } finally {
-      this.#stopBody = undefined;
-      end();
-      buffers.give(buffer);
-    }
-  }
-
-  async #sendStream(
-    head: Buffer,
-    body: ReadableStream<Uint8Array>,
-    framing: BodyFraming,
-  ): Promise<void> {
-    const reader = body.getReader();
-    const cancel = once(() => void reader.cancel().catch(() => {}));
-    this.#stopBody = cancel;
-    try {
-      let first: Buffer | undefined = head;
-      // Otherwise the head goes ahead: the client's patience for it may be short, and upstream slow.
-      const isSmall = framing.kind === "length" && framing.length <= JOINED;
-      if (!isSmall) {
-        await this.#write(head);
-        first = undefined;
-      }
-      let sent = 0;
-      while (true) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        sent += value.byteLength;
-        if (framing.kind === "length" && sent > framing.length) throw new Error("Body too long");
-        await (first
-          ? this.#write(Buffer.concat([first, value]))
-          : this.#writeChunk(value, framing));
-        first = undefined;
-      }
-      if (first) await this.#write(first);
-      await this.#finish(sent, framing);
-    } finally {
-      this.#stopBody = undefined;
-      cancel(); // nothing, where it was read to its end
-    }
-  }
-
-  async #writeChunk(bytes: Uint8Array, { kind }: BodyFraming): Promise<void> {
-    if (kind !== "chunked") return await this.#write(bytes);
-    if (bytes.byteLength === 0) return;
-    await this.#write(Buffer.from(`${bytes.byteLength.toString(16)}\r\n`, "latin1"));
-    await this.#write(bytes);
-    await this.#write(LAST_CHUNK.subarray(3));
-  }
-
-  /** The end of a body. Throws where it is not all there: only a broken connection tells the client. */
-  async #finish(sent: number, framing: BodyFraming): Promise<void> {
-    if (framing.kind === "length" && sent < framing.length) throw new Error("Body cut short");
-    if (framing.kind === "chunked") await this.#write(LAST_CHUNK);
-  }
-
   async #refuse(error: HttpError, method: string | undefined): Promise<void> {
     const { code, message } = error;
     const text = JSON.stringify({ errors: [{ code, message }] });
@@ -383,7 +294,7 @@ export class Connection {
     const framing = { kind: "length", length: Buffer.byteLength(text) } as const;
     const head = replyHead(reply, { framing, keepAlive: false, minor: 1 });
     this.#wait("client");
-    await this.#write(method === "HEAD" ? head : Buffer.concat([head, Buffer.from(text)]));
+    await this.#out.write(method === "HEAD" ? head : Buffer.concat([head, Buffer.from(text)]));
     await this.#linger();
   }
 
@@ -398,14 +309,6 @@ export class Connection {
       if (!await this.#more()) return;
     }
   }
-}
-
-function once(work: () => void): () => void {
-  let isDone = false;
-  return () => {
-    if (!isDone) work();
-    isDone = true;
-  };
 }
 
 function hasBody({ fields }: RequestHead): boolean {
