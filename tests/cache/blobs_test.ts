@@ -1,0 +1,146 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { OciError } from "../../lib/oci/error.ts";
+import { fedBody } from "../support/bodies.ts";
+import { digestOf, randomBytes } from "../support/content.ts";
+import { startPolicies } from "../support/policies.ts";
+
+const BYTES = randomBytes(200_000, 1);
+const SIZE = BYTES.byteLength;
+const digest = digestOf(BYTES);
+
+/** Upstream's answer with the blob, or with the part that is asked for. */
+function whole(method: string, _path?: string, headers?: Headers): Response {
+  const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(headers?.get("range") ?? "") ?? [];
+  const part = start ? BYTES.slice(Number(start), Number(end) + 1) : BYTES.slice();
+  return new Response(method === "HEAD" ? null : part, {
+    status: start ? 206 : 200,
+    headers: {
+      "content-length": String(part.byteLength),
+      ...start && { "content-range": `bytes ${start}-${end}/${SIZE}` },
+    },
+  });
+}
+
+Deno.test("a blob is a miss once, and then a hit without a question", async () => {
+  await using t = startPolicies();
+  t.handle(whole);
+  const first = await t.ask("blob", digest);
+  assertEquals([first.cache, first.body], ["MISS", BYTES]);
+  await t.content.settled(digest);
+  t.asked();
+  t.clock.now += 5_000;
+  const second = await t.ask("blob", digest);
+  assertEquals([second.cache, second.body, second.headers.get("age")], ["HIT", BYTES, "5"]);
+  assertEquals(t.asked(), []);
+});
+
+Deno.test("who joins a download gets HIT, and asks nobody", async () => {
+  await using t = startPolicies();
+  const fed = fedBody();
+  t.handle(() => new Response(fed.body, { headers: { "content-length": String(SIZE) } }));
+  const first = await t.blobs.answer(t.request("blob", digest));
+  assertEquals(first.cache, "MISS");
+  const head = await t.ask("blob", digest, { method: "HEAD" });
+  assertEquals([head.cache, head.headers.get("content-length")], ["HIT", String(SIZE)]);
+  const joined = t.ask("blob", digest, { headers: { range: "bytes=150000-150009" } });
+  fed.push(BYTES);
+  fed.end();
+  const { cache, status, body } = await joined;
+  assertEquals([cache, status, body], ["HIT", 206, BYTES.slice(150_000, 150_010)]);
+  assertEquals(await first.response.bytes(), BYTES);
+  assertEquals(t.asked(), [`GET blobs/${digest}`]);
+});
+
+for (const status of [401, 403, 405]) {
+  Deno.test(`where upstream answers ${status} to HEAD, the size is had from a GET that is given up`, async () => {
+    await using t = startPolicies();
+    t.handle((method) => method === "HEAD" ? new Response(null, { status }) : whole(method));
+    const head = await t.ask("blob", digest, { method: "HEAD" });
+    assertEquals([head.status, head.headers.get("content-length")], [200, String(SIZE)]);
+    assertEquals(t.aborted, [`GET blobs/${digest}`]);
+    assertEquals([...t.content.fills], []);
+  });
+}
+
+Deno.test("two credentials at once are two proofs and one download", async () => {
+  await using t = startPolicies();
+  const gate = Promise.withResolvers<void>();
+  t.handle(async (method) => {
+    await gate.promise;
+    return whole(method);
+  });
+  const asking = ["ann", "bob"].map((user) => t.ask("blob", digest, { user }));
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assertEquals(t.asked(), Array(2).fill(`GET blobs/${digest}`));
+  gate.resolve();
+  for (const { body } of await Promise.all(asking)) assertEquals(body, BYTES);
+  await t.content.settled(digest);
+  assertEquals(t.store.log.filter((line) => line.startsWith("begin")).length, 1);
+});
+
+Deno.test("what finds no room passes through: one who waited takes the body, the others ask themselves", async () => {
+  await using t = startPolicies({ maxSize: SIZE - 1 });
+  const gate = Promise.withResolvers<void>();
+  t.handle(async (...request) => {
+    await gate.promise;
+    return whole(...request);
+  });
+  const asking = [
+    t.ask("blob", digest),
+    t.ask("blob", digest),
+    t.ask("blob", digest, { headers: { range: "bytes=5-9" } }),
+  ];
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  gate.resolve();
+  const [one, two, part] = await Promise.all(asking);
+  assertEquals([one!.cache, one!.body], ["BYPASS", BYTES]);
+  assertEquals([two!.cache, two!.body], ["BYPASS", BYTES]);
+  assertEquals([part!.status, part!.cache, part!.body], [206, "BYPASS", BYTES.slice(5, 10)]);
+  assertEquals(t.asked().length, 3);
+  assertEquals([t.stats.cacheEvents.get("no_room"), t.store.content.size], [1, 0]);
+});
+
+Deno.test("a ranged client of what finds no room is given its range, and the whole is given up", async () => {
+  await using t = startPolicies({ maxSize: SIZE - 1 });
+  t.handle(whole);
+  const part = await t.ask("blob", digest, { headers: { range: "bytes=5-9" } });
+  assertEquals([part.status, part.body], [206, BYTES.slice(5, 10)]);
+  assertEquals(t.aborted, [`GET blobs/${digest}`]);
+});
+
+Deno.test("while the disk fails blobs pass through, verified as ever", async () => {
+  await using t = startPolicies();
+  t.store.fail = (operation) => operation === "begin" ? new Error("Disk error") : undefined;
+  t.handle(whole);
+  const { cache, body } = await t.ask("blob", digest);
+  assertEquals([cache, body], ["BYPASS", BYTES]);
+  assertEquals(t.stats.cacheEvents.get("disk_error"), 1);
+  const wrong = BYTES.slice();
+  wrong[0]! ^= 1;
+  t.handle(() => new Response(wrong, { headers: { "content-length": String(SIZE) } }));
+  const { response } = await t.blobs.answer(t.request("blob", digest));
+  await assertRejects(() => response.bytes(), Error, "Digest of the body");
+  assertEquals(t.stats.cacheEvents.get("mismatch"), 1);
+});
+
+Deno.test("a stored blob that turns out to be damaged is fetched again for who asked", async () => {
+  await using t = startPolicies();
+  t.handle(whole);
+  await t.ask("blob", digest);
+  await t.content.settled(digest);
+  t.store.content.set(digest, { bytes: BYTES.subarray(1), storedAt: 0 });
+  const { cache, body } = await t.ask("blob", digest);
+  assertEquals([cache, body], ["MISS", BYTES]);
+  await t.content.settled(digest);
+  assert(t.store.content.has(digest));
+});
+
+for (const status of [201, 204, 206]) {
+  Deno.test(`an answer ${status} to a plain GET is no blob`, async () => {
+    await using t = startPolicies();
+    t.handle(() => new Response(status === 204 ? null : BYTES.slice(), { status }));
+    const error = await assertRejects(() => t.ask("blob", digest), OciError);
+    assertEquals([error.status, (error.detail as { status: number }).status], [502, status]);
+    assertEquals(t.store.content.size, 0);
+  });
+}
