@@ -155,6 +155,10 @@ export class Api {
         checked: report.entries,
         total: report.totalEntries,
         bytes: report.bytes,
+        totalBytes: report.totalBytes,
+        found: report.found,
+        wrongEntries: report.wrong,
+        problems: report.problems,
         wrong: report.problems.map(({ digest }) => digest),
       }, "done");
     });

@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { HeldImage, Removal } from "../cache/inventory.ts";
+import type { VerifyProgress, VerifyReport } from "../cache/verify.ts";
 import type { Config } from "../config.ts";
 import type { CacheReport, Operations } from "../operations.ts";
 import { orAborted } from "../deadline.ts";
@@ -33,6 +34,12 @@ const PAGE = 500;
 const WARM_AT_ONCE = 100;
 /** An answer of which nothing comes for this long is given up, ms. */
 const TIMEOUT = 60_000;
+
+/** Options for {@linkcode RemoteOperations.verify}. */
+export interface VerifyOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: VerifyProgress) => void;
+}
 
 /** One request to the listener. */
 interface ApiRequest {
@@ -104,6 +111,15 @@ export class RemoteOperations implements Operations {
     // process ends then, and its connection with it.
     return await orAborted(
       this.#send("/api/warm", request).then((message) => readWarming(message, onProgress)),
+      signal,
+    );
+  }
+
+  /** As `verify` does in a process that has the cache. */
+  async verify({ signal, onProgress }: VerifyOptions): Promise<VerifyReport> {
+    const request = { method: "POST", body: {} };
+    return await orAborted(
+      this.#send("/api/verify", request).then((message) => readVerifying(message, onProgress)),
       signal,
     );
   }
@@ -180,6 +196,28 @@ async function readWarming(
   }
   if (!isDone) throw new RemoteError("The instance ended before it was done");
   return results;
+}
+
+/** What a verification reports and comes to. */
+async function readVerifying(
+  message: IncomingMessage,
+  onProgress: VerifyOptions["onProgress"],
+): Promise<VerifyReport> {
+  try {
+    for await (const { event, data } of readEvents(message)) {
+      const said = JSON.parse(data);
+      const { checked: entries, total: totalEntries, bytes, totalBytes } = said;
+      const progress = { entries, totalEntries, bytes, totalBytes };
+      if (event === "progress") onProgress?.({ ...progress, wrong: said.wrong });
+      else if (event === "done") {
+        const { wrongEntries: wrong, found, problems } = said;
+        return { ...progress, wrong, found, problems };
+      } else if (event === "error") throw new RemoteError(said.error);
+    }
+  } catch (error) {
+    if (error instanceof RemoteError) throw error;
+  }
+  throw new RemoteError("The instance ended before it was done");
 }
 
 async function textOf(message: IncomingMessage): Promise<string> {

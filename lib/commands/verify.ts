@@ -6,15 +6,17 @@
 import { CacheOpenError, openEngines } from "../cache/cache.ts";
 import { Content } from "../cache/content.ts";
 import type { Engines } from "../cache/engines.ts";
+import { IndexLockedError } from "../cache/sqlite_file.ts";
 import { verify, type VerifyProgress, type VerifyReport } from "../cache/verify.ts";
 import type { Config } from "../config.ts";
 import { Stats } from "../stats.ts";
 import { formatSize } from "../units.ts";
 import { causeOf } from "../upstream/send.ts";
+import { NotRunningError, RemoteOperations } from "./remote.ts";
 
 /** Options for {@linkcode runVerify}. */
 export interface VerifyCommandOptions {
-  readonly config: Pick<Config, "cache" | "listen" | "upstreamIdleTimeout">;
+  readonly config: Pick<Config, "admin" | "cache" | "listen" | "upstreamIdleTimeout">;
   /** Whether the report is one JSON object. */
   readonly json: boolean;
   /** Takes a line of the report. */
@@ -26,13 +28,33 @@ export interface VerifyCommandOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Returns the exit code: 0 when all is right, 1 when something was wrong or could not be looked at. */
+/**
+ * Verifies the cache, or has the instance that uses it do that. Returns the exit code: 0 when all is right, 1
+ * when something was wrong or could not be looked at.
+ */
 export async function runVerify(options: VerifyCommandOptions): Promise<number> {
-  const { config: { cache, listen, upstreamIdleTimeout: idle }, json, print, signal } = options;
-  if (!cache) {
-    options.printError("Nothing to verify: the cache is off");
+  const { json, print } = options;
+  try {
+    const report = await verifyHere(options) ?? await verifyThere(options);
+    if (json) print(JSON.stringify(report));
+    else for (const line of describe(report)) print(line);
+    return report.wrong === 0 ? 0 : 1;
+  } catch (error) {
+    const isTold = error instanceof CacheOpenError || error instanceof VerifyError;
+    options.printError(isTold ? error.message : `Cannot verify: ${causeOf(error)}`);
     return 1;
   }
+}
+
+/** It cannot be verified, for a reason that is told as it is. */
+class VerifyError extends Error {
+  override readonly name = "VerifyError";
+}
+
+/** Verifies in this process; undefined where another has the cache. */
+async function verifyHere(options: VerifyCommandOptions): Promise<VerifyReport | undefined> {
+  const { config: { cache, listen, upstreamIdleTimeout: idle }, signal, printProgress } = options;
+  if (!cache) throw new VerifyError("Nothing to verify: the cache is off");
   const stats = new Stats();
   let isDamaged = false;
   const events = { onDamaged: () => void (isDamaged = true) };
@@ -40,30 +62,41 @@ export async function runVerify(options: VerifyCommandOptions): Promise<number> 
   try {
     engines = await openEngines(cache, { events, stats, idle, listen });
   } catch (error) {
-    options.printError(
-      error instanceof CacheOpenError ? error.message : `Cannot open cache: ${causeOf(error)}`,
-    );
-    return 1;
+    if (!(error instanceof CacheOpenError)) {
+      throw new VerifyError(`Cannot open cache: ${causeOf(error)}`);
+    }
+    if (error.cause instanceof IndexLockedError) return undefined;
+    throw error;
   }
   try {
     const { store, index } = engines;
     const content = new Content({ store, index, maxSize: cache.maxSize, idle, stats });
-    const onProgress = options.printProgress && progressPrinter(options.printProgress);
+    const onProgress = printProgress && progressPrinter(printProgress);
     const run = () => verify({ content, store, index }, { signal, onProgress });
-    const report = await run().catch(async (error) => {
+    return await run().catch(async (error) => {
       if (!isDamaged || !engines.repair) throw error;
       options.printError("The index is damaged: rebuilding it");
       await engines.repair();
       return await run();
     });
-    if (json) print(JSON.stringify(report));
-    else for (const line of describe(report)) print(line);
-    return report.wrong === 0 ? 0 : 1;
-  } catch (error) {
-    options.printError(`Cannot verify: ${causeOf(error)}`);
-    return 1;
   } finally {
     await engines.close();
+  }
+}
+
+/** Has the instance at the operator's address verify what only it may open. */
+async function verifyThere(options: VerifyCommandOptions): Promise<VerifyReport> {
+  const { config: { cache, admin }, signal, printProgress } = options;
+  const because = `Another process is using ${cache?.dir}`;
+  if (!admin) throw new VerifyError(`${because}, and ADMIN_ADDR is off: nobody can be asked`);
+  const instance = new RemoteOperations(admin);
+  try {
+    await instance.check();
+    const onProgress = printProgress && progressPrinter(printProgress);
+    return await instance.verify({ signal, onProgress });
+  } catch (error) {
+    if (!(error instanceof NotRunningError)) throw error;
+    throw new VerifyError(`${because}, and it cannot be asked: ${error.message}`);
   }
 }
 

@@ -3,9 +3,14 @@ import { join } from "@std/path";
 import { openEmbedded } from "../../lib/cache/engines.ts";
 import { runVerify } from "../../lib/commands/verify.ts";
 import { parseConfig } from "../../lib/config.ts";
+import { startAdmin } from "../../lib/admin/server.ts";
 import { store } from "../support/blob_store_contract.ts";
 import { randomBytes } from "../support/content.ts";
-import { tempDir } from "../support/temp.ts";
+import { startFakeRegistry } from "../support/fake_registry.ts";
+import { whole } from "../support/http.ts";
+import { makeImage } from "../support/image.ts";
+import { startTestProxy } from "../support/proxy.ts";
+import { freePort, tempDir } from "../support/temp.ts";
 
 /** Runs `verify` on `dir`; what it printed, and its exit code. */
 async function run(dir: string, { json = false, env = {} } = {}) {
@@ -72,13 +77,48 @@ Deno.test("verify --json prints one object", async () => {
   assertEquals(report.problems, [{ digest, problem: "wrong" }]);
 });
 
-Deno.test("verify of a cache that a running proxy has says so and touches nothing", async () => {
+Deno.test("verify of a cache that a running instance has is done by the instance", async () => {
+  const upstream = await startFakeRegistry();
+  const image = makeImage({ layers: [100_000] });
+  upstream.add("a/b", "1", image);
+  const proxy = await startTestProxy({ upstreams: { corp: upstream } });
+  const listener = startAdmin(proxy.proxy, { host: "127.0.0.1", port: 0, isWanted: true });
+  try {
+    for (const { digest } of image.blobs) {
+      await whole(`${proxy.url}/v2/corp/a/b/blobs/${digest}`);
+      await proxy.proxy.cache!.content.settled(digest);
+    }
+    const { digest } = image.layers[0]!;
+    const hex = digest.slice("sha256:".length);
+    const path = join(proxy.cacheDir, "blobs", "sha256", hex.slice(0, 2), hex);
+    const env = { ADMIN_ADDR: `127.0.0.1:${listener.addr.port}` };
+    const right = await run(proxy.cacheDir, { env });
+    assertEquals([right.code, right.errors], [0, []]);
+    assertMatch(right.lines[0]!, /^Verified 2 entries, .*: all right$/);
+    await Deno.writeFile(path, randomBytes(image.layers[0]!.size, 9));
+    const wrong = await run(proxy.cacheDir, { env, json: true });
+    assertEquals(wrong.code, 1);
+    const report = JSON.parse(wrong.lines[0]!);
+    assertEquals(report.problems, [{ digest, problem: "wrong" }]);
+    assertEquals([report.entries, report.wrong, report.found], [2, 1, 0]);
+    assertEquals(await proxy.proxy.cache!.content.row(digest), undefined);
+  } finally {
+    await listener.close();
+    await proxy.close();
+    await upstream.close();
+  }
+});
+
+Deno.test("verify of a cache whose process cannot be asked says so and touches nothing", async () => {
   await using dir = await tempDir();
   const digest = await withDamage(dir.path);
   const running = await openEmbedded(dir.path, { onDamaged() {} });
-  const { code, lines, errors } = await run(dir.path);
-  assertEquals([code, lines], [1, []]);
-  assertMatch(errors[0]!, /^Cannot open cache: another process is using /);
+  const off = await run(dir.path, { env: { ADMIN_ADDR: "off" } });
+  assertEquals([off.code, off.lines], [1, []]);
+  assertMatch(off.errors[0]!, /^Another process is using .*, and ADMIN_ADDR is off: nobody can/);
+  const away = await run(dir.path, { env: { ADMIN_ADDR: `127.0.0.1:${freePort()}` } });
+  assertEquals([away.code, away.lines], [1, []]);
+  assertMatch(away.errors[0]!, /^Another process is using .*, and it cannot be asked: No instance/);
   assert(await running.store.stat(digest));
   await running.index.close();
 });
