@@ -123,7 +123,7 @@ export class Images {
       digest: row.digest,
       checkedAt: row.checkedAt,
       mediaType,
-      manifest: bytes ? JSON.parse(new TextDecoder().decode(bytes)) : null,
+      manifest: bytes ? jsonOf(bytes) : null,
       contents: await this.#contents({ digest: row.digest, mediaType, size: -1 }),
     };
   }
@@ -131,6 +131,8 @@ export class Images {
   async #contents(root: Descriptor): Promise<ImagePart[]> {
     const { index, content } = this.#proxy.cache!;
     const parts: ImagePart[] = [];
+    // An index may name a child a thousand times, and so may its children: each is opened once.
+    const opened = new Set<string>();
     const add = async (
       { digest, mediaType, size, platform }: Descriptor,
       { kind, parent }: Pick<ImagePart, "kind" | "parent">,
@@ -151,15 +153,35 @@ export class Images {
       const { digest, mediaType } = descriptor;
       const kind = isIndex(mediaType) ? "index" : "manifest";
       if (!await add(descriptor, { kind, parent }) || depth > MAX_DEPTH) return;
+      if (opened.has(digest)) return;
+      opened.add(digest);
       const bytes = await content.read(digest);
       if (!bytes) return;
-      const { children, config, layers } = readManifest(bytes, mediaType);
+      const { children, config, layers } = manifestOf(bytes, mediaType);
       if (config) await add(config, { kind: "config", parent: digest });
       for (const layer of layers) await add(layer, { kind: "layer", parent: digest });
       for (const child of children) await visit(child, digest, depth + 1);
     };
     await visit(root, null, 0);
     return parts;
+  }
+}
+
+/** What a manifest refers to; nothing where it cannot be read, as clients may all the same. */
+function manifestOf(bytes: Uint8Array, mediaType: string) {
+  try {
+    return readManifest(bytes, mediaType);
+  } catch {
+    return { children: [], config: undefined, layers: [] };
+  }
+}
+
+/** The JSON in `bytes`; null where they hold none. */
+function jsonOf(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return null;
   }
 }
 

@@ -63,6 +63,12 @@ interface Node {
   readonly config?: Descriptor;
 }
 
+/** What is here below a manifest. */
+interface Held {
+  readonly platforms: readonly string[];
+  readonly isWhole: boolean;
+}
+
 /** A config larger than this tells no platform. */
 const MAX_CONFIG = 2 ** 20;
 /** How deep indexes may contain indexes. */
@@ -134,8 +140,23 @@ export class Inventory {
     return [...found.values()];
   }
 
-  /** Of which platforms all is here, and whether that is all of them. */
-  async #platforms(digest: string, depth = 0): Promise<{ platforms: string[]; isWhole: boolean }> {
+  /**
+   * Of which platforms all is here, and whether that is all of them. What was looked at is in `known`: an
+   * index may name a child a thousand times, and so may its children.
+   */
+  async #platforms(
+    digest: string,
+    { depth = 0, known = new Map<string, Held>() } = {},
+  ): Promise<Held> {
+    const found = known.get(digest) ?? await this.#look(digest, { depth, known });
+    known.set(digest, found);
+    return found;
+  }
+
+  async #look(
+    digest: string,
+    { depth, known }: { depth: number; known: Map<string, Held> },
+  ): Promise<Held> {
     const node = await this.#source.index.blob(digest) && await this.#node(digest);
     if (!node) return { platforms: [], isWhole: false };
     if (node.children.length === 0) {
@@ -143,18 +164,19 @@ export class Inventory {
       const platform = isWhole ? await this.#platformOf(node) : undefined;
       return { platforms: platform === undefined ? [] : [platform], isWhole };
     }
-    const platforms: string[] = [];
+    if (depth > MAX_DEPTH) return { platforms: [], isWhole: false };
+    const platforms = new Set<string>();
     let isWhole = true;
-    for (const child of depth > MAX_DEPTH ? [] : node.children) {
-      const inner = await this.#platforms(child.digest, depth + 1);
+    for (const child of node.children) {
+      const inner = await this.#platforms(child.digest, { depth: depth + 1, known });
       isWhole &&= inner.isWhole;
       // What an index says of its child is what clients choose by.
-      if (child.platform === undefined) platforms.push(...inner.platforms);
+      if (child.platform === undefined) { for (const own of inner.platforms) platforms.add(own); }
       else if (inner.isWhole && !child.platform.startsWith("unknown/")) {
-        platforms.push(child.platform);
+        platforms.add(child.platform);
       }
     }
-    return { platforms: [...new Set(platforms)], isWhole };
+    return { platforms: [...platforms], isWhole };
   }
 
   async #isHere({ blobs }: Node): Promise<boolean> {

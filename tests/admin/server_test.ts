@@ -5,7 +5,14 @@ import { type AdminServer, startAdmin } from "../../lib/admin/server.ts";
 import { readEvents } from "../../lib/commands/event_stream.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
-import { blobsOf, type Image, makeImage, manifestsOf } from "../support/image.ts";
+import {
+  blobsOf,
+  type Image,
+  makeImage,
+  makeIndex,
+  type Manifest,
+  manifestsOf,
+} from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
@@ -151,6 +158,21 @@ Deno.test("images are searched, sorted and paged, and shown down to their layers
   assert(detail.json.contents.every(({ isHere }: { isHere: boolean }) => isHere));
   const missing = await ask(setting, "/api/image?registry=docker.io&repository=library/app&tag=9");
   assertEquals([missing.status, missing.json], [404, { error: "Not in the cache" }]);
+});
+
+Deno.test("of an index that names a child a hundred times, and so do its children, each is opened once", async () => {
+  await using setting = await start();
+  const inner = makeImage({ layers: [1000], seed: 3 });
+  let index: Manifest = inner;
+  for (let depth = 0; depth < 3; depth++) index = makeIndex(new Array(100).fill(index));
+  setting.registry.add("team/many", "1", index);
+  await events(setting, "/api/warm", { images: ["team/many:1"] });
+  const { json } = await ask(
+    setting,
+    "/api/image?registry=docker.io&repository=team/many&tag=1",
+  );
+  // Itself, a hundred lines in each of three indexes, config and layer.
+  assertEquals(json.contents.length, 1 + 3 * 100 + 2);
 });
 
 Deno.test("warming tells of each part, and what came of it", async () => {

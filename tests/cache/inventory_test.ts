@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
+import type { LinkKey } from "../../lib/cache/index.ts";
 import {
   type HeldImage,
   Inventory,
@@ -9,7 +10,7 @@ import { parsePlatforms } from "../../lib/platform.ts";
 import { warm } from "../../lib/warm.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
-import { makeImage, makeIndex, makeLayer, manifestsOf } from "../support/image.ts";
+import { makeImage, makeIndex, makeLayer, type Manifest, manifestsOf } from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 
 const AMD64 = { os: "linux", architecture: "amd64" };
@@ -72,6 +73,31 @@ Deno.test("of an image without an index the config tells the platform", async ()
   docker.add("library/app", "1", makeImage({ platform: ARM64 }));
   await warm(proxy.proxy, ["app:1"]);
   assertEquals((await list(proxy)).map(({ platforms }) => platforms), [["linux/arm64/v8"]]);
+});
+
+Deno.test("an index that names a child a hundred times, and so do its children, is looked at once", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  let index: Manifest = makeImage({ platform: AMD64 });
+  for (let depth = 0; depth < 3; depth++) index = makeIndex(new Array(100).fill(index));
+  docker.add("library/app", "1", index);
+  await warm(proxy.proxy, ["app:1"]);
+  let lookups = 0;
+  const source = sourceOf(proxy);
+  const counted = {
+    ...source,
+    index: {
+      tags: () => source.index.tags(),
+      link: (key: LinkKey) => source.index.link(key),
+      blob(digest: string) {
+        // Looked at each time, these would be millions.
+        assert(++lookups < 1_000);
+        return source.index.blob(digest);
+      },
+    },
+  };
+  const [image] = await Array.fromAsync(new Inventory(counted).images());
+  assertEquals([image!.platforms, image!.isWhole], [["linux/amd64"], true]);
 });
 
 Deno.test("a tag whose manifest was only asked about is listed as not whole", async () => {

@@ -14,7 +14,9 @@ export function contents(parts) {
   const children = new Map();
   for (const part of parts) {
     const key = part.parent ?? "";
-    children.set(key, [...children.get(key) ?? [], part]);
+    const siblings = children.get(key);
+    if (siblings) siblings.push(part);
+    else children.set(key, [part]);
   }
   const shown = new Set();
   const draw = (part, isOpen) => {
