@@ -25,9 +25,11 @@ import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import type { Stats } from "./stats.ts";
 import type { Target } from "./transforms/route.ts";
 import type { Asker } from "./upstream/ask.ts";
-import { announcedLength, decoded, readBounded, withIdleLimit } from "./upstream/body.ts";
+import { announcedLength, begun, decoded, readBounded, withIdleLimit } from "./upstream/body.ts";
 import type { UpstreamAnswer } from "./upstream/client.ts";
 import { Download, MismatchError, type Source } from "./upstream/download.ts";
+import { ofLength, partLength } from "./upstream/part.ts";
+import { causeOf } from "./upstream/send.ts";
 import { blobSource } from "./upstream/source.ts";
 import { verifiedStream } from "./upstream/verified.ts";
 
@@ -136,6 +138,15 @@ export function handOver(answer: UpstreamAnswer, target: URL): Answer {
   return { response, cache: "BYPASS", delivered: { bytes: 0, complete: true } };
 }
 
+/** Throws what a download failed with, for who has not got a byte of it. */
+export function refuseBroken(error: unknown): never {
+  if (error instanceof OciError) throw error;
+  throw new OciError("UNAVAILABLE", "Upstream's blob broke off", {
+    detail: { cause: causeOf(error) },
+    cause: error,
+  });
+}
+
 /** Options for {@linkcode Relay}. */
 export interface RelayOptions {
   readonly asker: Asker;
@@ -180,7 +191,7 @@ export class Relay {
         },
       );
     }
-    if (target.kind === "blob") return this.blob(answer, request);
+    if (target.kind === "blob") return await this.blob(answer, request);
     const { status, headers: said, body } = decoded(response, `list of ${target.kind}`);
     const link = { upstream: answer.url, client: url };
     const reply = replyHeaders(said, { kind: target.kind, status, link });
@@ -215,8 +226,11 @@ export class Relay {
     return watchBody(null, { status: response.status, headers: reply }, cache);
   }
 
-  /** A blob on its way to one client, verified as it passes where it is whole and can be. */
-  blob({ response }: UpstreamAnswer, request: TargetRequest): Answer {
+  /**
+   * A blob on its way to one client, verified as it passes where it is whole and can be. Throws an `OciError`
+   * (502) where it breaks before its first byte: a client can do more with that than with a broken connection.
+   */
+  async blob({ response }: UpstreamAnswer, request: TargetRequest): Promise<Answer> {
     const { target } = request;
     const digest = target.reference;
     const reply = replyHeaders(response.headers, { kind: "blob", status: response.status });
@@ -227,8 +241,15 @@ export class Relay {
     if (!reply.has("content-type")) reply.set("content-type", "application/octet-stream");
     const init = { status: response.status, headers: reply };
     if (!response.body) return watchBody(null, init, "BYPASS");
-    const isWhole = response.status === 200 && isStorable(digest);
-    if (!isWhole) return watchBody(withIdleLimit(response.body, this.#idle), init, "BYPASS");
+    if (response.status !== 200 || !isStorable(digest)) {
+      const length = response.status === 200
+        ? undefined
+        : partLength(response, request.headers.get("range"));
+      if (length !== undefined) reply.set("content-length", String(length));
+      const body = withIdleLimit(response.body, this.#idle);
+      const part = length === undefined ? body : ofLength(body, length);
+      return watchBody(await begun(part).catch(refuseBroken), init, "BYPASS");
+    }
     const size = announcedLength(response.headers);
     this.refuseEmpty(target, size);
     const download = new Download({
@@ -243,7 +264,7 @@ export class Relay {
       size,
       onMismatch: (reason) => this.mismatched(target, reason),
     });
-    return watchBody(body, init, "BYPASS");
+    return watchBody(await begun(body).catch(refuseBroken), init, "BYPASS");
   }
 
   /**

@@ -17,7 +17,7 @@ import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
-import { handOver, type Relay, type TargetRequest } from "../relay.ts";
+import { handOver, refuseBroken, type Relay, type TargetRequest } from "../relay.ts";
 import type { Part } from "../transforms/range.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { announcedLength } from "../upstream/body.ts";
@@ -137,7 +137,7 @@ export class Blobs {
     const row = await this.#content.row(digest);
     if (!row) {
       const fill = this.#content.filling(digest);
-      return fill && this.#fromFill(request, fill, cache);
+      return fill && await this.#fromFill(request, fill, cache);
     }
     const content = {
       kind: "blob",
@@ -168,8 +168,15 @@ export class Blobs {
   }
 
   /** The answer from a fill under way. */
-  #fromFill(request: TargetRequest, fill: Fill, cache: CacheResult): Answer | undefined {
+  async #fromFill(
+    request: TargetRequest,
+    fill: Fill,
+    cache: CacheResult,
+  ): Promise<Answer | undefined> {
     const { digest, size } = fill;
+    // A client can do more with an error than with a connection that breaks; headers alone are of no use to it.
+    if (request.method !== "HEAD") await fill.begun;
+    if (fill.state === "failed") refuseBroken(fill.error);
     const source: Body["source"] = (part, onEnd) => fill.source(part, onEnd);
     if (size !== undefined) {
       return contentAnswer(request, { kind: "blob", digest, size, cache }, { source });
@@ -219,7 +226,7 @@ export class Blobs {
         return await this.#relay.answer(request); // the store is in trouble: that is not the client's
       }
       case "fill": {
-        const answer = this.#fromFill(request, opened.fill, isFirst ? "MISS" : "HIT");
+        const answer = await this.#fromFill(request, opened.fill, isFirst ? "MISS" : "HIT");
         if (answer) return answer;
         return await this.#relay.answer(request);
       }
@@ -234,7 +241,7 @@ export class Blobs {
       case "uncached": {
         const answer = opened.take();
         const isRanged = request.headers.has("range");
-        if (answer && !isRanged) return this.#relay.blob(answer, request);
+        if (answer && !isRanged) return await this.#relay.blob(answer, request);
         answer?.abort();
         return await this.#relay.answer(request);
       }

@@ -136,6 +136,12 @@ export class Fill {
     return this.#readers === 0 ? Promise.resolve() : this.#changed.promise.then(() => this.unread);
   }
 
+  /** Settles when clients can have a byte of it, or it has ended. */
+  get begun(): Promise<void> {
+    const isBegun = this.#readable > 0 || this.#state !== "running";
+    return isBegun ? Promise.resolve() : this.#changed.promise.then(() => this.begun);
+  }
+
   /** Bytes that are here. */
   get received(): number {
     return this.#written;

@@ -52,6 +52,23 @@ export function withIdleLimit(
   }, { highWaterMark: 0 });
 }
 
+/** `body`, when its first bytes are here. Throws what breaks it before that. */
+export async function begun(
+  body: ReadableStream<Uint8Array>,
+): Promise<ReadableStream<Uint8Array>> {
+  const reader = body.getReader();
+  let first: ReadableStreamReadResult<Uint8Array> | undefined = await reader.read();
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = first ?? await reader.read();
+      first = undefined;
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}
+
 /** The codings that are undone, by their names in Content-Encoding (RFC 9110 §8.4.1). */
 const DECODERS: Readonly<Record<string, CompressionFormat>> = {
   "gzip": "gzip",
@@ -82,7 +99,8 @@ export function decoded(response: Response, what: string): Response {
   return new Response(plain?.pipeThrough(new DecompressionStream(format)), { status, headers });
 }
 
-function codingOf(headers: Headers): string | undefined {
+/** How upstream has encoded its body, in lower case; undefined where it has not. */
+export function codingOf(headers: Headers): string | undefined {
   const coding = headers.get("content-encoding")?.trim().toLowerCase();
   return coding === "" || coding === "identity" ? undefined : coding;
 }

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { OciError } from "../../lib/oci/error.ts";
-import { fedBody } from "../support/bodies.ts";
+import { bodyOf, fedBody } from "../support/bodies.ts";
 import { digestOf, randomBytes } from "../support/content.ts";
 import { startPolicies } from "../support/policies.ts";
 
@@ -38,12 +38,13 @@ Deno.test("who joins a download gets HIT, and asks nobody", async () => {
   await using t = startPolicies();
   const fed = fedBody();
   t.handle(() => new Response(fed.body, { headers: { "content-length": String(SIZE) } }));
+  fed.push(BYTES.slice(0, 1000));
   const first = await t.blobs.answer(t.request("blob", digest));
   assertEquals(first.cache, "MISS");
   const head = await t.ask("blob", digest, { method: "HEAD" });
   assertEquals([head.cache, head.headers.get("content-length")], ["HIT", String(SIZE)]);
   const joined = t.ask("blob", digest, { headers: { range: "bytes=150000-150009" } });
-  fed.push(BYTES);
+  fed.push(BYTES.slice(1000));
   fed.end();
   const { cache, status, body } = await joined;
   assertEquals([cache, status, body], ["HIT", 206, BYTES.slice(150_000, 150_010)]);
@@ -118,8 +119,8 @@ Deno.test("while the disk fails blobs pass through, verified as ever", async () 
   const wrong = BYTES.slice();
   wrong[0]! ^= 1;
   t.handle(() => new Response(wrong, { headers: { "content-length": String(SIZE) } }));
-  const { response } = await t.blobs.answer(t.request("blob", digest));
-  await assertRejects(() => response.bytes(), Error, "Digest of the body");
+  const error = await assertRejects(() => t.ask("blob", digest), OciError);
+  assertEquals(error.status, 502);
   assertEquals(t.stats.cacheEvents.get("mismatch"), 1);
 });
 
@@ -133,6 +134,23 @@ Deno.test("a stored blob that turns out to be damaged is fetched again for who a
   assertEquals([cache, body], ["MISS", BYTES]);
   await t.content.settled(digest);
   assert(t.store.content.has(digest));
+});
+
+Deno.test("a download that breaks before its first byte is an error and no broken answer", async () => {
+  for (const maxSize of [SIZE, SIZE - 1]) {
+    await using t = startPolicies({ maxSize });
+    const length = { "content-length": String(SIZE) };
+    t.handle(() => new Response(new Uint8Array([1]), { headers: { "content-length": "1" } }));
+    const wrong = await assertRejects(() => t.ask("blob", digest), OciError);
+    assertEquals([wrong.status, t.stats.cacheEvents.get("mismatch")], [502, 1]);
+    let asked = 0;
+    t.handle(() => {
+      if (asked++ > 0) throw new OciError("BLOB_UNKNOWN", "It is gone", { status: 404 });
+      return new Response(bodyOf([], { end: new Error("Connection reset") }), { headers: length });
+    });
+    const gone = await assertRejects(() => t.ask("blob", digest), OciError);
+    assertEquals(gone.status, 404);
+  }
 });
 
 for (const status of [201, 204, 206]) {
