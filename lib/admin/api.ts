@@ -16,6 +16,7 @@ import { History } from "./history.ts";
 import { Images } from "./images.ts";
 import { LoopLag } from "./loop_lag.ts";
 import { Metrics } from "./metrics.ts";
+import { predecessorCacheStats, predecessorStats } from "./predecessor.ts";
 import openapi from "./openapi.json" with { type: "json" };
 import * as views from "./views.ts";
 
@@ -54,8 +55,8 @@ export class Api {
     this.#history = new History(proxy.stats);
     this.routes = new Map<string, Route>([
       ["GET /metrics", () => this.#renderMetrics()],
-      ["GET /stats", () => views.legacyStats(proxy, this.lag)],
-      ["GET /stats/cache", () => views.legacyCacheStats(proxy, this.lag)],
+      ["GET /stats", () => predecessorStats(proxy)],
+      ["GET /stats/cache", () => predecessorCacheStats(proxy)],
       ["GET /api/openapi.json", () => openapi],
       ["GET /api/overview", () => views.overview(proxy, this.lag)],
       ["GET /api/stats", () => this.#operations.report()],

@@ -91,36 +91,3 @@ export function fills({ cache }: Proxy) {
     };
   });
 }
-
-/** What go-docker-proxy's `/stats` told, for dashboards that were made for it. */
-export async function legacyStats(proxy: Proxy, lag: LoopLag) {
-  const { requests, bytes, startedAt, now, version } = await overview(proxy, lag);
-  const hits = requests.hit + requests.stale;
-  const misses = requests.miss + requests.bypass;
-  return {
-    version,
-    uptime: Math.floor((now - startedAt) / 1000),
-    total_requests: requests.total,
-    cache_hits: hits,
-    cache_misses: misses,
-    hit_rate: hits + misses > 0 ? hits / (hits + misses) : 0,
-    bytes_served: bytes.toClients,
-    bytes_from_cache: bytes.fromCache,
-    bytes_from_upstream: bytes.fromUpstream,
-  };
-}
-
-/** The same for `/stats/cache`. */
-export async function legacyCacheStats(proxy: Proxy, lag: LoopLag) {
-  const { cache } = await overview(proxy, lag);
-  if (!cache) return { enabled: false };
-  const { entries, bytes, cap, evictions } = cache;
-  return {
-    enabled: true,
-    total_items: entries,
-    total_size: bytes,
-    max_size: cap,
-    usage: cap > 0 ? bytes / cap : 0,
-    evictions: Object.values(evictions).reduce((sum, n) => sum + n, 0),
-  };
-}

@@ -104,9 +104,36 @@ Deno.test("the API says what happened", async () => {
   const history = (await ask(setting, "/api/history")).json;
   assertEquals(history.samples.at(-1).hit, 4);
   assertEquals((await ask(setting, "/api/fills")).json, []);
-  const stats = (await ask(setting, "/stats")).json;
-  assertEquals([stats.cache_hits, stats.cache_misses, stats.hit_rate], [4, 4, 0.5]);
-  assertEquals((await ask(setting, "/stats/cache")).json.total_items, 4);
+});
+
+Deno.test("go-docker-proxy's scripts find its numbers at /stats and /stats/cache", async () => {
+  await using setting = await start();
+  await pull(setting);
+  await pull(setting);
+  const { totalSize, totalSizeHuman, ...rest } = (await ask(setting, "/stats")).json.cache;
+  assertMatch(totalSizeHuman, /^\d+\.\d\d KB$/);
+  const { bytes } = (await ask(setting, "/api/overview")).json.cache;
+  assertEquals(totalSize, bytes);
+  assertEquals(rest, {
+    blob: { count: 4, requests: 6, hits: 3, misses: 3, hitRate: "50.00%" },
+    manifest: { count: 1, requests: 2, hits: 1, misses: 1, hitRate: "50.00%" },
+    deduplication: 0,
+    inflight: {
+      totalRequests: 3,
+      deduplicated: 0,
+      savingsRate: 0,
+      currentActive: 0,
+      activeKeys: [],
+    },
+  });
+  const { config, stats } = (await ask(setting, "/stats/cache")).json;
+  assertEquals(config, {
+    directory: setting.proxy.cacheDir,
+    manifestTTL: "5m0s",
+    blobTTL: "8760h0m0s",
+    enabled: true,
+  });
+  assertEquals(stats.manifest, rest.manifest);
 });
 
 Deno.test("metrics are in Prometheus' form, and name no repository", async () => {
@@ -289,6 +316,10 @@ Deno.test("without a cache the API answers all the same", async () => {
   assertEquals((await ask(setting, "/api/images")).json, { total: 0, images: [] });
   assertEquals((await ask(setting, "/api/verify", { method: "POST", body: {} })).status, 409);
   assertEquals((await ask(setting, "/metrics")).status, 200);
+  const { uptime, ...stats } = (await ask(setting, "/stats")).json;
+  assertMatch(uptime, /s$/);
+  assertEquals(stats, { enabled: false });
+  assertEquals((await ask(setting, "/stats/cache")).json.config.enabled, false);
 });
 
 Deno.test("the description has every route, and no other", async () => {
