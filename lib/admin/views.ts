@@ -5,28 +5,33 @@
  */
 import { clientName } from "../image_name.ts";
 import type { Proxy } from "../proxy.ts";
+import { causeOf } from "../upstream/send.ts";
 import { VERSION } from "../version.ts";
 import { countByCache } from "./history.ts";
 import type { LoopLag } from "./loop_lag.ts";
 
 const EVICTIONS = ["space", "unused", "damaged", "removed"] as const;
+/** What an operator should know of: the disk or the index failed, a download was wrong, nothing more fitted. */
+const TROUBLES = ["disk_error", "mismatch", "no_room"] as const;
 
 /** How all of it stands. */
 export async function overview(proxy: Proxy, lag: LoopLag) {
   const { stats, cache, config } = proxy;
   const counts = countByCache(stats);
   const count = (result: string) => counts.get(result) ?? 0;
-  const totals = await cache?.index.totals();
   return {
     version: VERSION,
     startedAt: stats.startedAt,
     now: Date.now(),
-    cache: cache && totals
+    cache: cache
       ? {
-        ...totals,
+        ...await totalsOf(cache),
         cap: cache.content.space.maxSize,
         evictions: Object.fromEntries(
           EVICTIONS.map((reason) => [reason, stats.cacheEvents.get(`evicted_${reason}`)]),
+        ),
+        troubles: Object.fromEntries(
+          TROUBLES.map((event) => [event, stats.cacheEvents.get(event)]),
         ),
       }
       : null,
@@ -48,6 +53,15 @@ export async function overview(proxy: Proxy, lag: LoopLag) {
     loopLagMs: lag.worst,
     limits: { cacheOnly: config.cache?.only ?? false },
   };
+}
+
+/** What the index says; where it fails why, for then the rest is what the operator looks for. */
+async function totalsOf({ index }: NonNullable<Proxy["cache"]>) {
+  try {
+    return { ...await index.totals(), problem: null };
+  } catch (error) {
+    return { bytes: null, entries: null, reserved: null, problem: causeOf(error) };
+  }
 }
 
 /** Every registry, and how it answered last. */

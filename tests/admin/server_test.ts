@@ -3,6 +3,7 @@ import openapi from "../../lib/admin/openapi.json" with { type: "json" };
 import { Api } from "../../lib/admin/api.ts";
 import { type AdminServer, startAdmin } from "../../lib/admin/server.ts";
 import { readEvents } from "../../lib/commands/event_stream.ts";
+import { breakMethod } from "../support/break_method.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
 import {
@@ -104,6 +105,20 @@ Deno.test("the API says what happened", async () => {
   const history = (await ask(setting, "/api/history")).json;
   assertEquals(history.samples.at(-1).hit, 4);
   assertEquals((await ask(setting, "/api/fills")).json, []);
+});
+
+Deno.test("an index that fails is told of, and what else is known all the same", async () => {
+  await using setting = await start();
+  await pull(setting);
+  using _broken = breakMethod(setting.proxy.proxy.cache!.index, "totals", "disk I/O error");
+  const { cache, requests } = (await ask(setting, "/api/overview")).json;
+  assertEquals([cache.bytes, cache.problem, requests.miss], [null, "disk I/O error", 4]);
+  const stream = await fetch(`${setting.url}/api/events`);
+  for await (const { event, data } of readEvents(stream.body!)) {
+    assertEquals([event, JSON.parse(data).cache.problem], ["overview", "disk I/O error"]);
+    break;
+  }
+  assertEquals((await ask(setting, "/metrics")).status, 200);
 });
 
 Deno.test("go-docker-proxy's scripts find its numbers at /stats and /stats/cache", async () => {

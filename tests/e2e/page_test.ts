@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
+import { breakMethod } from "../support/break_method.ts";
 import { whole } from "../support/http.ts";
 import { HERE, type Image, makeImage, makeIndex } from "../support/image.ts";
 import { type OperatorPage, pageTest, pull, textOf } from "../support/page.ts";
@@ -84,6 +85,16 @@ pageTest("an upstream that fails is down, in words", async ({ page, proxy, upstr
   upstream.control.failWith = 503;
   await whole(`${proxy.url}/v2/library/nginx/manifests/1`);
   await textOf(page.locator(".registries .state"), /^down$/);
+});
+
+pageTest("an index that fails is shown as that, not as an outage", async ({ page, proxy }) => {
+  await textOf(page.locator(".used"), /used/);
+  using _broken = breakMethod(proxy.proxy.cache!.index, "totals", "disk I/O error");
+  proxy.stats.cacheEvents.add("disk_error");
+  await textOf(page.locator(".used.wrong"), /^The index does not answer.*disk I\/O error$/);
+  const trouble = page.locator(".figure", { hasText: "Trouble" });
+  await textOf(trouble, /^Trouble\s*1\s*disk or index failed 1$/);
+  assertEquals(await page.locator("#banner").isVisible(), false);
 });
 
 pageTest("an image is shown down to its layers and its manifest", async ({ page }) => {

@@ -104,6 +104,8 @@ export const en = {
   "store.usedOf": "{used} of {cap} used ({part})",
   "store.entries": "Entries",
   "store.evicted": "Evicted",
+  "store.trouble": "Trouble",
+  "store.problem": "The index does not answer; clients are served without it: {text}",
   "store.rejected": "Requests refused",
   "store.memory": "Memory",
   "store.lag": "Event-loop lag",
@@ -113,6 +115,9 @@ export const en = {
   "evicted.unused": "unused",
   "evicted.damaged": "damaged",
   "evicted.removed": "removed by hand",
+  "trouble.disk_error": "disk or index failed",
+  "trouble.mismatch": "wrong bytes from upstream",
+  "trouble.no_room": "no room left",
 
   "images.search": "Search",
   "images.searchHint": "nginx 1.29 arm64",

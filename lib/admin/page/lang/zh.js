@@ -101,6 +101,8 @@ export const zh = {
   "store.usedOf": "已用 {used}，上限 {cap}（{part}）",
   "store.entries": "条目",
   "store.evicted": "已清除",
+  "store.trouble": "故障",
+  "store.problem": "索引没有回应，现在绕过它为客户端服务：{text}",
   "store.rejected": "被拒绝的请求",
   "store.memory": "内存",
   "store.lag": "事件循环延迟",
@@ -110,6 +112,9 @@ export const zh = {
   "evicted.unused": "长期未用",
   "evicted.damaged": "已损坏",
   "evicted.removed": "手动移除",
+  "trouble.disk_error": "磁盘或索引出错",
+  "trouble.mismatch": "上游内容有误",
+  "trouble.no_room": "空间已满",
 
   "images.search": "搜索",
   "images.searchHint": "nginx 1.29 arm64",
