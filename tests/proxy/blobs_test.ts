@@ -1,6 +1,7 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { bytesOf, type Content, contentOf, randomBytes } from "../support/content.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
+import type { Fault } from "../support/faults.ts";
 import { type ListenerName, LISTENERS, startListener } from "../support/listeners.ts";
 import type { TestProxyOptions } from "../support/proxy.ts";
 
@@ -264,6 +265,38 @@ Deno.test("a client that leaves in the middle of a stored blob leaves nothing op
     assertEquals(content.space.pinned, 0);
   }
 });
+
+/** What upstream does to a range that passes through, and what the client gets. */
+const PASSED: [what: string, fault: Fault, status: number, isWhole?: boolean][] = [
+  ["as it should be", {}, 206, true],
+  ["without a length", { contentLength: null }, 206, true],
+  ["without a length, and shorter", { contentLength: null, truncateTo: 500 }, 206, false],
+  ["without a length, and longer", { contentLength: null, extra: 500 }, 502],
+  ["with another length than its Content-Range", { extra: 500 }, 502],
+  ["from elsewhere", { headers: { "content-range": "bytes 0-999/300000" } }, 502],
+  ["without Content-Range", { headers: { "content-range": null } }, 502],
+  ["encoded", { gzip: true }, 502],
+];
+for (const [what, fault, status, isWhole] of PASSED) {
+  Deno.test(`without a cache a range that upstream sends ${what} is ${status}`, async () => {
+    await using upstream = await startFakeRegistry();
+    upstream.addBlob("library/app", LARGE);
+    for (const listener of LISTENERS) {
+      const env = { CACHE_ENABLED: "false" };
+      await using t = await startListener(listener, { upstreams: { docker: upstream }, env });
+      upstream.faults.clear();
+      upstream.faults.add({ kind: "blob" }, fault);
+      const headers = { range: "bytes=1000-1999" };
+      const reading = t.get(pathOf(LARGE), { headers }).then(async (response) => {
+        assertEquals(response.status, status);
+        return await response.bytes();
+      });
+      if (isWhole === false) await assertRejects(() => reading, TypeError);
+      else if (isWhole) assertEquals(await reading, bytesOf(LARGE).slice(1000, 2000));
+      else await reading;
+    }
+  });
+}
 
 Deno.test("a digest of another algorithm passes through and is never kept", async () => {
   await using t = await setUp();
