@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { isLoopback } from "../settings/values.ts";
 
 /** Why a request is refused: `login` where a token would do. */
@@ -44,17 +44,26 @@ function isOwnHost(value: string, host: string): boolean {
   return !isLoopback(hostOf(host));
 }
 
-/** The token that a request shows, as bearer or as the cookie of a login. */
-export function shownToken(headers: Headers): string | undefined {
-  const bearer = /^Bearer +(\S+)$/i.exec(headers.get("authorization") ?? "")?.[1];
-  if (bearer !== undefined) return bearer;
+/**
+ * What the cookie of a login holds: proof of the token, from which it cannot be had. Browsers send cookies to
+ * every port of a host, so that other programs there see them.
+ */
+export function sessionOf(token: string): string {
+  return createHmac("sha256", token).update("the operator's cookie").digest("base64url");
+}
+
+function cookieOf(headers: Headers): string | undefined {
   const cookies = (headers.get("cookie") ?? "").split(/; */);
-  const cookie = cookies.find((pair) => pair.startsWith(`${COOKIE}=`));
-  try {
-    return cookie && decodeURIComponent(cookie.slice(COOKIE.length + 1));
-  } catch {
-    return undefined; // somebody else's cookie
-  }
+  return cookies.find((pair) => pair.startsWith(`${COOKIE}=`))?.slice(COOKIE.length + 1);
+}
+
+/** Whether a request shows the token, as bearer or by the cookie of a login. */
+function shows(token: string, headers: Headers): boolean {
+  const bearer = /^Bearer +(\S+)$/i.exec(headers.get("authorization") ?? "")?.[1];
+  // What a tool says aloud counts, not what a browser adds.
+  if (bearer !== undefined) return isSame(bearer, token);
+  const cookie = cookieOf(headers);
+  return cookie !== undefined && isSame(cookie, sessionOf(token));
 }
 
 /** Refuses what does not come from the operator's own tools or from the page itself. */
@@ -76,8 +85,6 @@ export function refuseForeign(request: Request, { host }: GuardOptions): Refusal
 
 /** Refuses who does not show the token, where there is one. */
 export function refuseStranger(headers: Headers, { token }: GuardOptions): Refusal | undefined {
-  if (token === undefined) return undefined;
-  const shown = shownToken(headers);
-  if (shown !== undefined && isSame(shown, token)) return undefined;
+  if (token === undefined || shows(token, headers)) return undefined;
   return { status: 401, reason: "The operator's token is needed" };
 }

@@ -28,7 +28,16 @@ export interface ImagePart {
   readonly isHere: boolean;
 }
 
-const SORTS = ["registry", "repository", "tag", "size", "checkedAt", "usedAt", "hits"] as const;
+const SORTS = [
+  "registry",
+  "repository",
+  "tag",
+  "platforms",
+  "size",
+  "checkedAt",
+  "usedAt",
+  "hits",
+] as const;
 type Sort = typeof SORTS[number];
 
 /** The list is read anew when it is older than this, ms: typing in a search box asks again and again. */
@@ -97,7 +106,8 @@ export class Images {
       const text = `${image.name} ${image.platforms.join(" ")}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
-    const value = (image: ListedImage) => image[sort] ?? 0;
+    const value = (image: ListedImage) =>
+      sort === "platforms" ? image.platforms.join() : image[sort] ?? 0;
     found.sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       const order = x < y ? -1 : x > y ? 1 : a.name < b.name ? -1 : 1;

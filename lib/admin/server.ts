@@ -9,7 +9,7 @@ import { OciError } from "../oci/error.ts";
 import type { Proxy } from "../proxy.ts";
 import { Api } from "./api.ts";
 import { pageFile, SAFE_HEADERS } from "./files.ts";
-import { COOKIE, isSame, refuseForeign, refuseStranger } from "./guard.ts";
+import { COOKIE, isSame, refuseForeign, refuseStranger, sessionOf } from "./guard.ts";
 
 /** Larger bodies are no commands. */
 const MAX_BODY = 64 * 1024;
@@ -65,7 +65,11 @@ export class Admin {
       return allowed.length > 0 ? notAllowed(allowed) : problem(404, "There is nothing here");
     }
     const result = await route({ query: url.searchParams, json: () => readJson(request) });
-    return result instanceof Response ? result : json(result);
+    if (!(result instanceof Response)) return json(result);
+    for (const [name, value] of Object.entries(SAFE_HEADERS)) result.headers.set(name, value);
+    if (method !== "HEAD") return result;
+    await result.body?.cancel(); // else a stream of events would go on for nobody
+    return new Response(null, result);
   }
 
   async #login(request: Request): Promise<Response> {
@@ -74,9 +78,8 @@ export class Admin {
     const isRight = token === undefined ||
       typeof body.token === "string" && isSame(body.token, token);
     if (!isRight) return problem(401, "That is not the operator's token");
-    const cookie = `${COOKIE}=${
-      encodeURIComponent(token ?? "")
-    }; HttpOnly; SameSite=Strict; Path=/`;
+    const session = token === undefined ? "" : sessionOf(token);
+    const cookie = `${COOKIE}=${session}; HttpOnly; SameSite=Strict; Path=/`;
     return new Response(null, { status: 204, headers: { "set-cookie": cookie, ...SAFE_HEADERS } });
   }
 

@@ -32,7 +32,8 @@ async function start(
   const registry = stack.use(await startFakeRegistry());
   const image = makeImage({ layers: [1000, 20_000] });
   registry.add("library/app", "1", image);
-  registry.add("team/tool", "2", makeImage({ seed: 2 }));
+  const platform = { os: "aix", architecture: "ppc64" };
+  registry.add("team/tool", "2", makeImage({ seed: 2, platform }));
   const proxy = stack.use(
     await startTestProxy({ upstreams: { docker: registry }, env: options.env }),
   );
@@ -189,8 +190,10 @@ Deno.test("images are searched, sorted and paged, and shown down to their layers
   assertEquals(await list("sort=repository&order=asc"), [app, tool]);
   assertEquals(await list("sort=size&order=desc"), [app, tool]);
   assertEquals(await list("sort=size&order=asc&limit=1"), [tool]);
+  assertEquals(await list("sort=platforms&order=asc"), [tool, app]);
+  assertEquals(await list("sort=platforms&order=desc"), [app, tool]);
   assertEquals(await list("sort=repository&order=asc&offset=1"), [tool]);
-  assertEquals(await list("q=TOOL linux"), [tool]);
+  assertEquals(await list("q=TOOL ppc64"), [tool]);
   assertEquals(await list("q=nothing"), []);
   assertEquals((await ask(setting, "/api/images?sort=colour")).status, 400);
   assertEquals((await ask(setting, "/api/images?limit=-1")).status, 400);
@@ -288,6 +291,7 @@ Deno.test("with a token only the page is shown without it; a login sets a cookie
   assertEquals(right.status, 204);
   const cookie = right.headers.get("set-cookie")!;
   assertMatch(cookie, /HttpOnly; SameSite=Strict/);
+  assert(!cookie.includes("secret"), "other programs of this host see it");
   const inside = await whole(`${setting.url}/api/overview`, {
     headers: { cookie: cookie.split(";")[0]! },
   });
@@ -322,6 +326,29 @@ Deno.test("what is no command of ours changes nothing", async () => {
   }
   assertEquals((await ask(setting, "/api/overview", { method: "POST", body: {} })).status, 405);
   assertEquals((await ask(setting, "/api/images")).json.total, 1);
+});
+
+Deno.test("no answer may be taken for a script or framed by others' pages", async () => {
+  await using setting = await start();
+  for (const path of ["/", "/metrics", "/stats", "/api/overview", "/api/nothing"]) {
+    const { headers } = await whole(setting.url + path);
+    assertEquals(headers.get("x-content-type-options"), "nosniff", path);
+    assertEquals(headers.get("cross-origin-resource-policy"), "same-origin", path);
+  }
+  const stream = await fetch(`${setting.url}/api/events`);
+  assertEquals(stream.headers.get("x-content-type-options"), "nosniff");
+  await stream.body!.cancel();
+  const { headers } = await whole(setting.url);
+  assertMatch(
+    headers.get("content-security-policy")!,
+    /default-src 'none'.*frame-ancestors 'none'/,
+  );
+});
+
+Deno.test("a HEAD of the events starts none", async () => {
+  await using setting = await start();
+  const head = await fetch(`${setting.url}/api/events`, { method: "HEAD" });
+  assertEquals([head.status, head.headers.get("content-type")], [200, "text/event-stream"]);
 });
 
 Deno.test("without a cache the API answers all the same", async () => {

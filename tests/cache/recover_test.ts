@@ -55,11 +55,13 @@ Deno.test("an index that is missing is filled from the store; drafts are swept",
   await using dir = await tempDir();
   const files = new FileStore(dir.path);
   const digest = await store(files, randomBytes(1_000, 1));
-  await (await files.begin(digestOf(randomBytes(10, 2)))).write(new Uint8Array(5));
+  const draft = await files.begin(digestOf(randomBytes(10, 2)));
+  await draft.write(new Uint8Array(5));
   const { index } = await openIndex(dir.path, { store: files });
   assertEquals(index.blob(digest)?.size, 1_000);
   assertEquals([...Deno.readDirSync(join(dir.path, "fills"))], []);
   index.close();
+  await draft.discard();
 });
 
 for (

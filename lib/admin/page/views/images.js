@@ -18,6 +18,7 @@ const TYPING = 200;
 const COLUMNS = [
   { name: "repository", first: "asc" },
   { name: "tag", first: "asc" },
+  { name: "platforms", first: "asc" },
   { name: "size", first: "desc", isNumber: true },
   { name: "checkedAt", first: "desc", isNumber: true },
   { name: "usedAt", first: "desc", isNumber: true },
@@ -56,7 +57,6 @@ export function imagesView(main, { live, route }) {
   const sorts = COLUMNS.map((column) =>
     sortHeading({ ...column, text: t(`images.${column.name}`), onSort: sortBy(column) })
   );
-  const platforms = h("th", { role: "columnheader", scope: "col" }, t("images.platforms"));
   const body = h("tbody", { role: "rowgroup" });
   const table = h(
     "table",
@@ -64,7 +64,7 @@ export function imagesView(main, { live, route }) {
     h(
       "thead",
       { role: "rowgroup" },
-      h("tr", { role: "row" }, sorts.map(({ element }) => element).toSpliced(2, 0, platforms)),
+      h("tr", { role: "row" }, sorts.map(({ element }) => element)),
     ),
     body,
   );
