@@ -5,6 +5,7 @@
  */
 import { type ByteSource, streamOf } from "./byte_source.ts";
 import type { HotFacts } from "./hot.ts";
+import { API_VERSION } from "./oci/api_version.ts";
 import { OciError } from "./oci/error.ts";
 import { contentHeaders, type ContentOptions } from "./transforms/headers.ts";
 import {
@@ -72,6 +73,24 @@ const NOTHING: Delivery = Object.freeze({ bytes: 0, complete: true });
 /** An answer without a body of interest: a redirect, an error, a small text. */
 export function plainAnswer(response: Response, cache?: CacheResult, bytes = 0): Answer {
   return { response, cache, delivered: bytes === 0 ? NOTHING : { bytes, complete: true } };
+}
+
+/** An answer that sends the client to `location` for good. */
+export function redirectAnswer(location: string): Answer {
+  const headers = { location, ...API_VERSION };
+  return plainAnswer(new Response(null, { status: 301, headers }));
+}
+
+/** An answer with JSON of the moment. */
+export function jsonAnswer(value: unknown, status = 200): Answer {
+  const body = new TextEncoder().encode(JSON.stringify(value));
+  const headers = {
+    "content-type": "application/json",
+    "content-length": String(body.byteLength),
+    "cache-control": "no-store",
+    ...API_VERSION,
+  };
+  return plainAnswer(new Response(body, { status, headers }), undefined, body.byteLength);
 }
 
 /**

@@ -12,6 +12,7 @@ import {
   watchBody,
 } from "./answer.ts";
 import { upstreamLog } from "./log.ts";
+import { API_VERSION } from "./oci/api_version.ts";
 import {
   digestOf,
   isDigest,
@@ -130,7 +131,7 @@ function typeOf(said: string | null, manifest?: Readonly<Record<string, unknown>
 export function handOver(answer: UpstreamAnswer, target: URL): Answer {
   const headers = new Headers({
     "location": target.href,
-    "docker-distribution-api-version": "registry/2.0",
+    ...API_VERSION,
     "cache-control": "no-store",
     "x-cache": "BYPASS",
   });

@@ -18,7 +18,7 @@ export interface Warmable {
   readonly config: Pick<Config, "customDomain" | "registries" | "fallback">;
   /** Undefined without one, and before `ready`. */
   readonly cache: Cache | undefined;
-  readonly ready: Promise<void>;
+  readonly ready: Promise<unknown>;
 }
 
 /** What a part is to its image. A referrer is anything attached by `subject`, a signature by its tag. */

@@ -15,6 +15,7 @@ import {
 import { type ByteSource, streamOf } from "../byte_source.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
+import { API_VERSION } from "../oci/api_version.ts";
 import { isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { handOver, refuseBroken, type Relay, type TargetRequest } from "../relay.ts";
@@ -386,7 +387,7 @@ export class Blobs {
 function redirectAnswer(location: string, cache: CacheResult): Answer {
   const headers = new Headers({
     location,
-    "docker-distribution-api-version": "registry/2.0",
+    ...API_VERSION,
     "cache-control": "no-store",
     "x-cache": cache,
   });

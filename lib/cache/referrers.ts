@@ -7,6 +7,7 @@
 import type { Access } from "../access.ts";
 import { type Answer, plainAnswer } from "../answer.ts";
 import { cacheLog } from "../log.ts";
+import { API_VERSION } from "../oci/api_version.ts";
 import { digestOf, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { forwardedSearch, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
@@ -150,7 +151,7 @@ export class Referrers {
       manifests: list.manifests.filter((entry) => entry?.artifactType === type),
     }));
     const headers = new Headers({
-      "docker-distribution-api-version": "registry/2.0",
+      ...API_VERSION,
       "content-type": INDEX_TYPE,
       "content-length": String(body.byteLength),
       "cache-control": "no-store",

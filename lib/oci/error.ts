@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { API_VERSION } from "./api_version.ts";
 
 /**
  * The codes of the OCI distribution specification ("Error Codes") that this proxy answers with, and
@@ -77,7 +78,7 @@ export function renderError(error: OciError, method = "GET"): Response {
   const { code, message, detail } = error;
   const body = new TextEncoder().encode(JSON.stringify({ errors: [{ code, message, detail }] }));
   const headers = new Headers(error.headers);
-  headers.set("docker-distribution-api-version", "registry/2.0");
+  for (const [name, value] of Object.entries(API_VERSION)) headers.set(name, value);
   headers.set("cache-control", "no-store");
   headers.set("content-type", "application/json");
   headers.set("content-length", String(body.byteLength));

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { API_VERSION } from "../oci/api_version.ts";
 import { essence } from "../oci/media_type.ts";
 import { contentRange, type Part } from "./range.ts";
 import type { TargetKind } from "./route.ts";
@@ -38,8 +39,6 @@ const REPLY: Readonly<Record<ExchangeKind, readonly string[]>> = {
   catalog: CONTENT_REPLY,
   ping: [...EVERY_REPLY, "content-length"],
 };
-
-const API_VERSION = { "docker-distribution-api-version": "registry/2.0" };
 
 /**
  * Returns the headers of a request upstream for the client's `headers`. Always with

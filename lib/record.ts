@@ -1,0 +1,108 @@
+/**
+ * The log line and the counters of a request.
+ *
+ * @module
+ */
+import { type Answer, type CacheResult, headOf } from "./answer.ts";
+import { requestLine, requestLog } from "./log.ts";
+import type { Stats } from "./stats.ts";
+
+/** What a request turned out to mean. */
+export interface Meaning {
+  registry?: string;
+  repository?: string;
+  reference?: string;
+  kind: string;
+}
+
+/** What a log line says of the request itself. */
+export interface Asked {
+  readonly method: string;
+  readonly path: string;
+  readonly host: string;
+  /** The address of who asked. */
+  readonly client?: string;
+  readonly started: number;
+}
+
+/** Reads it at once: of a request whose client has left, Deno tells nothing any more but throws. */
+export function askedBy(request: Request, client: string | undefined): Asked {
+  return {
+    method: request.method,
+    path: pathOf(request.url),
+    host: request.headers.get("host") ?? "",
+    client,
+    started: performance.now(),
+  };
+}
+
+/** Counts and logs an answer when its body has ended. Never rejects. */
+export async function record(
+  { started, ...asked }: Asked,
+  { answer, meaning, stats }: { answer: Answer; meaning: Meaning; stats: Stats },
+): Promise<void> {
+  const { cache } = answer;
+  const { status, headers } = headOf(answer);
+  const length = Number(headers.get("content-length") ?? 0);
+  const timed = `${meaning.registry ?? "-"} ${meaning.kind} ${cache ?? "-"}`;
+  stats.firstByte.observe(timed, (performance.now() - started) / 1000);
+  const { bytes, complete } = await answer.delivered;
+  stats.duration.observe(timed, (performance.now() - started) / 1000);
+  if (meaning.kind === "manifest" && (cache === "HIT" || cache === "STALE")) {
+    stats.imageHit(imageOf(meaning));
+  }
+  stats.requests.add(labelsOf(meaning, { status, cache }));
+  stats.bytesToClients += bytes;
+  if (cache === "HIT" || cache === "STALE") stats.bytesFromCache += bytes;
+  requestLog.info("{method} {path} {status}", {
+    ...asked,
+    status,
+    ...meaning,
+    bytes,
+    length: complete ? undefined : length,
+    complete: complete ? undefined : false,
+    ms: Math.round(performance.now() - started),
+    cache,
+  });
+}
+
+/** Returns what counts and logs an answer that is given again from memory, to a client of some address. */
+export function recorder(
+  { started: _, ...asked }: Asked,
+  { answer, meaning, stats }: { answer: Answer; meaning: Meaning; stats: Stats },
+): (client: string) => void {
+  const { status } = headOf(answer);
+  const bytes = answer.hot?.bytes?.byteLength ?? 0;
+  const labels = labelsOf(meaning, { status, cache: "HIT" });
+  const timed = `${meaning.registry ?? "-"} ${meaning.kind} HIT`;
+  const image = meaning.kind === "manifest" ? imageOf(meaning) : undefined;
+  const line = requestLine({ ...asked, status, ...meaning, bytes, ms: 0, cache: "HIT" });
+  return (client) => {
+    stats.requests.add(labels);
+    stats.bytesToClients += bytes;
+    stats.bytesFromCache += bytes;
+    // From memory: in less than the clock can tell.
+    stats.firstByte.observe(timed, 0);
+    stats.duration.observe(timed, 0);
+    if (image) stats.imageHit(image);
+    line(client);
+  };
+}
+
+/** Under what a request is counted. */
+function labelsOf(
+  { registry, kind }: Meaning,
+  { status, cache }: { status: number; cache: CacheResult | undefined },
+): string {
+  return `${registry ?? "-"} ${kind} ${Math.floor(status / 100)}xx ${cache ?? "-"}`;
+}
+
+/** The image of a request for a manifest, as its pulls are counted. */
+function imageOf({ registry, repository, reference }: Meaning): string {
+  return `${registry} ${repository} ${reference}`;
+}
+
+/** The path alone: a query may hold a secret that a client put there by mistake. */
+function pathOf(url: string): string {
+  return URL.parse(url)?.pathname ?? "-";
+}

@@ -1,0 +1,91 @@
+/**
+ * Requests about a registry as a whole: `/v2/` and its catalogue.
+ *
+ * @module
+ */
+import type { Access } from "./access.ts";
+import { type Answer, jsonAnswer, watchBody } from "./answer.ts";
+import { OciError } from "./oci/error.ts";
+import type { Registry } from "./registry.ts";
+import { forwardedSearch } from "./relay.ts";
+import { credentialOf } from "./transforms/auth.ts";
+import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
+import { decoded, withIdleLimit } from "./upstream/body.ts";
+import type { Upstream } from "./upstream/client.ts";
+import { upstreamFailure } from "./upstream/failure.ts";
+import type { Visit } from "./visit.ts";
+
+/** What the catalogue needs a token for. */
+export const CATALOG_SCOPE = "registry:catalog:*";
+
+/** What such requests work with. */
+export interface RegistryContext {
+  readonly registry: Registry;
+  readonly access: Access;
+  readonly upstream: Upstream;
+  /** How long upstream's body may stand still, ms. */
+  readonly idle: number;
+}
+
+/**
+ * `GET /v2/`: whether the registry wants authentication, without needing it to be up. Throws an `OciError`
+ * (401) where it does.
+ */
+export async function answerPing({ request }: Visit, context: RegistryContext): Promise<Answer> {
+  const { registry, access, upstream } = context;
+  const credential = credentialOf(request.headers.get("authorization"));
+  const caller = access.caller(registry, credential);
+  if (caller.credential.kind !== "anonymous" && !caller.isShared) {
+    // Somebody logs in: only the registry can say whether that is right.
+    const { response } = await upstream.request({
+      registry,
+      method: "GET",
+      path: "/v2/",
+      headers: upstreamHeaders(request.headers, { kind: "ping" }),
+      credential: caller.credential,
+      redirects: "follow",
+    });
+    if (!response.ok) {
+      throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
+    }
+    await response.body?.cancel();
+    return jsonAnswer({});
+  }
+  const hasToken = request.headers.has("authorization");
+  const requirement = hasToken
+    ? undefined
+    : await upstream.tokens.requirement(registry).catch(() => {
+      // Upstream is away. A challenge loses nothing: a token for what is public can be had here.
+      return { scheme: "bearer" } as const;
+    });
+  if (requirement && requirement.scheme !== "none") {
+    throw new OciError("UNAUTHORIZED", "Authentication required");
+  }
+  return jsonAnswer({});
+}
+
+/** `GET /v2/_catalog`, passed through. Throws an `OciError` for what upstream refuses. */
+export async function answerCatalog(
+  { request, url }: Visit,
+  { registry, access, upstream, idle }: RegistryContext,
+): Promise<Answer> {
+  const credential = credentialOf(request.headers.get("authorization"));
+  const answer = await upstream.request({
+    registry,
+    method: request.method as "GET" | "HEAD",
+    path: `/v2/_catalog${forwardedSearch(url)}`,
+    headers: upstreamHeaders(request.headers, { kind: "catalog" }),
+    // Never the operator's account: a catalogue would show what only it can see.
+    credential: access.caller({ ...registry, sharePrivate: false }, credential).credential,
+    scope: CATALOG_SCOPE,
+    redirects: "follow",
+  });
+  const { response } = answer;
+  if (!response.ok) {
+    throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
+  }
+  const link = { upstream: answer.url, client: url };
+  const { headers: said, body } = decoded(response, "catalog");
+  const headers = replyHeaders(said, { kind: "catalog", status: 200, link });
+  return watchBody(body && withIdleLimit(body, idle), { headers });
+}
