@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import {
   configure,
   dispose,
@@ -10,6 +11,7 @@ import {
   getLogger,
   type Logger,
   type LogRecord,
+  withContext,
 } from "@logtape/logtape";
 import type { Config } from "./config.ts";
 import { LineWriter } from "./line_writer.ts";
@@ -111,6 +113,16 @@ function requestRecord(fields: RequestFields): LogRecord {
 let millisecond = 0;
 let iso = "";
 
+let requests: number | undefined;
+
+/**
+ * What `work` returns. At debug the lines about one request carry its number, `id`: those of several come mixed. What a
+ * download says later carries that of the request that began it.
+ */
+export function numbered<T>(work: () => T): T {
+  return requests === undefined ? work() : withContext({ id: ++requests }, work);
+}
+
 /** The time, written out once per millisecond. */
 function isoNow(): string {
   const now = Date.now();
@@ -139,7 +151,10 @@ export async function startLogging(log: Config["log"]): Promise<() => Promise<vo
     write: (bytes) => Deno.stdout.write(bytes),
     missing: (count) => format(missingRecord(count)),
   });
+  const isDebug = log.level === "debug";
+  requests = isDebug ? 0 : undefined;
   await configure({
+    contextLocalStorage: isDebug ? new AsyncLocalStorage() : undefined,
     sinks: { out: (record) => lines.write(format(record)) },
     loggers: [
       { category: CATEGORY, sinks: ["out"], lowestLevel: log.level },
@@ -150,6 +165,7 @@ export async function startLogging(log: Config["log"]): Promise<() => Promise<vo
   direct = { format, lines };
   return async () => {
     direct = undefined;
+    requests = undefined;
     await dispose();
     await lines.end();
   };

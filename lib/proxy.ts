@@ -11,10 +11,10 @@ import type { HotAnswer, HotRequest } from "./hot.ts";
 import type { QuickAnswer } from "./http1/connection.ts";
 import type { FairQueue } from "./limits/fair_queue.ts";
 import type { Quotas } from "./limits/quota.ts";
-import { requestLog } from "./log.ts";
+import { numbered, requestLog } from "./log.ts";
 import { OciError, renderError } from "./oci/error.ts";
 import { pullScope } from "./oci/scope.ts";
-import { type Asked, askedBy, type Meaning, record, recorder } from "./record.ts";
+import { type Asked, askedBy, failureOf, type Meaning, record, recorder } from "./record.ts";
 import { answerCatalog, answerPing, CATALOG_SCOPE } from "./registry_requests.ts";
 import type { Stats } from "./stats.ts";
 import { answerToken } from "./token_endpoint.ts";
@@ -94,7 +94,11 @@ export class Proxy {
   }
 
   /** What `fetch` does, for a listener that can send what an answer's response is made of. */
-  async answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
+  answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
+    return numbered(() => this.#answer(request, info));
+  }
+
+  async #answer(request: Request, info: ConnectionInfo): Promise<Answer> {
     const { hot, stats } = this.#made;
     const parts = this.#made.parts ?? await this.#made.ready;
     const client = this.#visits.client((name) => request.headers.get(name), peerOf(info));
@@ -106,7 +110,9 @@ export class Proxy {
       const visit = this.#visits.read(request, { client, info });
       answer = await this.#handle(visit, { parts, meaning });
     } catch (error) {
-      const response = renderError(toOciError(error), request.method);
+      const failure = toOciError(error);
+      meaning.failure = failureOf(failure);
+      const response = renderError(failure, request.method);
       const bytes = response.body ? Number(response.headers.get("content-length")) : 0;
       answer = plainAnswer(response, undefined, bytes);
     }

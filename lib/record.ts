@@ -5,6 +5,7 @@
  */
 import { type Answer, type CacheResult, headOf } from "./answer.ts";
 import { requestLine, requestLog } from "./log.ts";
+import type { OciError } from "./oci/error.ts";
 import type { Stats } from "./stats.ts";
 
 /** What a request turned out to mean. */
@@ -13,6 +14,33 @@ export interface Meaning {
   repository?: string;
   reference?: string;
   kind: string;
+  /** Where the answer is an error: what it says, which the client of a HEAD never sees. */
+  failure?: Failure;
+}
+
+/** An error as the log has it. */
+export interface Failure {
+  readonly code: string;
+  readonly error: string;
+  /** Left out where it is too long for a line. */
+  readonly detail?: unknown;
+}
+
+/** Upstream's own words are among them, and may be any number. */
+const MAX_WORDS = 500;
+
+/** What a registry may repeat of what it was sent: a credential, a token, a signature. */
+const SECRETS =
+  /(?<=\b(?:bearer|basic) +)[\w.~+/=-]{8,}|\beyJ[\w-]+\.[\w.-]+|(?<=\?)[\w%&=.~+/-]+/gi;
+
+/** What the log says of `error`: what its client is told, and nothing of its cause, which may hold a secret. */
+export function failureOf({ code, message, detail }: OciError): Failure {
+  const said = JSON.stringify(detail)?.replace(SECRETS, "…") ?? "";
+  return {
+    code,
+    error: message.replace(SECRETS, "…").slice(0, MAX_WORDS),
+    detail: said === "" || said.length > MAX_WORDS ? undefined : JSON.parse(said),
+  };
 }
 
 /** What a log line says of the request itself. */
@@ -42,6 +70,7 @@ export async function record(
   { answer, meaning, stats }: { answer: Answer; meaning: Meaning; stats: Stats },
 ): Promise<void> {
   const { cache } = answer;
+  const { failure, ...meant } = meaning;
   const { status, headers } = headOf(answer);
   const length = Number(headers.get("content-length") ?? 0);
   const timed = `${meaning.registry ?? "-"} ${meaning.kind} ${cache ?? "-"}`;
@@ -57,12 +86,13 @@ export async function record(
   requestLog.info("{method} {path} {status}", {
     ...asked,
     status,
-    ...meaning,
+    ...meant,
     bytes,
     length: complete ? undefined : length,
     complete: complete ? undefined : false,
     ms: Math.round(performance.now() - started),
     cache,
+    ...failure,
   });
 }
 

@@ -6,6 +6,7 @@ import { basicHeader } from "./support/fake_token.ts";
 import { rawRequest, whole } from "./support/http.ts";
 import { makeImage } from "./support/image.ts";
 import { type ProxyProcess, startProxy } from "./support/proxy_process.ts";
+import { freePort } from "./support/temp.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -156,6 +157,23 @@ Deno.test("at debug a whole pull can be followed: route, upstream, redirect, cac
       `${pattern} is not in:\n${messages.join("\n")}`,
     );
 
+  says(/^corp asks for bearer$/);
+  const realm = `${upstream.url}/token`;
+  says(new RegExp(`^${realm} answers 200 to a request for a token$`));
+  const exchange = lines.find((line) =>
+    line["message"] === `${realm} answers 200 to a request for a token`
+  )!;
+  assertEquals(pick(exchange, ["scopes", "credential"]), {
+    scopes: "repository:team/app:pull",
+    credential: "anonymous",
+  });
+  const numbers = lines.filter(({ level, message }) =>
+    level === "INFO" && String(message).startsWith("GET /v2/")
+  ).map(({ id }) => id);
+  assertEquals(new Set(numbers).size, 5, "each request has its number");
+  assertEquals(exchange["id"], numbers[0]);
+  const pulled = lines.find(({ message }) => /manifests\/1 answers 200$/.test(String(message)))!;
+  assertEquals(pulled["id"], numbers[1]);
   says(/^Route of .*\/manifests\/1: target/);
   const route = lines.find((line) => /^Route of .*\/manifests\/1/.test(String(line["message"])))!;
   assertEquals(pick(route, ["registry", "target"]), { registry: "corp", target: "team/app" });
@@ -189,7 +207,91 @@ Deno.test("a redirect that is handed to the client is logged as that, with its c
   );
   assertEquals(status, 307);
   const line = await proxy.log(/Redirect from/);
-  assertMatch(line, /to store\.example: handed to the client status=307 class=storage/);
+  assertMatch(line, /to store\.example: handed to the client id=\d+ status=307 class=storage/);
+});
+
+Deno.test("a request that fails says why in its own line, also where the client of a HEAD sees no body", async () => {
+  await using upstream = await startFakeRegistry({ auth: "token", users: { ann: "right" } });
+  const image = makeImage();
+  upstream.add("team/open", "1", image);
+  upstream.add("team/secret", "1", image, { readers: ["ann"] });
+  const gone = `127.0.0.1:${freePort()}`;
+  await using proxy = await startProxy({
+    env: {
+      UPSTREAM_CORP: upstream.url,
+      UPSTREAM_GONE: `http://${gone}`,
+      UPSTREAM_TLS: upstream.url.replace("http:", "https:").replace("127.0.0.1", "localhost"),
+      LOG_FORMAT: "json",
+    },
+  });
+  const head = { method: "HEAD" };
+  const ask = (path: string, init: RequestInit = {}) => whole(`${proxy.url}/v2/${path}`, init);
+  await ask("auth?scope=repository:corp/team/secret:pull", {
+    headers: { authorization: basicHeader("ann", "wrong") },
+  });
+  await ask("corp/team/secret/manifests/1", head);
+  await ask("corp/team/open/manifests/none", head);
+  await ask("gone/team/open/manifests/1", head);
+  await ask("tls/team/open/manifests/1", head);
+  upstream.control.redirectBlobs = "relative";
+  upstream.control.location = () => "http://10.0.0.1/?signature=abc";
+  await ask(`corp/team/open/blobs/${image.config.digest}`);
+  upstream.control.failWith = 503;
+  await ask("corp/team/open/manifests/2", head);
+
+  const asked = requests(await jsonLines(proxy, 8)).filter(({ kind }) => kind !== "health");
+  const tls = asked.splice(4, 1)[0]!;
+  const { host } = upstream;
+  assertEquals(asked.map((line) => pick(line, ["status", "code", "error", "detail"])), [
+    {
+      status: 401,
+      code: "UNAUTHORIZED",
+      error: "The registry refused the credentials",
+      detail: { registry: host, status: 401 },
+    },
+    { status: 401, code: "UNAUTHORIZED", error: "Authentication required", detail: undefined },
+    { status: 404, code: "MANIFEST_UNKNOWN", error: "Not found", detail: undefined },
+    {
+      status: 502,
+      code: "UNAVAILABLE",
+      error: `Cannot reach ${gone}`,
+      detail: { host: gone, cause: (asked[3]!["detail"] as Fields)["cause"] },
+    },
+    {
+      status: 502,
+      code: "UNAVAILABLE",
+      error: "Refusing to connect: a private address",
+      detail: { host: "10.0.0.1" },
+    },
+    {
+      status: 502,
+      code: "UNAVAILABLE",
+      error: `${host} answers 503`,
+      detail: { host, status: 503 },
+    },
+  ]);
+  assertMatch(String((asked[3]!["detail"] as Fields)["cause"]), /refused/i);
+  assertEquals(tls["status"], 502);
+  assertMatch(
+    JSON.stringify(tls["detail"]),
+    /certificate|handshake|InvalidContentType|corrupt|tls/i,
+  );
+});
+
+Deno.test("what a registry repeats of a credential is not in the line", async () => {
+  await using upstream = await startFakeRegistry();
+  const said = "Bearer S3cr3t-token of eyJhbGciOi.S3cr3t.sig at /x?sig=S3cr3t is no good";
+  upstream.faults.add({ kind: "manifest" }, {
+    status: 403,
+    body: JSON.stringify({ errors: [{ code: "DENIED", message: said, detail: { said } }] }),
+  });
+  await using proxy = await startProxy({
+    env: { UPSTREAM_CORP: upstream.url, LOG_FORMAT: "json" },
+  });
+  await whole(`${proxy.url}/v2/corp/team/app/manifests/1`);
+  const line = requests(await jsonLines(proxy, 2)).at(-1)!;
+  const without = "Bearer … of … at /x?… is no good";
+  assertEquals([line["error"], line["detail"]], [without, { said: without }]);
 });
 
 Deno.test("no secret is in the log, whatever its level, and none in an error", async () => {

@@ -4,6 +4,7 @@
  * @module
  */
 import { Flights } from "../flight.ts";
+import { upstreamLog } from "../log.ts";
 import { lruOf } from "../lru.ts";
 import { chooseChallenge, parseChallenges } from "../oci/challenge.ts";
 import { span } from "../trace.ts";
@@ -147,6 +148,11 @@ export class Tokens {
   }
 
   #remember(registry: Registry, requirement: Requirement): Requirement {
+    upstreamLog.debug("{registry} asks for {scheme}", {
+      registry: registry.name,
+      scheme: requirement.scheme,
+      realm: requirement.scheme === "bearer" ? pageOf(requirement.realm) : undefined,
+    });
     this.#requirements.set(registry.id, { requirement, until: this.#now() + REQUIREMENT_LIFE });
     return requirement;
   }
@@ -239,6 +245,13 @@ export class Tokens {
       headers,
       body,
     });
+    upstreamLog.debug("{realm} answers {status} to a request for a token", {
+      realm: pageOf(url),
+      status: response.status,
+      registry: registry.name,
+      scopes: scopes.join(" "),
+      credential: grant?.["grant_type"] ?? credential.kind,
+    });
     const bytes = await readBounded(response, {
       limit: MAX_TOKEN_ANSWER,
       deadline: 30_000,
@@ -247,6 +260,11 @@ export class Tokens {
     if (!response.ok) throw refusal(response, registry);
     return readToken(bytes, issuedAt);
   }
+}
+
+/** A URL as logs may have it: what a query holds is nobody's business. */
+function pageOf({ origin, pathname }: URL): string {
+  return origin + pathname;
 }
 
 /**
