@@ -31,6 +31,14 @@ export interface SharedGrants {
   remove(grant: string): Promise<void>;
 }
 
+/** What others know of a repository and a caller, looked up before. */
+export interface Proofs {
+  /** When the repository was last proved public, ms since the epoch. */
+  readonly publicSince?: number;
+  /** Whether the grant of {@linkcode Access.grantToLookFor} is there. */
+  readonly isGranted: boolean;
+}
+
 /** The caller of a request, as far as access is concerned. */
 export interface Caller {
   /** Stands for the credential in keys; reveals nothing of it. */
@@ -98,14 +106,27 @@ export class Access {
 
   /** Until when it counts as public, ms since the epoch; 0 where it does not. */
   async publicUntil(key: RepositoryKey): Promise<number> {
-    const since = await this.#marks.publicSince(key);
-    return since === undefined ? 0 : since + this.#publicFor;
+    return this.#endOf(await this.#marks.publicSince(key));
   }
 
-  /** Whether `caller` may have cached content of the repository without upstream being asked. */
-  async mayRead(caller: Caller, key: RepositoryKey): Promise<boolean> {
-    return this.#hasGrant(caller, key) || await this.isPublic(key) ||
-      await this.#hasSharedGrant(caller, key);
+  #endOf(publicSince: number | undefined): number {
+    return publicSince === undefined ? 0 : publicSince + this.#publicFor;
+  }
+
+  /**
+   * Whether `caller` may have cached content of the repository without upstream being asked; by `proofs`,
+   * where they have just been looked up.
+   */
+  async mayRead(caller: Caller, key: RepositoryKey, proofs?: Proofs): Promise<boolean> {
+    if (this.#hasGrant(caller, key)) return true;
+    if (proofs) return proofs.isGranted || this.#now() < this.#endOf(proofs.publicSince);
+    return await this.isPublic(key) || await this.#hasSharedGrant(caller, key);
+  }
+
+  /** The shared grant that would prove that `caller` may read the repository, where none is known here. */
+  grantToLookFor(caller: Caller, key: RepositoryKey): string | undefined {
+    if (!this.#shared || caller.credential.kind === "anonymous") return undefined;
+    return this.#hasGrant(caller, key) ? undefined : grantKey(caller, key);
   }
 
   /**

@@ -78,21 +78,30 @@ export class Content {
    */
   async row(digest: string): Promise<BlobRow | undefined> {
     try {
-      const row = await this.#index.blob(digest);
-      if (row?.verifiedAt !== 0) return row;
-      const verdict = await this.#checks.run(digest, () => this.check(row));
-      return verdict === "right" ? await this.#index.blob(digest) : undefined;
+      return await this.believed(await this.#index.blob(digest));
     } catch (error) {
       this.diskTrouble(error);
       return undefined;
     }
   }
 
-  /** Opens content that is here; pinned until the reader is closed. */
-  async open(digest: string): Promise<StoredBlob | undefined> {
+  /** `row`, if what it tells of has been hashed or turns out right now. */
+  async believed(row: BlobRow | undefined): Promise<BlobRow | undefined> {
+    if (row?.verifiedAt !== 0) return row;
+    try {
+      const verdict = await this.#checks.run(row.digest, () => this.check(row));
+      return verdict === "right" ? await this.#index.blob(row.digest) : undefined;
+    } catch (error) {
+      this.diskTrouble(error);
+      return undefined;
+    }
+  }
+
+  /** Opens content that is here, by the `row` that was just looked up; pinned until the reader is closed. */
+  async open(digest: string, row?: BlobRow): Promise<StoredBlob | undefined> {
     const unpin = this.space.pin(digest);
     try {
-      const row = await this.row(digest);
+      row ??= await this.row(digest);
       const blob = row && await this.#openWhole(row);
       if (blob) {
         this.space.use(digest);
@@ -125,6 +134,8 @@ export class Content {
     }
     if (blob?.size === row.size) return blob;
     blob?.close();
+    // Removed since the row was read, by us or by another instance: no damage.
+    if (!await this.#index.blob(digest)) return undefined;
     await this.#damaged(digest, blob ? `${blob.size} bytes long, not ${row.size}` : "gone");
     return undefined;
   }
@@ -177,13 +188,13 @@ export class Content {
   }
 
   /** All of small content that is here, hashed where it comes from the store. */
-  async read(digest: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  async read(digest: string, row?: BlobRow): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const remembered = this.#memory.get(digest);
     if (remembered) {
       this.space.use(digest);
       return remembered;
     }
-    const blob = await this.open(digest);
+    const blob = await this.open(digest, row);
     if (!blob) return undefined;
     try {
       const bytes = new Uint8Array(blob.size);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { RepositoryKey } from "../access.ts";
+import type { Proofs, RepositoryKey } from "../access.ts";
 
 /** A value that an embedded implementation gives at once and a remote one later. */
 export type Awaitable<T> = T | Promise<T>;
@@ -67,6 +67,22 @@ export interface LinkRow {
   readonly mediaType: string;
 }
 
+/** What a decision is about: content of a repository, by its digest or by a tag. */
+export interface Question extends RepositoryKey {
+  readonly kind: ContentKind;
+  readonly by: { readonly digest: string } | { readonly tag: string };
+  /** The shared grant to look for, if one would prove anything. */
+  readonly grant?: string;
+}
+
+/** What is known of a {@linkcode Question}, all at one moment. */
+export interface Facts extends Proofs {
+  readonly tag?: TagRow;
+  /** Of the digest, or of the one that the tag means. Without it the rest is not looked up. */
+  readonly link?: LinkRow;
+  readonly row?: BlobRow;
+}
+
 /** A tag with its name. */
 export interface TagEntry extends RepositoryKey, TagRow {
   readonly tag: string;
@@ -113,6 +129,12 @@ export interface Index {
   removeTag(key: RepositoryKey, tag: string): Awaitable<void>;
   /** All tags, in no order. */
   tags(): Iterable<TagEntry> | AsyncIterable<TagEntry>;
+
+  /**
+   * Everything that a decision needs, where asking for one thing after the other would be a journey each:
+   * grants too, since such an engine is shared.
+   */
+  look?(question: Question): Promise<Facts>;
 
   /** When the repository was last proved public. */
   publicSince(key: RepositoryKey): Awaitable<number | undefined>;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Access } from "../access.ts";
+import type { Access, Proofs } from "../access.ts";
 import { type Answer, type CacheResult, contentAnswer } from "../answer.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
@@ -20,6 +20,8 @@ import { causeOf } from "../upstream/send.ts";
 import type { Content } from "./content.ts";
 import type { Heat, HotContent } from "./heat.ts";
 import { logDecision } from "./decision.ts";
+import type { BlobRow } from "./index.ts";
+import { lookUp } from "./lookup.ts";
 import type { Notes } from "./resilient.ts";
 import type { Together } from "./together.ts";
 
@@ -31,6 +33,8 @@ interface Held {
   readonly size: number;
   /** When upstream last said that this is it, ms since the epoch. */
   readonly checkedAt: number;
+  readonly row: BlobRow;
+  readonly proofs?: Proofs;
 }
 
 /** What asking upstream came to. */
@@ -40,6 +44,8 @@ interface Resolved {
   readonly size: number;
   /** Absent when only a HEAD was asked for, or the content is in the store. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
+  /** Of content in the store, where it was just looked up. */
+  readonly row?: BlobRow;
   readonly cache: CacheResult;
 }
 
@@ -101,10 +107,10 @@ export class Manifests {
     const { reference } = target;
     if (isDigest(reference) && !isStorable(reference)) return await this.#relay.answer(request);
     const key = repositoryKey(target);
-    const held = await this.#held(target);
+    const held = await this.#held(request);
     if (held) {
       const isFresh = isDigest(reference) || !request.warming && this.#isFresh(held, target);
-      const isAllowed = isFresh && await this.#access.mayRead(caller, key);
+      const isAllowed = isFresh && await this.#access.mayRead(caller, key, held.proofs);
       logDecision(target, isAllowed ? "allowed" : isFresh ? "unproved" : "old");
       if (isAllowed) {
         const answer = await this.#reply(request, { ...held, cache: "HIT" }, held.checkedAt);
@@ -154,17 +160,20 @@ export class Manifests {
   }
 
   /** What is here for `target`: the tag's last meaning, with its content and its link. */
-  async #held(target: Target): Promise<Held | undefined> {
-    const key = repositoryKey(target);
-    const { reference } = target;
-    const tag = isDigest(reference) ? undefined : await this.#index.tag(key, reference);
-    const digest = tag?.digest ?? (isDigest(reference) ? reference : undefined);
-    if (digest === undefined) return undefined;
-    const link = await this.#index.link({ ...key, digest, kind: "manifest" });
-    const row = link && await this.#content.row(digest);
+  async #held(request: TargetRequest): Promise<Held | undefined> {
+    const { reference } = request.target;
+    const { tag, link, row: found, proofs } = await lookUp(request, {
+      index: this.#index,
+      access: this.#access,
+      content: this.#content,
+    });
+    if (!link) return undefined;
+    const digest = tag?.digest ?? reference;
+    const row = found ?? await this.#content.row(digest);
     if (!row) return undefined;
     const { mediaType } = link;
-    return { digest, mediaType, size: row.size, checkedAt: tag?.checkedAt ?? row.createdAt };
+    const checkedAt = tag?.checkedAt ?? row.createdAt;
+    return { digest, mediaType, size: row.size, checkedAt, row, proofs };
   }
 
   /** The reply with a manifest, or undefined when its content turns out not to be here. */
@@ -176,7 +185,9 @@ export class Manifests {
     const { method, headers, target } = request;
     const { digest, mediaType, size, cache } = found;
     if (!accepts(headers.get("accept"), mediaType)) return await this.#relay.answer(request);
-    const bytes = method === "HEAD" ? undefined : found.bytes ?? await this.#content.read(digest);
+    const bytes = method === "HEAD"
+      ? undefined
+      : found.bytes ?? await this.#content.read(digest, found.row);
     if (method !== "HEAD" && !bytes) return undefined;
     if (method === "HEAD" && cache !== "MISS") this.#content.space.use(digest);
     const ageSeconds = cache === "MISS" || cache === "BYPASS"
@@ -270,9 +281,10 @@ export class Manifests {
     return await this.#together.once(`${registry} ${repository} ${target.reference}`, {
       ask: () => this.#fetch(request),
       known: async () => {
-        const held = await this.#held(target);
+        const held = await this.#held(request);
         const isNew = held && (isDigest(target.reference) || held.checkedAt >= began);
-        if (!isNew || !await this.#access.mayRead(caller, { registry, repository })) return;
+        if (!isNew) return;
+        if (!await this.#access.mayRead(caller, { registry, repository }, held.proofs)) return;
         return { ...held, cache: "HIT" };
       },
     });

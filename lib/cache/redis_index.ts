@@ -7,10 +7,12 @@
 import type { RepositoryKey } from "../access.ts";
 import type {
   BlobRow,
+  Facts,
   Index,
   LeastRecentOptions,
   LinkKey,
   LinkRow,
+  Question,
   Reservation,
   TagEntry,
   TagRow,
@@ -246,6 +248,26 @@ export class RedisIndex implements Index {
         yield { registry, repository, tag: String(pairs[i]), ...row };
       }
     }
+  }
+
+  async look(question: Question): Promise<Facts> {
+    const { kind, by, grant = "" } = question;
+    const [digest, tag] = "tag" in by ? ["", by.tag] : [by.digest, ""];
+    const reply = list(
+      await this.#redis.run(scripts.LOOK, repositoryText(question), kind, digest, tag, grant),
+    );
+    const [meaning, mediaType, publicSince] = [reply[0], reply[1], reply[3]].map(text);
+    const meant = meaning === undefined ? undefined : tagRow(meaning);
+    const [size, createdAt, verifiedAt] = list(reply[2]);
+    return {
+      tag: meant,
+      link: mediaType === undefined ? undefined : { mediaType },
+      row: text(size) === undefined
+        ? undefined
+        : blobRow([meant?.digest ?? digest, size!, createdAt!, verifiedAt!, createdAt!]),
+      publicSince: publicSince === undefined ? undefined : Number(publicSince),
+      isGranted: reply[4] === 1,
+    };
   }
 
   async publicSince(key: RepositoryKey): Promise<number | undefined> {

@@ -9,6 +9,7 @@
  * - `o` sorted set of digests that have links or tags and no content, by when that was last noted
  * - `P` sorted set of repositories by when they were proved public
  * - `x` sorted set of digests whose object and row may disagree, by when that was noted
+ * - `g:<grant>` a grant of `grants.ts`, which ends by itself
  * - `r` hash of bytes promised by instance, `rx` sorted set of instances by when their promises end
  *
  * @module
@@ -30,6 +31,23 @@ const ADD = `
     redis.call('ZREM', p .. 'o', digest)
   end
 `;
+
+/** repository kind digest tag grant (of digest and tag one is empty) → tag link row public granted */
+export const LOOK = script(`
+  local p, repository, kind, digest, tag, grant = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+  local meaning, link, row, public, granted = false, false, false, false, 0
+  if tag ~= '' then
+    meaning = redis.call('HGET', p .. 't:' .. repository, tag)
+    if meaning then digest = meaning:match(' (%S+)$') end
+  end
+  if digest ~= '' then link = redis.call('HGET', p .. 'l:' .. digest, repository .. ' ' .. kind) end
+  if link then
+    row = redis.call('HMGET', p .. 'b:' .. digest, 'size', 'created', 'verified')
+    public = redis.call('ZSCORE', p .. 'P', repository)
+    if grant ~= '' then granted = redis.call('EXISTS', p .. 'g:' .. grant) end
+  end
+  return { meaning, link, row, public, granted }
+`);
 
 /** digest size created verified used */
 export const ADD_BLOB = script(`

@@ -4,7 +4,9 @@
  *
  * @module
  */
-import type { Awaitable, Index } from "./index.ts";
+import type { Awaitable, Facts, Index } from "./index.ts";
+
+const NOTHING: Facts = { isGranted: false };
 
 async function attempt<T>(
   work: () => Awaitable<T>,
@@ -21,7 +23,7 @@ async function attempt<T>(
 /** What the policies use of an index: lookups and notes, none of which may break an answer. */
 export type Notes = Pick<
   Index,
-  "link" | "addLink" | "tag" | "setTag" | "removeTag" | "publicSince" | "setPublic"
+  "link" | "addLink" | "tag" | "setTag" | "removeTag" | "publicSince" | "setPublic" | "look"
 >;
 
 /** `index`, whose failures go to `onTrouble` and otherwise look like nothing is there. */
@@ -30,7 +32,10 @@ export function resilient(index: Index, onTrouble: (error: unknown) => void): No
     attempt<T | undefined>(work, { fallback: undefined, onTrouble });
   const write = (work: () => Awaitable<void>) =>
     attempt<void>(work, { fallback: undefined, onTrouble });
+  const look = index.look?.bind(index);
   return {
+    look: look &&
+      ((question) => attempt(() => look(question), { fallback: NOTHING, onTrouble })),
     link: (key) => read(() => index.link(key)),
     addLink: (key, row) => write(() => index.addLink(key, row)),
     tag: (key, tag) => read(() => index.tag(key, tag)),

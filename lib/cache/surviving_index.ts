@@ -10,10 +10,12 @@ import { lruOf } from "../lru.ts";
 import type {
   Awaitable,
   BlobRow,
+  Facts,
   Index,
   LeastRecentOptions,
   LinkKey,
   LinkRow,
+  Question,
   Reservation,
   TagEntry,
   TagRow,
@@ -32,9 +34,18 @@ function repositoryText({ registry, repository }: RepositoryKey): string {
   return textOf(registry, repository);
 }
 
+function remember<V extends object | number>(
+  view: LRUCache<string, V>,
+  key: string,
+  value: V | undefined,
+): void {
+  if (value === undefined) view.delete(key);
+  else view.set(key, value);
+}
+
 /** The index, and what is remembered of it. */
 export class SurvivingIndex implements Index {
-  readonly #remote: Index;
+  readonly #remote: Required<Index>;
   readonly #rows = lruOf<BlobRow>(50_000);
   readonly #links = lruOf<LinkRow>(100_000);
   readonly #tags = lruOf<TagRow>(20_000);
@@ -44,7 +55,7 @@ export class SurvivingIndex implements Index {
   /** Promised here while nobody else could be asked, bytes. */
   #promised = 0;
 
-  constructor(remote: Index) {
+  constructor(remote: Required<Index>) {
     this.#remote = remote;
   }
 
@@ -130,6 +141,34 @@ export class SurvivingIndex implements Index {
 
   async prune(before: number, cursor?: string): Promise<string | undefined> {
     return await this.#whenUp(() => this.#remote.prune(before, cursor), undefined);
+  }
+
+  async look(question: Question): Promise<Facts> {
+    const { kind, by } = question;
+    const repository = repositoryText(question);
+    const tagName = "tag" in by ? textOf(repository, by.tag) : undefined;
+    const linkName = (digest: string) => textOf(repository, digest, kind);
+    let facts: Facts;
+    try {
+      facts = await this.#remote.look(question);
+    } catch (error) {
+      if (!(error instanceof RedisDownError)) throw error;
+      const tag = tagName === undefined ? undefined : this.#tags.get(tagName);
+      const digest = "digest" in by ? by.digest : tag?.digest;
+      const link = digest === undefined ? undefined : this.#links.get(linkName(digest));
+      const row = digest === undefined ? undefined : this.#rows.get(digest);
+      // Of grants the instance knows its own, without being asked here.
+      return { tag, link, row, publicSince: this.#marks.get(repository), isGranted: false };
+    }
+    const { tag, link, row, publicSince } = facts;
+    const digest = "digest" in by ? by.digest : tag?.digest;
+    if (tagName !== undefined) remember(this.#tags, tagName, tag);
+    if (digest === undefined) return facts;
+    remember(this.#links, linkName(digest), link);
+    if (!link) return facts; // then the rest was not looked up
+    remember(this.#rows, digest, row);
+    remember(this.#marks, repository, publicSince);
+    return facts;
   }
 
   async publicSince(key: RepositoryKey): Promise<number | undefined> {
@@ -219,8 +258,7 @@ export class SurvivingIndex implements Index {
   ): Promise<V | undefined> {
     try {
       const value = await ask();
-      if (value === undefined) view.delete(key);
-      else view.set(key, value);
+      remember(view, key, value);
       return value;
     } catch (error) {
       if (error instanceof RedisDownError) return view.get(key);

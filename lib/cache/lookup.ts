@@ -1,0 +1,53 @@
+/**
+ * What is known here of one request: with the index in this process one thing after the other, as needed;
+ * with the index elsewhere everything in one journey.
+ *
+ * @module
+ */
+import type { Access, Caller, Proofs } from "../access.ts";
+import { isDigest } from "../oci/digest.ts";
+import type { Target } from "../transforms/route.ts";
+import { repositoryKey } from "../upstream/ask.ts";
+import type { Content } from "./content.ts";
+import type { BlobRow, ContentKind, LinkRow, TagRow } from "./index.ts";
+import type { Notes } from "./resilient.ts";
+
+/** What was found. */
+export interface Known {
+  /** Of a reference by tag. */
+  readonly tag?: TagRow;
+  /** Of the digest, or of the one that the tag means. */
+  readonly link?: LinkRow;
+  /** Where it was looked up too. */
+  readonly row?: BlobRow;
+  /** Where they were looked up too. */
+  readonly proofs?: Proofs;
+}
+
+/** Where to look. */
+export interface LookupOptions {
+  readonly index: Notes;
+  readonly access: Pick<Access, "grantToLookFor">;
+  readonly content: Pick<Content, "believed">;
+}
+
+/** What is known of `target` for `caller`. Never throws. */
+export async function lookUp(
+  { target, caller }: { readonly target: Target; readonly caller: Caller },
+  { index, access, content }: LookupOptions,
+): Promise<Known> {
+  const key = repositoryKey(target);
+  const { reference } = target;
+  const kind: ContentKind = target.kind === "blob" ? "blob" : "manifest";
+  if (index.look) {
+    const by = isDigest(reference) ? { digest: reference } : { tag: reference };
+    const facts = await index.look({ ...key, kind, by, grant: access.grantToLookFor(caller, key) });
+    const { tag, link, row, publicSince, isGranted } = facts;
+    const proofs = { publicSince, isGranted };
+    return { tag, link, row: await content.believed(row), proofs };
+  }
+  const tag = isDigest(reference) ? undefined : await index.tag(key, reference);
+  const digest = isDigest(reference) ? reference : tag?.digest;
+  if (digest === undefined) return {};
+  return { tag, link: await index.link({ ...key, digest, kind }) };
+}
