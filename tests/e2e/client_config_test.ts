@@ -4,20 +4,23 @@
  */
 import { assertEquals } from "@std/assert";
 import { dirname, join } from "@std/path";
+import { startBuildKit } from "../support/buildkit.ts";
+import { makeCertificate } from "../support/certificate.ts";
 import { startContainerd } from "../support/containerd.ts";
 import { startDockerd } from "../support/docker.ts";
-import { makeImage } from "../support/image.ts";
+import { bytesOf, type Image, makeImage } from "../support/image.ts";
+import { must } from "../support/process.ts";
 import { type ProxyProcess, runProxy, startProxy } from "../support/proxy_process.ts";
 import { requestLines } from "../support/request_lines.ts";
 import { toolTest } from "../support/requirements.ts";
 import { makeContainers } from "../support/skopeo.ts";
-import { freePort } from "../support/temp.ts";
+import { freePort, tempDir } from "../support/temp.ts";
 import { type Registry, startRegistry } from "../support/upstream.ts";
 
 const HUB = makeImage({ seed: 1, layers: [1000, 50_000] });
 const OTHER = makeImage({ seed: 2, layers: [1000, 50_000] });
 
-async function startBoth() {
+async function startBoth(more: Readonly<Record<string, string>> = {}) {
   const registry = await startRegistry();
   await registry.push("library/app", "v1", HUB);
   await registry.push("team/app", "v1", OTHER);
@@ -26,6 +29,7 @@ async function startBoth() {
     UPSTREAM_DOCKER: registry.url,
     UPSTREAM_GHCR: registry.url,
     LOG_FORMAT: "json",
+    ...more,
   };
   const proxy = await startProxy({ env });
   return {
@@ -43,8 +47,8 @@ async function startBoth() {
 async function configFor(client: string, { proxy, env }: {
   proxy: ProxyProcess;
   env: Record<string, string>;
-}): Promise<{ files: { path: string; text: string }[] }> {
-  const args = ["config", client, "--json", "--url", proxy.url];
+}, url = proxy.url): Promise<{ files: { path: string; text: string }[] }> {
+  const args = ["config", client, "--json", "--url", url];
   const { code, stdout, stderr } = await runProxy(args, env);
   assertEquals([code, stderr], [0, ""]);
   return JSON.parse(stdout);
@@ -126,6 +130,58 @@ toolTest("podman pulls from two registries by the registries.conf that is printe
     assertServed(both.proxy, ["library/app", "team/app"]);
   },
 });
+
+for (const scheme of ["http", "https"] as const) {
+  toolTest(
+    `BuildKit builds from two registries by the buildkitd.toml that is printed for ${scheme}, and without upstream`,
+    {
+      needs: ["root", "unshare", "runc", "buildkitd", "buildctl", "docker-registry", "openssl"],
+      async fn() {
+        await using dir = await tempDir();
+        const domain = "proxy.test";
+        const isTls = scheme === "https";
+        const { certPath, keyPath, caPath } = await makeCertificate(dir.path, [domain]);
+        await using both = await startBoth(
+          isTls ? { CUSTOM_DOMAIN: domain, TLS_CERT: certPath, TLS_KEY: keyPath } : {},
+        );
+        const url = isTls ? `https://${domain}:${both.proxy.port}` : both.proxy.url;
+        const { files: [file] } = await configFor("buildkit", both, url);
+        await using buildkit = await startBuildKit({
+          config: file!.text,
+          hosts: { [domain]: "127.0.0.1" },
+          env: { SSL_CERT_FILE: caPath },
+        });
+        let builds = 0;
+        const build = async (name: string, image: Image) => {
+          const to = join(dir.path, `built-${builds++}`);
+          const { code, stderr } = await buildkit.build(`FROM ${name}\n`, to);
+          assertEquals(code, 0, stderr);
+          for (const [index, layer] of image.layers.entries()) {
+            const packed = join(dir.path, "layer.tar.gz");
+            await Deno.writeFile(packed, bytesOf(layer));
+            const [file] = (await must("tar", ["tzf", packed])).trim().split("\n");
+            const wanted = await must("sh", ["-c", `tar xzOf ${packed} | sha256sum`]);
+            const got = await must("sh", ["-c", `sha256sum <${join(to, file!)}`]);
+            assertEquals(got, wanted, `layer ${index}`);
+          }
+        };
+        for (const isUp of [true, false]) {
+          if (!isUp) await both.registry.down();
+          await build("app:v1", HUB);
+          await build("ghcr.io/team/app:v1", OTHER);
+          await buildkit.forget();
+        }
+        await both.proxy.stop();
+        assertServed(both.proxy, ["library/app", "team/app"]);
+        const layers = requestLines(both.proxy).filter(({ kind, reference }) =>
+          kind === "blob" &&
+          [HUB, OTHER].some((image) => image.layers.some(({ digest }) => digest === reference))
+        ).map(({ cache }) => cache);
+        assertEquals(layers.sort(), ["HIT", "MISS"].flatMap((cache) => Array(4).fill(cache)));
+      },
+    },
+  );
+}
 
 /** Stops it for good; what it stored goes with it. */
 const takeAway = (registry: Registry) => registry.down();

@@ -169,6 +169,7 @@ for (
     ["regctl", ["version"], /VCSTag|Version/],
     ["oras", ["version"], /Version/],
     ["registry", ["--version"], /distribution/],
+    ["buildkitd", ["--version"], /buildkit/],
     ["nginx", ["-v"], /nginx/],
     ["umoci", ["--version"], /umoci/],
     ["chromium", ["--version"], /Chromium/],

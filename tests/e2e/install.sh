@@ -10,7 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # program:package, the first package that Debian knows of those that offer a program
 debian='dockerd:docker.io docker:docker.io docker:docker-cli containerd:containerd ctr:containerd skopeo:skopeo
-podman:podman umoci:umoci docker-registry:docker-registry nginx:nginx-light redis-server:redis-server
+podman:podman runc:runc umoci:umoci docker-registry:docker-registry nginx:nginx-light redis-server:redis-server
 chromium:chromium openssl:openssl curl:curl unshare:util-linux'
 
 # program package@version, pinned: another version here is another build there
@@ -19,7 +19,9 @@ regctl github.com/regclient/regclient/cmd/regctl@v0.11.7
 oras oras.land/oras/cmd/oras@v1.3.6
 conformance github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
 registry github.com/distribution/distribution/v3/cmd/registry@v3.1.2
-versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0'
+versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
+buildkitd github.com/moby/buildkit/cmd/buildkitd@v0.34.2
+buildctl github.com/moby/buildkit/cmd/buildctl@v0.34.2'
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -56,13 +58,25 @@ install_debian() {
   rm -f "$log"
 }
 
+# Builds one package@version. `go install` refuses modules that exclude versions of others (BuildKit): those are
+# built as a dependency of an empty module.
+build_go() {
+  export GOBIN="$tools/bin" GOFLAGS=
+  go install "$1" && return
+  empty=$(mktemp -d "$tools/module.XXXXXX") || return
+  (cd "$empty" && go mod init tools && go get "$1" && go install "${1%@*}")
+  built=$?
+  rm -rf "$empty"
+  return $built
+}
+
 install_go() {
   has go || return 0
   mkdir -p "$tools/bin" || return 0
   echo "$go" | while read -r program module; do
     mark=$tools/$program.version
     [ -x "$tools/bin/$program" ] && [ "$(cat "$mark" 2>/dev/null)" = "$module" ] && continue
-    if out=$(cd "$tools" && GOBIN=$tools/bin GOFLAGS= go install "$module" 2>&1 </dev/null); then
+    if out=$(cd "$tools" && build_go "$module" 2>&1 </dev/null); then
       echo "$module" >"$mark"
     else
       echo "$out" | tail -n 3

@@ -22,6 +22,6 @@ export interface RequestLine {
 
 /** The requests in the log. It is written a little later than the answers: complete once the proxy was stopped. */
 export function requestLines(proxy: Pick<ProxyProcess, "logs">): RequestLine[] {
-  return proxy.logs().filter((line) => line.includes('"logger":"proxy.request","method"'))
+  return proxy.logs().filter((line) => /"logger":"proxy.request",("id":\d+,)?"method"/.test(line))
     .map((line) => JSON.parse(line));
 }

@@ -13,6 +13,7 @@ export type Tool =
   | "dockerd"
   | "containerd"
   | "ctr"
+  | "runc"
   | "skopeo"
   | "podman"
   | "umoci"
@@ -26,7 +27,16 @@ export type Tool =
   | GoTool;
 
 /** Built with Go by install.sh. */
-const GO_TOOLS = ["crane", "regctl", "oras", "conformance", "registry", "versitygw"] as const;
+const GO_TOOLS = [
+  "crane",
+  "regctl",
+  "oras",
+  "conformance",
+  "registry",
+  "versitygw",
+  "buildkitd",
+  "buildctl",
+] as const;
 type GoTool = typeof GO_TOOLS[number];
 
 /** Where install.sh puts what it builds with Go. */
