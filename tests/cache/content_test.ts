@@ -226,6 +226,18 @@ for (
   });
 }
 
+Deno.test("content that was removed after its row was read is not here, and not damaged", async () => {
+  await using it = setUp();
+  const digest = await it.fill(randomBytes(3_000, 1));
+  const row = await it.content.row(digest);
+  await it.content.remove(digest, "removed"); // by another instance, as far as who has the row knows
+  using logs = await captureLogs();
+  assertEquals(await it.content.open(digest, row), undefined);
+  assertEquals(await it.content.read(digest, row), undefined);
+  assertEquals(logs.records, []);
+  assertEquals(it.stats.cacheEvents.get("evicted_damaged"), 0);
+});
+
 Deno.test("content that cannot be read breaks its reader, and is filled again for the next", async () => {
   await using t = setUp();
   const bytes = randomBytes(1_000, 1);

@@ -4,7 +4,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { type Engine, startRedis, startS3 } from "../support/engines.ts";
+import { type Engine, redisCommand, startRedis, startS3 } from "../support/engines.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
 import { blobsOf, type Image, makeImage, makeLargeLayer, manifestsOf } from "../support/image.ts";
@@ -155,6 +155,92 @@ toolTest("a private image is served by another instance to who was let in, and t
     assertEquals(fleet.registry.blobGets(digest), 1);
   },
 });
+
+toolTest("a hit costs Redis one command, whoever asks for whatever in whatever way", {
+  needs: BOTH,
+  async fn() {
+    const users = { alice: "a" };
+    for (const STORE_REDIRECT of ["false", "true"]) {
+      await using fleet = await startFleet(2, { users, env: { STORE_REDIRECT } });
+      const [a, b] = fleet.instances as [TestProxy, TestProxy];
+      const image = makeImage({ layers: [1000, 200_000] });
+      const { digest } = manifestsOf(image)[0]!;
+      const paths = [`manifests/1`, `manifests/${digest}`].concat(
+        blobsOf(image).map((blob) => `blobs/${blob.digest}`),
+      );
+      fleet.registry.add("team/app", "1", image);
+      fleet.registry.add("team/secret", "1", image, { readers: ["alice"] });
+      for (const [repository, basic] of [["team/app"], ["team/secret", "alice:a"]] as const) {
+        await using commands = await watchRedis(fleet.redis.port);
+        for (const proxy of [a, b]) {
+          const bearer = `Bearer ${await token(proxy, repository, basic)}`;
+          const headers = { ...ANY, authorization: bearer };
+          const ask = async (method: string, path: string) => {
+            const url = `${proxy.url}/v2/${repository}/${path}`;
+            const answer = await fetch(url, { method, headers, redirect: "manual" });
+            await answer.arrayBuffer();
+            return `${answer.headers.get("x-cache")}`;
+          };
+          // Small content is then in memory, and grants that others got are known here.
+          for (const path of paths) await ask("GET", path);
+          await proxy.proxy.cache!.content.settled(blobsOf(image).at(-1)!.digest);
+          for (const path of paths) {
+            for (const method of ["GET", "HEAD"]) {
+              await until(async () => await ask(method, path) === "HIT");
+              await commands.quiet();
+              commands.seen.length = 0;
+              assertEquals(await ask(method, path), "HIT");
+              await until(() => commands.seen.length > 0);
+              await commands.quiet();
+              assertEquals(commands.seen, ["EVALSHA"], `${method} ${path}`);
+            }
+          }
+        }
+      }
+    }
+  },
+});
+
+/** The commands that clients send to a Redis, without those that happen by the clock and not for a request. */
+async function watchRedis(port: number): Promise<
+  AsyncDisposable & { readonly seen: string[]; quiet(): Promise<void> }
+> {
+  const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  const encoder = new TextEncoder();
+  await connection.write(encoder.encode("MONITOR\r\n"));
+  const seen: string[] = [];
+  const marks = new Map<string, () => void>();
+  const reading = (async () => {
+    let rest = "";
+    for await (const text of connection.readable.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\r\n");
+      rest = lines.pop()!;
+      for (const line of lines) {
+        const [, source = "", command = "", first = ""] =
+          /\[\d+ ([^\]]+)\] "(\w+)"(?: "([^"]*)")?/.exec(line) ?? [];
+        if (command === "ECHO") marks.get(first)?.();
+        // Of scripts, recency every five seconds, and quotas.
+        else if (command && source !== "lua" && !/^(ZADD|HVALS|PING)$/.test(command)) {
+          seen.push(command);
+        }
+      }
+    }
+  })();
+  return {
+    seen,
+    /** Everything that Redis was sent before has been seen. */
+    async quiet() {
+      const mark = crypto.randomUUID();
+      const arrived = new Promise<void>((resolve) => marks.set(mark, resolve));
+      await redisCommand(port, `ECHO ${mark}`);
+      await arrived;
+    },
+    async [Symbol.asyncDispose]() {
+      connection.close();
+      await reading.catch(() => {}); // it is closed
+    },
+  };
+}
 
 toolTest("a removal at one instance is seen by the others at once", {
   needs: BOTH,

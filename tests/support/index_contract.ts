@@ -113,6 +113,39 @@ export function testIndex(
     assertEquals({ bytes, entries }, { bytes: 10, entries: 1 });
   });
 
+  test("what is looked up at once is what is told one by one", async (index) => {
+    if (!index.look) return; // in this process one by one costs nothing
+    const at = Date.now() - 1_000;
+    for (const n of [1, 2]) await index.addBlob(row(n, { at }));
+    await index.addLink(link(NGINX, 1), { mediaType: "" });
+    await index.addLink(link(NGINX, 2, "manifest"), { mediaType: "a/b" });
+    await index.addLink(link(NGINX, 3), { mediaType: "" });
+    await index.setTag(NGINX, "latest", { digest: digest(2), checkedAt: at });
+    await index.setTag(NGINX, "bare", { digest: digest(4), checkedAt: at });
+    await index.setTag(OTHER, "latest", { digest: digest(2), checkedAt: at });
+    await index.setPublic(NGINX, at);
+    for (const key of [NGINX, OTHER, QUAY]) {
+      for (const kind of ["blob", "manifest"] as const) {
+        const byDigest = [1, 2, 3, 4].map((n) => ({ digest: digest(n) }));
+        for (const by of [...byDigest, { tag: "latest" }, { tag: "bare" }, { tag: "none" }]) {
+          const tag = "tag" in by ? await index.tag(key, by.tag) : undefined;
+          const meant = "digest" in by ? by.digest : tag?.digest;
+          const link = meant && await index.link({ ...key, kind, digest: meant });
+          const { usedAt: _, ...expected } = link && await index.blob(meant!) || {};
+          const facts = await index.look({ ...key, kind, by, grant: "nobody's" });
+          const { usedAt: __, ...found } = facts.row ?? {};
+          assertEquals({ tag: facts.tag, link: facts.link, row: found }, {
+            tag,
+            link: link || undefined,
+            row: expected,
+          });
+          assertEquals(facts.publicSince, link ? await index.publicSince(key) : undefined);
+          assertEquals(facts.isGranted, false);
+        }
+      }
+    }
+  });
+
   test("a tag that moved on stays when its old content goes", async (index) => {
     await index.addBlob(row(1));
     await index.setTag(NGINX, "latest", { digest: digest(1), checkedAt: 1 });
