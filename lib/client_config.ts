@@ -49,6 +49,18 @@ export function instanceOf(config: Config, url?: URL): Instance {
   return { url: url ? new URL("/", url) : ownUrl(config), registries, customDomain };
 }
 
+/**
+ * The address of an instance in `text`, http where it does not say; without a path, for Docker's mirrors have
+ * none. Throws a `RangeError` that says what is accepted.
+ */
+export function parseInstanceUrl(text: string): URL {
+  const url = URL.parse(text.includes("://") ? text : `http://${text}`);
+  const isPlain = url && /^https?:$/.test(url.protocol) && url.pathname === "/" &&
+    !url.search && !url.hash && !url.username;
+  if (!isPlain) throw new RangeError(`Expected a URL such as http://10.0.0.5:8080: ${text}`);
+  return url;
+}
+
 function ownUrl({ customDomain, listen, publicScheme: setting }: Config): URL {
   const listener = listen.tls ? "https" : "http";
   const scheme = publicScheme({

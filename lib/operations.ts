@@ -6,7 +6,7 @@
  */
 import type { Cache } from "./cache/cache.ts";
 import { type HeldImage, Inventory, type Removal, removeImages } from "./cache/inventory.ts";
-import { resolveImage } from "./image_name.ts";
+import { clientName, resolveImage } from "./image_name.ts";
 import type { Quota } from "./limits/quota.ts";
 import { OciError } from "./oci/error.ts";
 import { parseImage } from "./oci/reference.ts";
@@ -32,6 +32,7 @@ export interface CacheReport {
     readonly bytesFromCache: number;
     readonly bytesFromUpstream: number;
     readonly downloads: number;
+    /** With the registries as clients know them: `docker.io`. */
     readonly quotas: readonly Quota[];
   };
 }
@@ -93,7 +94,11 @@ export class ProxyOperations implements Operations {
 
   async report(): Promise<CacheReport> {
     const { index, content } = this.#cache;
-    const { stats, quotas } = this.#proxy;
+    const { stats, quotas, config: { registries } } = this.#proxy;
+    const nameOf = (id: string) => {
+      const known = registries.find((registry) => registry.id === id);
+      return known ? clientName(known) : id;
+    };
     const { entries, bytes } = await index.totals();
     const count = (result: string) =>
       [...stats.requests.entries()].filter(([labels]) => labels.endsWith(` ${result}`))
@@ -110,7 +115,10 @@ export class ProxyOperations implements Operations {
         bytesFromCache: stats.bytesFromCache,
         bytesFromUpstream: stats.bytesFromUpstream,
         downloads: [...content.fills].length,
-        quotas: quotas.entries(),
+        quotas: quotas.entries().map((quota) => ({
+          ...quota,
+          registry: nameOf(quota.registry),
+        })),
       },
     };
   }

@@ -34,8 +34,10 @@ export class Counter {
 
 /** How a registry answered last. */
 export interface RegistryState {
-  /** Whether it answered at all. */
+  /** Whether it answered, and not with a 5xx. */
   readonly isUp: boolean;
+  /** Why it is not up: the status that it answered with, `timeout` or `network`. */
+  readonly problem?: string;
   /** How long the answer took, ms; undefined where there was none. */
   readonly latency?: number;
   /** ms since the epoch. */
@@ -76,12 +78,13 @@ export class Stats {
   bytesFromUpstream = 0;
 
   upstreamAnswered(registry: string, status: number, ms: number): void {
-    this.registries.set(registry, { isUp: status < 500, latency: ms, at: Date.now() });
+    const problem = status < 500 ? undefined : String(status);
+    this.registries.set(registry, { isUp: !problem, problem, latency: ms, at: Date.now() });
     this.upstreamRequests.add(`${registry} ${Math.floor(status / 100)}xx`);
   }
 
   upstreamFailed(registry: string, reason: "timeout" | "network"): void {
-    this.registries.set(registry, { isUp: false, at: Date.now() });
+    this.registries.set(registry, { isUp: false, problem: reason, at: Date.now() });
     this.upstreamErrors.add(`${registry} ${reason}`);
   }
 

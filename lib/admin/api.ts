@@ -6,13 +6,19 @@
 import { setTimeout as delay } from "node:timers/promises";
 import * as v from "valibot";
 import { verify } from "../cache/verify.ts";
-import { CLIENT_KINDS, clientConfig, instanceOf, throughProxy } from "../client_config.ts";
+import {
+  CLIENT_KINDS,
+  clientConfig,
+  instanceOf,
+  parseInstanceUrl,
+  throughProxy,
+} from "../client_config.ts";
 import { OciError } from "../oci/error.ts";
 import { type Operations, ProxyOperations } from "../operations.ts";
 import { parsePlatforms } from "../platform.ts";
 import type { Proxy } from "../proxy.ts";
 import { eventStream } from "./events.ts";
-import { History } from "./history.ts";
+import { History, isRange, RANGES } from "./history.ts";
 import { Images } from "./images.ts";
 import { LoopLag } from "./loop_lag.ts";
 import { Metrics } from "./metrics.ts";
@@ -52,18 +58,15 @@ export class Api {
     this.#proxy = proxy;
     this.#operations = new ProxyOperations(proxy);
     this.#images = new Images(proxy);
-    this.#history = new History(proxy.stats);
+    this.#history = new History(proxy.stats, { dir: proxy.config.cache?.dir });
     this.routes = new Map<string, Route>([
       ["GET /metrics", () => this.#renderMetrics()],
       ["GET /stats", () => predecessorStats(proxy)],
       ["GET /stats/cache", () => predecessorCacheStats(proxy)],
       ["GET /api/openapi.json", () => openapi],
-      ["GET /api/overview", () => views.overview(proxy, this.lag)],
+      ["GET /api/overview", () => this.#overview()],
       ["GET /api/stats", () => this.#operations.report()],
-      ["GET /api/history", () => ({
-        stepMs: this.#history.stepMs,
-        samples: this.#history.samples,
-      })],
+      ["GET /api/history", ({ query }) => this.#samples(query)],
       ["GET /api/registries", () => views.registries(proxy)],
       ["GET /api/fills", () => views.fills(proxy)],
       ["GET /api/events", () => this.#events()],
@@ -84,10 +87,20 @@ export class Api {
     return new Response(text, { headers: { "content-type": contentType } });
   }
 
+  async #overview() {
+    return { ...await views.overview(this.#proxy, this.lag), allTime: this.#history.total };
+  }
+
+  #samples(query: URLSearchParams) {
+    const range = query.get("range") ?? "hour";
+    if (!isRange(range)) throw invalid(`range: Expected ${Object.keys(RANGES).join(", ")}`);
+    return { range, ...RANGES[range], samples: this.#history.samples(range) };
+  }
+
   #events(): Response {
     return eventStream(async (send, signal) => {
       while (!signal.aborted) {
-        send(await views.overview(this.#proxy, this.lag), "overview");
+        send(await this.#overview(), "overview");
         send(views.fills(this.#proxy), "fills");
         await delay(EVENT_EVERY, undefined, { signal }); // rejects when the client leaves
       }
@@ -191,9 +204,9 @@ export class Api {
     };
   }
 
-  close(): void {
-    this.#history.close();
+  async close(): Promise<void> {
     this.lag.close();
+    await this.#history.close();
   }
 }
 
@@ -220,9 +233,11 @@ function nameOf(query: URLSearchParams): string {
 function baseOf(query: URLSearchParams): URL | undefined {
   const text = query.get("base");
   if (!text) return undefined;
-  const url = URL.parse(text);
-  if (!url || !/^https?:$/.test(url.protocol)) throw invalid("base: Expected an http or https URL");
-  return url;
+  try {
+    return parseInstanceUrl(text);
+  } catch (error) {
+    throw invalid(`base: ${(error as Error).message}`);
+  }
 }
 
 function platformsOf(given: string | readonly string[]) {

@@ -124,6 +124,7 @@ export class Images {
     const row = await cache?.index.tag(key, target.reference);
     if (!cache || !row) throw new OciError("MANIFEST_UNKNOWN", "Not in the cache");
     const link = await cache.index.link({ ...key, digest: row.digest, kind: "manifest" });
+    const held = await cache.index.blob(row.digest);
     const bytes = await cache.content.read(row.digest);
     const mediaType = link?.mediaType ?? "";
     return {
@@ -132,6 +133,7 @@ export class Images {
       tag: target.reference,
       digest: row.digest,
       checkedAt: row.checkedAt,
+      ...held && { usedAt: held.usedAt },
       mediaType,
       manifest: bytes ? jsonOf(bytes) : null,
       contents: await this.#contents({ digest: row.digest, mediaType, size: -1 }),

@@ -5,11 +5,41 @@
  * @module
  */
 import type { Histogram } from "../histogram.ts";
+import type { Rejection } from "../limits/gate.ts";
 import type { Proxy } from "../proxy.ts";
+import type { Counter } from "../stats.ts";
 import { VERSION } from "../version.ts";
 import type { LoopLag } from "./loop_lag.ts";
 
 const PREFIX = "registry_proxy_";
+
+const EVENTS = [
+  "joined",
+  "mismatch",
+  "disk_error",
+  "no_room",
+  "quarantined",
+  "evicted_space",
+  "evicted_unused",
+  "evicted_damaged",
+  "evicted_removed",
+  "redis_down",
+  "redis_up",
+  "store_down",
+  "store_up",
+] as const;
+const REJECTIONS: readonly Rejection[] = [
+  "client",
+  "repository",
+  "rate_hits",
+  "rate_misses",
+  "fill_queue",
+];
+
+/** What was counted, and zeros for the rest: of a series that begins with 1 `increase()` does not see the first. */
+function fromZero(known: readonly string[], counter: Counter): [string, number][] {
+  return [...new Map([...known.map((name) => [name, 0] as const), ...counter.entries()])];
+}
 
 /** Names the counters of one proxy. */
 export class Metrics {
@@ -50,11 +80,11 @@ export class Metrics {
     });
     metrics.counters("cache_events_total", "What happened in the cache", {
       labels: ["event"],
-      from: stats.cacheEvents.entries(),
+      from: fromZero(EVENTS, stats.cacheEvents),
     });
     metrics.counters("rejected_total", "Requests turned away", {
       labels: ["reason"],
-      from: stats.rejected.entries(),
+      from: fromZero(REJECTIONS, stats.rejected),
     });
     this.#registries(metrics);
     await this.#cache(metrics);
@@ -76,7 +106,8 @@ export class Metrics {
 
   #registries(metrics: Writer): void {
     const { stats, quotas, config } = this.#proxy;
-    const names = new Map(config.registries.map(({ id, name }) => [id, name]));
+    // Of several names of one upstream the first: it is the one that clients mean.
+    const names = new Map(config.registries.toReversed().map(({ id, name }) => [id, name]));
     metrics.gauges("upstream_up", "Whether the registry answered when it was last asked", {
       labels: ["registry"],
       values: [...stats.registries].map(([name, { isUp }]) => [[name], isUp ? 1 : 0]),
@@ -112,7 +143,7 @@ export class Metrics {
     metrics.counter("fill_joins_total", "Clients that joined one", stats.cacheEvents.get("joined"));
     metrics.counters("evictions_total", "What left the cache", {
       labels: ["reason"],
-      from: [...stats.cacheEvents.entries()].filter(([event]) => event.startsWith("evicted_"))
+      from: fromZero(EVENTS, stats.cacheEvents).filter(([event]) => event.startsWith("evicted_"))
         .map(([event, n]) => [event.slice("evicted_".length), n]),
     });
     metrics.gauge("store_cap_bytes", "CACHE_MAX_SIZE", cache.content.space.maxSize);

@@ -83,8 +83,8 @@ export class Admin {
     return new Response(null, { status: 204, headers: { "set-cookie": cookie, ...SAFE_HEADERS } });
   }
 
-  close(): void {
-    this.#api.close();
+  async close(): Promise<void> {
+    await this.#api.close();
   }
 }
 
@@ -98,16 +98,16 @@ export function startAdmin(proxy: Proxy, settings: NonNullable<Config["admin"]>)
   try {
     server = Deno.serve({ hostname, port, signal, onListen() {} }, admin.fetch);
   } catch (error) {
-    admin.close();
+    void admin.close();
     throw error;
   }
   const addr = server.addr as Deno.NetAddr;
   return {
     addr,
     async close() {
-      admin.close();
       abort.abort();
       await server.finished;
+      await admin.close();
     },
   };
 }

@@ -1,10 +1,13 @@
 /**
- * The state of the proxy, as the API tells it. Times in ms since the epoch, sizes in bytes.
+ * The state of the proxy, as the API tells it. Times in ms since the epoch, sizes in bytes. A `registry` is
+ * what clients write before an image's name (`docker.io`); the `name` of one is that of its settings
+ * (`docker`, of `UPSTREAM_DOCKER`), which the log and the metrics say too.
  *
  * @module
  */
 import { clientName } from "../image_name.ts";
 import type { Proxy } from "../proxy.ts";
+import type { Counter } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
 import { VERSION } from "../version.ts";
 import { countByCache } from "./history.ts";
@@ -64,24 +67,33 @@ async function totalsOf({ index }: NonNullable<Proxy["cache"]>) {
   }
 }
 
+/** The sum of those counters whose first label is `name`, of all or with this second one. */
+function sumOf(counter: Counter, name: string, second?: string): number {
+  return [...counter.entries()].filter(([labels]) => {
+    const [one, two] = labels.split(" ");
+    return one === name && (second === undefined || two === second);
+  }).reduce((total, [, n]) => total + n, 0);
+}
+
 /** Every registry, and how it answered last. */
 export function registries({ config, stats, quotas }: Proxy) {
-  const sum = (counter: Iterable<[string, number]>, name: string) =>
-    [...counter].filter(([labels]) => labels.split(" ")[0] === name)
-      .reduce((total, [, n]) => total + n, 0);
   return config.registries.map((registry) => {
     const { name, id, url, aliases } = registry;
     const state = stats.registries.get(name);
     const quota = quotas.entries().filter((entry) => entry.registry === id)
       .sort((a, b) => b.remaining - a.remaining)[0];
     return {
+      registry: clientName(registry),
       name,
       url: url.href,
       hosts: [clientName(registry), ...aliases].filter((host, i, all) => all.indexOf(host) === i),
       state: state ? (state.isUp ? "up" : "down") : "unknown",
+      problem: state?.problem ?? null,
+      askedAt: state?.at ?? null,
       latencyMs: state?.latency === undefined ? null : Math.round(state.latency),
-      requests: sum(stats.upstreamRequests.entries(), name),
-      errors: sum(stats.upstreamErrors.entries(), name),
+      requests: sumOf(stats.upstreamRequests, name) + sumOf(stats.upstreamErrors, name),
+      // To who waits for an answer a 503 is none.
+      errors: sumOf(stats.upstreamErrors, name) + sumOf(stats.upstreamRequests, name, "5xx"),
       quota: quota
         ? { limit: quota.limit ?? null, remaining: quota.remaining, at: quota.seenAt }
         : null,
@@ -90,12 +102,14 @@ export function registries({ config, stats, quotas }: Proxy) {
 }
 
 /** Downloads under way, the oldest first. */
-export function fills({ cache }: Proxy) {
+export function fills({ cache, config }: Proxy) {
+  const names = new Map(config.registries.map((one) => [one.name, clientName(one)]));
+  const nameOf = (registry: string | undefined) => names.get(registry ?? "") ?? registry ?? null;
   return [...cache?.content.fills ?? []].map((fill) => {
     const seconds = Math.max(0.001, (Date.now() - fill.startedAt) / 1000);
     return {
       digest: fill.digest,
-      registry: fill.origin?.registry ?? null,
+      registry: nameOf(fill.origin?.registry),
       repository: fill.origin?.repository ?? null,
       received: fill.received,
       size: fill.size ?? null,

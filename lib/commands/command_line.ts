@@ -4,7 +4,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { CLIENT_KINDS, type ClientKind } from "../client_config.ts";
+import { CLIENT_KINDS, type ClientKind, parseInstanceUrl } from "../client_config.ts";
 import { parsePlatforms, type Platforms } from "../platform.ts";
 import { VERSION } from "../version.ts";
 
@@ -148,7 +148,7 @@ export function readCommandLine(args: readonly string[]): CommandLine {
     "env-file": text("env-file"),
     json: values["json"] === true,
     platforms: attempt("platform", parsePlatforms),
-    url: attempt("url", parseUrl),
+    url: attempt("url", parseInstanceUrl),
   };
   const isClient = command === "config" && rest.length > 0;
   const client = isClient ? CLIENT_KINDS.find((kind) => kind === rest[0]) : undefined;
@@ -160,13 +160,4 @@ export function readCommandLine(args: readonly string[]): CommandLine {
 
 function isCommand(word: string): word is Command {
   return Object.hasOwn(SHAPES, word);
-}
-
-/** An address of this proxy. Without a path: Docker's mirrors have none. */
-function parseUrl(text: string): URL {
-  const url = URL.parse(text.includes("://") ? text : `http://${text}`);
-  const isPlain = url && /^https?:$/.test(url.protocol) && url.pathname === "/" &&
-    !url.search && !url.hash && !url.username;
-  if (!isPlain) throw new RangeError(`Expected a URL such as http://10.0.0.5:8080: ${text}`);
-  return url;
 }
