@@ -70,6 +70,10 @@ export function parseRedisUrl(text: string): RedisLocation {
   if (!tls && scheme.toLowerCase() !== "redis") {
     throw new RangeError("Expected redis://host or rediss://host");
   }
+  // Half of a password would be taken for the host, and told.
+  if (`${hostList}${path}${search}`.includes("@")) {
+    throw new RangeError("Write @ / ? in user and password as %40 %2F %3F");
+  }
   const query = new URLSearchParams(search);
   onlyKnown(query, ["cluster", "sentinel", "prefix"]);
   const master = query.get("sentinel") ?? undefined;
@@ -117,7 +121,10 @@ export function parseRedisUrl(text: string): RedisLocation {
 function parseS3Url(text: string): (region: string) => S3Setting {
   const [, scheme = "", userinfo, bucket = "", path = "", search = ""] = PARTS.exec(text) ?? [];
   if (scheme.toLowerCase() !== "s3") throw new RangeError("Expected s3://bucket");
-  if (userinfo !== undefined) {
+  const query = new URLSearchParams(search);
+  const endpoint = query.get("endpoint");
+  // A key with a slash in it looks like the bucket and a path.
+  if (userinfo !== undefined || search.includes("@") || bucket.includes(":")) {
     throw new RangeError(
       "Credentials do not belong in the URL: use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     );
@@ -125,9 +132,7 @@ function parseS3Url(text: string): (region: string) => S3Setting {
   if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) {
     throw new RangeError(`Not a bucket's name: ${bucket}`);
   }
-  const query = new URLSearchParams(search);
   onlyKnown(query, ["endpoint", "region", "path_style"]);
-  const endpoint = query.get("endpoint");
   if (endpoint !== null && !/^https?:$/.test(URL.parse(endpoint)?.protocol ?? "")) {
     throw new RangeError(`Expected an http or https URL as endpoint: ${endpoint}`);
   }
@@ -135,8 +140,8 @@ function parseS3Url(text: string): (region: string) => S3Setting {
   const pathStyle = (query.get("path_style") ?? "true") === "true";
   return (defaultRegion) => {
     const region = query.get("region") ?? defaultRegion;
-    const service = (endpoint ?? `https://s3.${region}.amazonaws.com`).replace(/\/+$/, "");
-    return { engine: "s3", endpoint: service, region, bucket, prefix, pathStyle };
+    const origin = (endpoint ?? `https://s3.${region}.amazonaws.com`).replace(/\/+$/, "");
+    return { engine: "s3", endpoint: origin, region, bucket, prefix, pathStyle };
   };
 }
 
@@ -159,7 +164,7 @@ export function parseIndexSetting(text: string): IndexSetting {
 }
 
 function maskUserinfo(text: string): string {
-  return text.replace(/\/\/[^@/]*@/, "//********@");
+  return text.replace(/\/\/.*@/s, "//********@");
 }
 
 /** What the environment says of the engines. */

@@ -61,6 +61,7 @@ Deno.test("a URL that names no engine is refused, without its password", () => {
     "s3://UPPER",
     "s3://key:hunter2@bucket",
     "s3://bucket?endpoint=ftp://x",
+    "s3://bucket?endpoint=https://key:hunter2@host",
     "mysql://user:hunter2@host",
   ];
   for (const text of refused) {
@@ -68,6 +69,35 @@ Deno.test("a URL that names no engine is refused, without its password", () => {
     assert(!error.message.includes("hunter2"), text);
   }
   assertThrows(() => parseIndexSetting("s3://bucket"), RangeError);
+});
+
+Deno.test("a password that was not encoded is taken whole or refused, and no part of it is told", () => {
+  for (
+    const sign of ["@", "/", "?", "#", ":", "%", "&", "=", ",", "@/", "/@", "?@", " ", "[", "]"]
+  ) {
+    const password = `hunter2${sign}hunter2`;
+    for (
+      const text of [
+        `redis://user:${password}@host:1/2`,
+        `rediss://:${password}@host?cluster=true`,
+        `mysql://user:${password}@host`,
+        `s3://key:${password}@bucket`,
+        `s3://bucket?endpoint=http://key:${password}@host`,
+      ]
+    ) {
+      for (const parse of [parseStoreSetting, parseIndexSetting]) {
+        try {
+          const parsed = parse(text);
+          assert("hosts" in parsed, text);
+          assertEquals([parsed.password, parsed.hosts[0]!.host], [password, "host"], text);
+          assert(!describeEngine(parsed).includes("hunter2"), text);
+        } catch (error) {
+          assert(error instanceof RangeError, `${text}: ${error}`);
+          assert(!error.message.includes("hunter2"), `${text}: ${error.message}`);
+        }
+      }
+    }
+  }
 });
 
 Deno.test("no text makes the parsers throw anything but a RangeError", () => {
