@@ -9,6 +9,7 @@ import type { Output } from "./lib/commands/output.ts";
 import { askHealth } from "./lib/health.ts";
 import { type Config, ConfigError, parseConfig } from "./lib/config.ts";
 import { describeConfig, settingsInForce } from "./lib/describe.ts";
+import { OUTBOUND } from "./lib/settings/doubts.ts";
 import { surviveErrors } from "./lib/last_resort.ts";
 import { listen as listenFor, type Listener } from "./lib/listener.ts";
 import { programLog, startLogging } from "./lib/log.ts";
@@ -31,11 +32,16 @@ async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
       problems.push(`--env-file: Cannot read: ${(error as Error).message}`);
     }
   }
-  const env = { ...file, ...Deno.env.toObject() };
+  const own = Deno.env.toObject();
+  for (const name of OUTBOUND) {
+    // Deno reads these itself, and not before it first connects.
+    if (file[name] && own[name] === undefined) Deno.env.set(name, file[name]);
+  }
+  const env = { ...file, ...own };
   if (flags.host) env["HOST"] = flags.host;
   if (flags.port) env["PORT"] = flags.port;
   try {
-    const config = parseConfig(env);
+    const config = parseConfig(env, { file: Object.keys(file) });
     if (problems.length === 0) return config;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -49,6 +55,7 @@ async function serve(config: Config): Promise<number> {
   const tls = readTls(config);
   const endLogging = await startLogging(config.log);
   surviveErrors();
+  for (const doubt of config.doubts) programLog.warn("{doubt}", { doubt });
   const proxy = new Proxy(config);
   try {
     await proxy.ready;
@@ -225,6 +232,7 @@ async function run(line: CommandLine): Promise<number> {
     case "config": {
       const config = await loadConfig(line);
       if (!line.client) {
+        for (const doubt of config.doubts) console.error(doubt);
         console.log(json ? JSON.stringify(settingsInForce(config)) : describeConfig(config));
         return 0;
       }

@@ -10,6 +10,7 @@ import type { QuotaThreshold } from "./limits/quota.ts";
 import type { RateLimits } from "./limits/rate.ts";
 import type { Platforms } from "./platform.ts";
 import { DEFAULT_REGISTRY, type Registry, registryOf, SEEDS } from "./registry.ts";
+import { doubtsAbout, OUTBOUND_PROXY } from "./settings/doubts.ts";
 import { Environment, type LogLevel } from "./settings/environment.ts";
 import { cacheProblems, crossProblems, isDebug } from "./settings/together.ts";
 import { readRegistries } from "./settings/upstreams.ts";
@@ -96,6 +97,8 @@ export interface Config {
   readonly shutdownTimeout: number;
   readonly log: { readonly level: LogLevel; readonly format: "text" | "json" };
   readonly debug: boolean;
+  /** What looks like a setting and is none, a line each: to be told, not to stop for. */
+  readonly doubts: readonly string[];
 }
 
 /** A configuration that cannot be used: every problem, one line each. */
@@ -113,11 +116,9 @@ export class ConfigError extends Error {
 export interface ConfigOptions {
   /** Reads `UPSTREAM_<NAME>_PASSWORD_FILE`. @default {Deno.readTextFileSync} */
   readonly readFile?: (path: string) => string;
+  /** Names in `env` that come from a file of settings, where nothing else belongs. @default {[]} */
+  readonly file?: readonly string[];
 }
-
-/** Deno reads these itself; here it only matters that there is one. */
-const OUTBOUND_PROXY = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
-  .flatMap((name) => [name, name.toLowerCase()]);
 
 /**
  * The configuration in `env` (an empty value counts as unset). Throws a {@linkcode ConfigError} that
@@ -193,6 +194,7 @@ export function parseConfig(
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
+    doubts: doubtsAbout(Object.keys(set), options.file ?? []),
   });
 }
 

@@ -257,6 +257,23 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
   [{ UPSTREAM_CORP: "https://a.example?x=1" }, /^UPSTREAM_CORP: Expected a URL without query/],
   [{ UPSTREAM_CORP_USERNAME: "me", UPSTREAM_CORP_PASSWORD: "x" }, /^UPSTREAM_CORP: Missing/],
   [{ UPSTREAM__X: "https://a.example" }, /^UPSTREAM__X: Not a registry name/],
+  [
+    { UPSTREAM_GCR_PASSWRD: "hunter2" },
+    /^UPSTREAM_GCR_PASSWRD: Unknown setting, did you mean UPSTREAM_GCR_PASSWORD\?$/,
+  ],
+  [
+    { UPSTREAM_MCR_TOKEN: "hunter2" },
+    /^UPSTREAM_MCR_TOKEN: Unknown setting, did you mean UPSTREAM_MCR_PASSWORD\?$/,
+  ],
+  [
+    { UPSTREAM_NVCR_URL: "https://a.example" },
+    /^UPSTREAM_NVCR_URL: Unknown setting, did you mean UPSTREAM_NVCR\?$/,
+  ],
+  [
+    { UPSTREAM_ECR_SHAREPRIVATE: "true" },
+    /^UPSTREAM_ECR_SHAREPRIVATE: Unknown setting, did you mean UPSTREAM_ECR_SHARE_PRIVATE\?$/,
+  ],
+  [{ UPSTREAM_WORD: "hunter2" }, /^UPSTREAM_WORD: Expected an http or https URL, or a host/],
   [{ UPSTREAM_DOCKER_USERNAME: "me" }, /^UPSTREAM_DOCKER_PASSWORD: Missing beside/],
   [{ UPSTREAM_DOCKER_PASSWORD: "x" }, /^UPSTREAM_DOCKER_USERNAME: Missing beside/],
   [{ UPSTREAM_QUAY_SHARE_PRIVATE: "true" }, /^UPSTREAM_QUAY_SHARE_PRIVATE: Needs/],
@@ -329,6 +346,17 @@ Deno.test("a password in a URL is refused without being repeated", () => {
     const [problem] = problemsOf({ UPSTREAM_CORP: url });
     assert(/Credentials do not belong/.test(problem!), problem);
     assert(!problem!.includes("hunter2"), problem);
+  }
+});
+
+Deno.test("a password under a wrong name is neither repeated nor taken for a registry's host", () => {
+  for (
+    const name of ["CORP", "DOCKER_PASSWRD", "DOCKER_PASSWORDFILE", "GHCR_TOKEN", "K8S_GCR_PW"]
+  ) {
+    for (const problem of problemsOf({ [`UPSTREAM_${name}`]: "hunter2" })) {
+      assert(!problem.includes("hunter2"), problem);
+    }
+    assert(problemsOf({ [`UPSTREAM_${name}`]: "hunter2" }).length > 0, name);
   }
 });
 

@@ -4,6 +4,7 @@ import { VERSION } from "../lib/version.ts";
 import { makeCertificate } from "./support/certificate.ts";
 import { type FakeRegistry, startFakeRegistry } from "./support/fake_registry.ts";
 import { contentOf } from "./support/image.ts";
+import { startHttpServer } from "./support/http_server.ts";
 import { type ProxyProcess, runProxy, startProxy } from "./support/proxy_process.ts";
 import { toolTest } from "./support/requirements.ts";
 import { freePort, tempDir } from "./support/temp.ts";
@@ -59,7 +60,7 @@ Deno.test("everything wrong with flags and settings is told at once, and the exi
 
 Deno.test("an unknown command is named, and the exit code is 2", async () => {
   const { code, stderr } = await runProxy(["sevre"]);
-  assertEquals([code, stderr], [2, "sevre: Unknown command\n"]);
+  assertEquals([code, stderr], [2, "sevre: Unknown command, did you mean serve?\n"]);
 });
 
 Deno.test("serve does not start with a bad setting", async () => {
@@ -94,6 +95,40 @@ Deno.test("--env-file is read, and the environment wins over it", async () => {
   for (const line of ["PORT=7001", "CUSTOM_DOMAIN=example.com", "DEBUG=true"]) {
     assert(printed.includes(line), `${line} is not in:\n${stdout}`);
   }
+});
+
+Deno.test("what looks like a setting and is none is told by config and in the log, and stops nothing", async () => {
+  await using dir = await tempDir();
+  const file = join(dir.path, "settings");
+  await Deno.writeTextFile(file, "CUSTOM_DOMIAN=example.com\nCOLOUR=red\n");
+  const { code, stderr } = await runProxy(["config", "--env-file", file], {
+    CACHE_ENABLE: "false",
+  });
+  assertEquals([code, lines(stderr).toSorted()], [0, [
+    "CACHE_ENABLE: Unknown setting, did you mean CACHE_ENABLED?",
+    "COLOUR: Unknown setting",
+    "CUSTOM_DOMIAN: Unknown setting, did you mean CUSTOM_DOMAIN?",
+  ]]);
+  await using proxy = await startProxy({ args: ["--env-file", file] });
+  await proxy.log(/ warning program CUSTOM_DOMIAN: Unknown setting, did you mean CUSTOM_DOMAIN\?/);
+});
+
+Deno.test("an outbound proxy in an --env-file is used", async () => {
+  await using dir = await tempDir();
+  const asked: string[] = [];
+  await using outbound = await startHttpServer(({ target }) => {
+    asked.push(target);
+    return { status: 404, headers: [] };
+  });
+  const file = join(dir.path, "settings");
+  await Deno.writeTextFile(
+    file,
+    `HTTP_PROXY=${outbound.url}\nNO_PROXY=127.0.0.1\nUPSTREAM_CORP=http://registry.example\n`,
+  );
+  await using proxy = await startProxy({ args: ["--env-file", file] });
+  const answer = await fetch(`${proxy.url}/v2/corp/team/app/manifests/1`);
+  assertEquals([answer.status, (await answer.json()).errors[0].code], [404, "MANIFEST_UNKNOWN"]);
+  assertEquals(asked, ["http://registry.example/v2/team/app/manifests/1"]);
 });
 
 Deno.test("an --env-file that cannot be read is a problem beside others", async () => {

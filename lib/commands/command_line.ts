@@ -5,6 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { CLIENT_KINDS, type ClientKind, parseInstanceUrl } from "../client_config.ts";
+import { didYouMean } from "../did_you_mean.ts";
 import { parsePlatforms, type Platforms } from "../platform.ts";
 import { VERSION } from "../version.ts";
 
@@ -122,13 +123,18 @@ export function readCommandLine(args: readonly string[]): CommandLine {
     const { name, rawName, value } = token;
     const flag = FLAGS[name];
     const isOthers = OWN.includes(name) && command && !shape.flags?.some((own) => own === name);
-    if (!flag || isOthers) problems.push(`${rawName}: Unknown flag${flag ? ` of ${word}` : ""}`);
+    if (!flag) {
+      const flags = Object.keys(FLAGS).map((known) => `--${known}`);
+      problems.push(`${rawName}: Unknown flag${didYouMean(rawName, flags)}`);
+    } else if (isOthers) problems.push(`${rawName}: Unknown flag of ${word}`);
     else if (flag.type === "string" && !value) problems.push(`${rawName}: Needs a value`);
     else if (flag.type === "boolean" && value !== undefined) {
       problems.push(`${rawName}: Takes no value`);
     }
   }
-  if (!command) problems.push(`${word}: Unknown command`);
+  if (!command) {
+    problems.push(`${word}: Unknown command${didYouMean(word, Object.keys(SHAPES))}`);
+  }
   if (rest.length < (shape.least ?? 0)) problems.push(`${word}: Needs the name of an image`);
   for (const extra of rest.slice(shape.most ?? 0)) problems.push(`${extra}: Unexpected argument`);
   const asked = values["help"] ? "help" : values["version"] ? "version" : command;
@@ -153,7 +159,11 @@ export function readCommandLine(args: readonly string[]): CommandLine {
   const isClient = command === "config" && rest.length > 0;
   const client = isClient ? CLIENT_KINDS.find((kind) => kind === rest[0]) : undefined;
   if (isClient && !client) {
-    problems.push(`${rest[0]}: Unknown client, expected ${CLIENT_KINDS.join(", ")}`);
+    problems.push(
+      `${rest[0]}: Unknown client, expected ${CLIENT_KINDS.join(", ")}${
+        didYouMean(rest[0] ?? "", CLIENT_KINDS)
+      }`,
+    );
   }
   return { command: asked ?? "help", args: rest, flags, client, problems };
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { closest } from "../did_you_mean.ts";
 import { type Registry, registryOf, SEEDS, type ServiceCredential } from "../registry.ts";
 import { SETTINGS } from "./environment.ts";
 import { parseBoolean, parseCredentials, parseUpstream } from "./values.ts";
@@ -41,6 +42,34 @@ function groupUpstreams(env: Readonly<Record<string, string>>): Map<string, Upst
 /** The setting's full name, for messages: (`k8s-gcr`, `_PASSWORD`) → `UPSTREAM_K8S_GCR_PASSWORD`. */
 function upstreamKey(name: string, suffix: UpstreamSuffix): string {
   return UPSTREAM_PREFIX + name.toUpperCase().replaceAll("-", "_") + suffix;
+}
+
+/** What people call the parts of an account, and a registry's URL. */
+const SYNONYMS: Readonly<Record<string, UpstreamSuffix>> = {
+  URL: "",
+  HOST: "",
+  USER: "_USERNAME",
+  LOGIN: "_USERNAME",
+  PASS: "_PASSWORD",
+  PASSWD: "_PASSWORD",
+  TOKEN: "_PASSWORD",
+  SECRET: "_PASSWORD",
+};
+
+/**
+ * The setting that was meant where the one of `name` would add a registry called `docker-passwrd`, at a host called
+ * hunter2, and tell of it to whoever asks for a host that is none.
+ */
+function meantInstead(name: string, isRegistry: (name: string) => boolean): string | undefined {
+  const parts = name.toUpperCase().split("-");
+  for (const count of [1, 2]) {
+    const registry = parts.slice(0, -count).join("-").toLowerCase();
+    const tail = parts.slice(-count).join("_");
+    if (registry === "") continue;
+    const suffix = closest(`_${tail}`, UPSTREAM_SUFFIXES) ??
+      (isRegistry(registry) && Object.hasOwn(SYNONYMS, tail) ? SYNONYMS[tail] : undefined);
+    if (suffix !== undefined) return upstreamKey(registry, suffix);
+  }
 }
 
 /** Reads the settings of one registry; `problems` collects what is wrong with them. */
@@ -113,8 +142,12 @@ export function readRegistries(
 ): readonly Registry[] {
   const groups = groupUpstreams(env);
   const names = new Set([...Object.keys(SEEDS), ...groups.keys()]);
-  const registries = [...names].map((name) =>
-    readUpstream(name, groups.get(name) ?? { values: {} }, context)
-  );
+  const registries = [...names].map((name) => {
+    const settings = groups.get(name) ?? { values: {} };
+    const isSet = settings.values[""] !== undefined && !SEEDS[name];
+    const meant = isSet && meantInstead(name, (other) => other in SEEDS || groups.has(other));
+    if (!meant) return readUpstream(name, settings, context);
+    context.problems.push(`${upstreamKey(name, "")}: Unknown setting, did you mean ${meant}?`);
+  });
   return Object.freeze(registries.filter((registry) => registry !== undefined));
 }

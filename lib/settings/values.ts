@@ -79,7 +79,12 @@ export function parseUpstream(text: string): URL {
   if (text.includes("@")) {
     throw new RangeError("Credentials do not belong in the URL: use _USERNAME and _PASSWORD");
   }
-  const url = URL.parse(text.includes("://") ? text : `https://${text}`);
+  const hasScheme = text.includes("://");
+  // A word alone is more likely somebody's password in the wrong place: neither taken nor repeated.
+  if (!hasScheme && !/[.:]/.test(text)) {
+    throw new RangeError("Expected an http or https URL, or a host with a dot or a port");
+  }
+  const url = URL.parse(hasScheme ? text : `https://${text}`);
   if (!url || !["http:", "https:"].includes(url.protocol)) {
     throw new RangeError(`Expected an http or https URL: ${text}`);
   }

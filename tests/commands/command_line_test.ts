@@ -28,7 +28,16 @@ Deno.test("config may name a client and where it reaches the proxy", () => {
 });
 
 const WRONG: readonly [string, string[], string[]][] = [
-  ["an unknown command", ["sevre"], ["sevre: Unknown command"]],
+  ["an unknown command", ["sevre"], ["sevre: Unknown command, did you mean serve?"]],
+  ["a command like no other", ["dance"], ["dance: Unknown command"]],
+  ["a flag with a slip", ["--prot=1"], ["--prot: Unknown flag, did you mean --port?"]],
+  [
+    "a client with a slip",
+    ["config", "dokcer"],
+    [
+      "dokcer: Unknown client, expected docker, containerd, podman, buildkit, kubernetes, did you mean docker?",
+    ],
+  ],
   ["an unknown flag", ["--bogus"], ["--bogus: Unknown flag"]],
   ["a flag of another command", ["ls", "--platform=all"], ["--platform: Unknown flag of ls"]],
   ["a flag without its value", ["--port"], ["--port: Needs a value"]],

@@ -1,0 +1,29 @@
+import { assertEquals } from "@std/assert";
+import { parseConfig } from "../../lib/config.ts";
+import { doubtsAbout } from "../../lib/settings/doubts.ts";
+import { SETTINGS } from "../../lib/settings/environment.ts";
+
+Deno.test("a name that is nearly a setting is doubtful, other programs' variables are not", () => {
+  const names = ["CACHE_ENABLE", "TRUSTPROXY", "PATH", "HOME", "HOSTS", "CACHE_PORT", "LC_TIME"];
+  assertEquals(doubtsAbout(names, []), [
+    "CACHE_ENABLE: Unknown setting, did you mean CACHE_ENABLED?",
+    "TRUSTPROXY: Unknown setting, did you mean TRUST_PROXY?",
+  ]);
+});
+
+Deno.test("in a file of settings every unknown name is doubtful, and what Deno has read by then", () => {
+  const file = ["PORT", "HTTPS_PROXY", "no_proxy", "UPSTREAM_CORP", "COLOUR", "OTEL_DENO"];
+  assertEquals(doubtsAbout(file, file), [
+    "COLOUR: Unknown setting",
+    "OTEL_DENO: Read by Deno when it starts: set it in the environment",
+  ]);
+});
+
+Deno.test("settings of a predecessor that have no successor are told to be without effect", () => {
+  const { doubts } = parseConfig({ DNS_SERVERS: "1.1.1.1", DNS_TIMEOUT: "", PORT: "80" });
+  assertEquals(doubts, ["DNS_SERVERS: Not used: the system's resolver is used"]);
+});
+
+Deno.test("no setting is doubtful", () => {
+  assertEquals(doubtsAbout(SETTINGS, SETTINGS), []);
+});
