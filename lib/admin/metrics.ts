@@ -24,6 +24,7 @@ const EVENTS = [
   "evicted_damaged",
   "evicted_removed",
   "redis_down",
+  "redis_refuses",
   "redis_up",
   "store_down",
   "store_up",

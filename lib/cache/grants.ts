@@ -4,6 +4,8 @@
  * @module
  */
 import type { SharedGrants } from "../access.ts";
+import { cacheLog } from "../log.ts";
+import { causeOf } from "../upstream/send.ts";
 import { type Redis, RedisDownError } from "./redis.ts";
 
 /** Grants in Redis, as keys that end by themselves. A key tells nothing of the credential. */
@@ -26,14 +28,16 @@ export class RedisGrants implements SharedGrants {
     await this.#attempt("DEL", grant);
   }
 
-  /** The reply; undefined for none, and while Redis is down: what is known here still holds. */
+  /** The reply; undefined for none, and where Redis cannot tell: what is known here still holds. */
   async #attempt(command: string, grant: string, ...args: string[]): Promise<unknown> {
     try {
       return await this.#redis.command(command, this.#redis.key(`g:${grant}`), ...args) ??
         undefined;
     } catch (error) {
-      if (error instanceof RedisDownError) return undefined;
-      throw error;
+      if (!(error instanceof RedisDownError)) {
+        cacheLog.warn("Cannot share a grant: {cause}", { cause: causeOf(error) });
+      }
+      return undefined;
     }
   }
 }

@@ -9,7 +9,6 @@ import type { Source } from "../upstream/download.ts";
 import type { BlobStore } from "./blob_store.ts";
 import type { Fill } from "./fill.ts";
 import type { Lease, LeaseHolder, Leases } from "./lease.ts";
-import { RedisDownError } from "./redis.ts";
 
 /** Where instances ask each other. No registry's route can begin so. */
 export const PEER_PATH = "/.fills/";
@@ -144,9 +143,8 @@ export class FollowedSource implements Source {
         const taken = await leases.acquire(digest);
         if ("lease" in taken) this.#lease = taken.lease;
         else holder = taken.holder;
-      } catch (error) {
-        if (!(error instanceof RedisDownError)) throw error;
-        this.#isAlone = true;
+      } catch {
+        this.#isAlone = true; // nobody can be asked
       }
       // It is alive and cannot be reached: its object will come, or its lease will end.
       if (!this.isOurs) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));

@@ -17,8 +17,28 @@ export type Reply = string | number | null | Uint8Array | readonly Reply[];
 
 /** Redis cannot be reached, or did not answer in time. */
 export class RedisDownError extends UnreachableError {
-  override readonly name = "RedisDownError";
+  override readonly name: string = "RedisDownError";
 }
+
+/**
+ * Redis is there and takes no writes now: its memory is full, it cannot write its disk, or too few replicas
+ * follow it. What is in it can be read.
+ */
+export class RedisRefusesError extends RedisDownError {
+  override readonly name = "RedisRefusesError";
+  /** As a disk says it, where it is memory that is missing. */
+  readonly code: "ENOSPC" | undefined;
+
+  constructor(cause: ErrorReply) {
+    super("Redis takes no writes", { cause });
+    this.code = /\bOOM\b/.test(cause.message) ? "ENOSPC" : undefined;
+  }
+}
+
+/** Answers that pass like an absence. Before Redis 7 a script's error has them in the middle. */
+const ABSENT = /(?:^|-)(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|NOAUTH|WRONGPASS)\b/;
+/** Answers to writes alone. */
+const REFUSED = /(?:^|-)(?:OOM|MISCONF|NOREPLICAS)\b/;
 
 /** A Lua script; `{prefix}` keys are all in one slot, so it may touch any of ours. */
 export interface Script {
@@ -112,7 +132,9 @@ export interface RedisOptions {
   readonly location: RedisLocation;
   /** Called once each time it goes. */
   readonly onDown: (cause: unknown) => void;
-  /** Called once each time it comes back. */
+  /** Called once each time it begins to refuse writes. */
+  readonly onRefused?: (cause: unknown) => void;
+  /** Called once each time it comes back, or takes writes again. */
   readonly onUp: () => void;
 }
 
@@ -122,6 +144,7 @@ export class Redis {
   readonly #options: RedisOptions;
   readonly #prefix: string;
   #isUp = true;
+  #isRefusing = false;
   #prober: ReturnType<typeof setInterval> | undefined;
   #lastError: Error | undefined;
 
@@ -180,10 +203,12 @@ export class Redis {
     try {
       return await within(work(), { ms: COMMAND_TIMEOUT, what: "Redis" });
     } catch (error) {
-      // An answer, if not the one hoped for: it is there. READONLY and LOADING pass like an absence.
-      const answered = error instanceof ErrorReply &&
-        !/^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|NOAUTH|WRONGPASS)/.test(error.message);
-      if (answered) throw error;
+      // An answer, if not the one hoped for: it is there.
+      if (error instanceof ErrorReply && !ABSENT.test(error.message)) {
+        if (!REFUSED.test(error.message)) throw error;
+        this.#refused(error);
+        throw new RedisRefusesError(error);
+      }
       this.#down(error);
       throw new RedisDownError("Redis is down", { cause: error });
     }
@@ -194,6 +219,18 @@ export class Redis {
     if (!this.#isUp) return;
     this.#isUp = false;
     this.#options.onDown(cause);
+    this.#watch();
+  }
+
+  #refused(cause: unknown): void {
+    if (this.#isRefusing || !this.#isUp) return;
+    this.#isRefusing = true;
+    this.#options.onRefused?.(cause);
+    this.#watch();
+  }
+
+  #watch(): void {
+    clearInterval(this.#prober);
     this.#prober = setInterval(() => this.#probe(), PROBE_EVERY);
   }
 
@@ -207,9 +244,10 @@ export class Redis {
       this.#lastError = error as Error;
       return;
     }
-    if (this.#isUp) return;
+    if (this.#isUp && !this.#isRefusing) return;
     clearInterval(this.#prober);
     this.#isUp = true;
+    this.#isRefusing = false;
     this.#options.onUp();
   }
 

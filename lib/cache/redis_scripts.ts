@@ -92,8 +92,9 @@ export const REMOVE_BLOB = script(`
   local p, digest = KEYS[1], ARGV[1]
   ${DROP_LINKS} ${DROP_TAG}
   local size = redis.call('HGET', p .. 'b:' .. digest, 'size')
-  if size then redis.call('HINCRBY', p .. 'n', 'bytes', 0 - size) end
+  -- First: a script that has begun to write may go on where memory is full, and this makes room.
   redis.call('DEL', p .. 'b:' .. digest)
+  if size then redis.call('HINCRBY', p .. 'n', 'bytes', 0 - size) end
   redis.call('ZREM', p .. 'u', digest)
   redis.call('ZREM', p .. 'v', digest)
   redis.call('ZREM', p .. 'o', digest)

@@ -146,6 +146,12 @@ async function openRedis(
         cause: causeOf(cause),
       });
     },
+    onRefused(cause) {
+      stats.cacheEvents.add("redis_refuses");
+      cacheLog.error("Redis takes no writes, keeping what happens for later: {cause}", {
+        cause: causeOf(cause),
+      });
+    },
     onUp() {
       stats.cacheEvents.add("redis_up");
       cacheLog.info("Redis is back");

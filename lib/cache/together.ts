@@ -13,6 +13,7 @@ import { FollowedSource, PEER_PATH, peerResponse, showsKey } from "./peer.ts";
 import type { Quotas } from "../limits/quota.ts";
 import type { RateCounter } from "../limits/rate.ts";
 import { type Redis, RedisDownError } from "./redis.ts";
+import { causeOf } from "../upstream/send.ts";
 import { RedisRateCounter, SharedQuotas } from "./shared_limits.ts";
 
 /** How often a lease that somebody else has is looked at, ms. */
@@ -141,8 +142,9 @@ export class Together {
     try {
       return await this.#leases.acquire(name);
     } catch (error) {
-      if (!(error instanceof RedisDownError)) throw error;
-      cacheLog.debug("Nobody can be asked who has {name}", { name });
+      // Whatever it is, it is no reason not to serve: nobody can be asked who has it.
+      if (error instanceof RedisDownError) return;
+      cacheLog.warn("Cannot ask who has {name}: {cause}", { name, cause: causeOf(error) });
     }
   }
 }
