@@ -9,10 +9,10 @@ import { checkEngines, type IndexSetting, type StoreSetting } from "./engine_url
 import type { QuotaThreshold } from "./limits/quota.ts";
 import type { RateLimits } from "./limits/rate.ts";
 import type { Platforms } from "./platform.ts";
-import { DEFAULT_REGISTRY, type Registry, registryOf, SEEDS } from "./registry.ts";
+import { isDockerHub, type Registry, registryOf } from "./registry.ts";
 import { doubtsAbout, OUTBOUND_PROXY } from "./settings/doubts.ts";
 import { Environment, type LogLevel } from "./settings/environment.ts";
-import { cacheProblems, crossProblems, isDebug } from "./settings/together.ts";
+import { cacheProblems, crossProblems } from "./settings/together.ts";
 import { readRegistries } from "./settings/upstreams.ts";
 import type { RepositoryRules } from "./transforms/policy.ts";
 
@@ -143,7 +143,7 @@ export function parseConfig(
   }
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const values = result.output;
-  const debug = isDebug(values);
+  const debug = values.DEBUG ?? values.MODE === "debug";
   const engines = checkEngines(values, []); // its problems are among those of `crossProblems`
   const onDeploy = values.DENO_DEPLOY ?? values.DENO_DEPLOYMENT_ID ?? false;
   const isTraced = /^(true|1)$/i.test(set["OTEL_DENO"] ?? "");
@@ -180,7 +180,7 @@ export function parseConfig(
     limits: limitsOf(values),
     quota: { threshold: values.QUOTA_THRESHOLD, manifestTtl: values.QUOTA_MANIFEST_TTL },
     registries,
-    fallback: values.TARGET_UPSTREAM && fallbackFor(values.TARGET_UPSTREAM),
+    fallback: debug && values.TARGET_UPSTREAM ? fallbackFor(values.TARGET_UPSTREAM) : undefined,
     redirects: {
       followAll: values.FOLLOW_ALL_REDIRECTS ?? cacheEnabled,
       blockedHosts: values.BLOCKED_HOSTS,
@@ -194,7 +194,7 @@ export function parseConfig(
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
-    doubts: doubtsAbout(Object.keys(set), options.file ?? []),
+    doubts: doubtsAbout(Object.keys(set), { file: options.file, debug }),
   });
 }
 
@@ -220,8 +220,7 @@ function limitsOf(values: v.InferOutput<typeof Environment>): Config["limits"] {
 
 /** `TARGET_UPSTREAM` as a registry; Docker Hub keeps its `library/` habit there too. */
 function fallbackFor(url: URL): Registry {
-  const isHub = url.hostname === new URL(SEEDS[DEFAULT_REGISTRY]!.url).hostname;
-  return registryOf("target", url, { library: isHub });
+  return registryOf("target", url, { library: isDockerHub(url) });
 }
 
 function deepFreeze<T extends object>(value: T): T {

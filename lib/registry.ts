@@ -61,6 +61,11 @@ export const SEEDS: Readonly<Record<string, Seed>> = {
 /** The name of the registry that a path without a registry in it means. */
 export const DEFAULT_REGISTRY = "docker";
 
+/** Whether `url` is Docker Hub's own, whatever name the registry has here. */
+export function isDockerHub({ hostname }: URL): boolean {
+  return hostname === "registry-1.docker.io";
+}
+
 /** Options for {@linkcode registryOf}. */
 export interface RegistryOptions {
   /** @default {[]} */

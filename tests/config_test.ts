@@ -177,6 +177,20 @@ Deno.test("UPSTREAM_<NAME> adds a registry, https unless the URL says otherwise"
   assertEquals(added.sharePrivate, false);
 });
 
+Deno.test("Docker Hub under another name keeps its habit, and no other registry has it", () => {
+  const { registries } = parseConfig({
+    UPSTREAM_HUB: "https://registry-1.docker.io",
+    UPSTREAM_CORP: "https://registry.corp.example",
+  });
+  const named = Object.fromEntries(registries.map(({ name, library }) => [name, library]));
+  assertEquals([named["hub"], named["corp"], named["docker"], named["ghcr"]], [
+    true,
+    false,
+    true,
+    false,
+  ]);
+});
+
 Deno.test("several accounts are read from a file, after the one of the environment", () => {
   const config = parseConfig({
     UPSTREAM_DOCKER_USERNAME: "own",
@@ -251,7 +265,6 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
   [{ MODE: "staging" }, /^MODE: Expected production, debug: staging/],
   [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL: Expected debug, info, warning or error/],
   [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT: Expected text, json/],
-  [{ TARGET_UPSTREAM: "https://a.example" }, /^TARGET_UPSTREAM: Only with DEBUG=true/],
   [{ DEBUG: "true", TARGET_UPSTREAM: "ftp://a" }, /^TARGET_UPSTREAM: Expected an http or https/],
   [{ UPSTREAM_CORP: "http://" }, /^UPSTREAM_CORP: Expected an http or https URL/],
   [{ UPSTREAM_CORP: "https://a.example?x=1" }, /^UPSTREAM_CORP: Expected a URL without query/],
@@ -331,10 +344,10 @@ Deno.test("all problems are reported at once, one line each", () => {
 });
 
 Deno.test("what is wrong between settings is told beside what is wrong in one", () => {
-  const problems = problemsOf({ PORT: "x", TLS_CERT: "a", TARGET_UPSTREAM: "https://a.example" });
+  const problems = problemsOf({ PORT: "x", TLS_CERT: "a", STORE_REDIRECT: "true" });
   assertEquals(problems.map((problem) => problem.split(":")[0]), [
     "TLS_CERT",
-    "TARGET_UPSTREAM",
+    "STORE_REDIRECT",
     "PORT",
   ]);
 });

@@ -23,12 +23,23 @@ export const OUTBOUND: readonly string[] = [...OUTBOUND_PROXY, "NO_PROXY", "no_p
 /** Shorter names resemble too much: HOME, HOST. */
 const SHORTEST = 7;
 
-/**
- * One line for each doubtful one of `names`. In a `file` of settings, where nothing but settings belongs, every unknown
- * name is doubtful.
- */
-export function doubtsAbout(names: readonly string[], file: readonly string[]): string[] {
+/** Options for {@linkcode doubtsAbout}. */
+export interface DoubtOptions {
+  /** Names from a file of settings, where nothing else belongs: every unknown one is doubtful. @default {[]} */
+  readonly file?: readonly string[];
+  /** Whether `DEBUG` is on. @default {false} */
+  readonly debug?: boolean;
+}
+
+/** One line for each doubtful one of `names`. */
+export function doubtsAbout(
+  names: readonly string[],
+  { file = [], debug = false }: DoubtOptions = {},
+): string[] {
   return names.flatMap((name) => {
+    if (name === "TARGET_UPSTREAM" && !debug) {
+      return [`${name}: Not used without DEBUG=true: it opens every host name to one upstream`];
+    }
     if (SETTINGS.includes(name) || OUTBOUND.includes(name) || name.startsWith("UPSTREAM_")) {
       return [];
     }

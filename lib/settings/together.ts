@@ -11,7 +11,6 @@ import type { Registry } from "../registry.ts";
 import { Environment } from "./environment.ts";
 import { isLoopback } from "./values.ts";
 
-const DebugSettings = v.pick(Environment, ["DEBUG", "MODE"]);
 const AdminSettings = v.pick(Environment, ["ADMIN_ADDR", "ADMIN_TOKEN"]);
 const EngineSettings = v.pick(Environment, [
   "CACHE_STORE",
@@ -23,17 +22,11 @@ const EngineSettings = v.pick(Environment, [
   "AWS_SESSION_TOKEN",
 ]);
 
-/** TLS, debugging and engines: settings that need others. */
+/** TLS, the operator's listener and engines: settings that need others. */
 export function crossProblems(set: Readonly<Record<string, string>>): string[] {
   const problems: string[] = [];
   if ((set["TLS_CERT"] === undefined) !== (set["TLS_KEY"] === undefined)) {
     problems.push("TLS_CERT: Set both TLS_CERT and TLS_KEY, or neither");
-  }
-  const debug = v.safeParse(DebugSettings, set);
-  if (set["TARGET_UPSTREAM"] !== undefined && debug.success && !isDebug(debug.output)) {
-    problems.push(
-      "TARGET_UPSTREAM: Only with DEBUG=true: it opens every host name to one upstream",
-    );
   }
   const admin = v.safeParse(AdminSettings, set);
   if (admin.success && admin.output.ADMIN_TOKEN === undefined) {
@@ -77,9 +70,4 @@ export function cacheProblems(
     }
   }
   return problems;
-}
-
-/** Whether `DEBUG` or its older spelling says so. */
-export function isDebug({ DEBUG, MODE }: v.InferOutput<typeof DebugSettings>): boolean {
-  return DEBUG ?? MODE === "debug";
 }

@@ -4,7 +4,13 @@
  * @module
  */
 import { closest } from "../did_you_mean.ts";
-import { type Registry, registryOf, SEEDS, type ServiceCredential } from "../registry.ts";
+import {
+  isDockerHub,
+  type Registry,
+  registryOf,
+  SEEDS,
+  type ServiceCredential,
+} from "../registry.ts";
 import { SETTINGS } from "./environment.ts";
 import { parseBoolean, parseCredentials, parseUpstream } from "./values.ts";
 
@@ -128,7 +134,7 @@ function readUpstream(
   return base && registryOf(name, base, {
     // An override keeps the seed's own host as a name: clients go on saying "ghcr.io", wherever that leads.
     aliases: seed && [...seed.aliases ?? [], new URL(seed.url).host],
-    library: seed?.library,
+    library: seed?.library ?? isDockerHub(base),
     credentials,
     credentialsFile: fromFile && { path: values._CREDENTIALS_FILE!, count: fromFile.length },
     sharePrivate,

@@ -5,7 +5,7 @@ import { SETTINGS } from "../../lib/settings/environment.ts";
 
 Deno.test("a name that is nearly a setting is doubtful, other programs' variables are not", () => {
   const names = ["CACHE_ENABLE", "TRUSTPROXY", "PATH", "HOME", "HOSTS", "CACHE_PORT", "LC_TIME"];
-  assertEquals(doubtsAbout(names, []), [
+  assertEquals(doubtsAbout(names), [
     "CACHE_ENABLE: Unknown setting, did you mean CACHE_ENABLED?",
     "TRUSTPROXY: Unknown setting, did you mean TRUST_PROXY?",
   ]);
@@ -13,7 +13,7 @@ Deno.test("a name that is nearly a setting is doubtful, other programs' variable
 
 Deno.test("in a file of settings every unknown name is doubtful, and what Deno has read by then", () => {
   const file = ["PORT", "HTTPS_PROXY", "no_proxy", "UPSTREAM_CORP", "COLOUR", "OTEL_DENO"];
-  assertEquals(doubtsAbout(file, file), [
+  assertEquals(doubtsAbout(file, { file }), [
     "COLOUR: Unknown setting",
     "OTEL_DENO: Read by Deno when it starts: set it in the environment",
   ]);
@@ -24,6 +24,18 @@ Deno.test("settings of a predecessor that have no successor are told to be witho
   assertEquals(doubts, ["DNS_SERVERS: Not used: the system's resolver is used"]);
 });
 
+Deno.test("TARGET_UPSTREAM opens nothing without DEBUG=true, and that is told", () => {
+  const TARGET_UPSTREAM = "https://registry.corp.example";
+  const { fallback, doubts } = parseConfig({ TARGET_UPSTREAM });
+  assertEquals([fallback, doubts], [undefined, [
+    "TARGET_UPSTREAM: Not used without DEBUG=true: it opens every host name to one upstream",
+  ]]);
+  for (const on of [{ DEBUG: "true" }, { MODE: "debug" }]) {
+    const { fallback, doubts } = parseConfig({ TARGET_UPSTREAM, ...on });
+    assertEquals([fallback?.url.href, doubts], [`${TARGET_UPSTREAM}/`, []]);
+  }
+});
+
 Deno.test("no setting is doubtful", () => {
-  assertEquals(doubtsAbout(SETTINGS, SETTINGS), []);
+  assertEquals(doubtsAbout(SETTINGS, { file: SETTINGS, debug: true }), []);
 });
