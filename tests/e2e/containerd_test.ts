@@ -99,3 +99,37 @@ for (const [name, { image, mirror, path }] of Object.entries(WAYS)) {
     },
   });
 }
+
+toolTest(
+  "by the one _default file containerd asks the proxy for what it has, and any other registry itself",
+  {
+    needs: ["root", "unshare", "containerd", "ctr", "docker-registry"],
+    async fn() {
+      await using known = await startRegistry();
+      await using other = await startRegistry();
+      const image = makeImage({ layers: [1000] });
+      await known.push("team/app", "v1", image);
+      await other.push("team/app", "v1", INDEX);
+      await using proxy = await startProxy({
+        env: { UPSTREAM_GHCR: known.url, LOG_FORMAT: "json" },
+      });
+      await using containerd = await startContainerd();
+      await containerd.setHosts("_default", [{ url: proxy.url }]);
+      const elsewhere = `${other.host}/team/app:v1`;
+      for (
+        const [name, { digest }] of [["ghcr.io/team/app:v1", image], [elsewhere, INDEX]] as const
+      ) {
+        const { code, stderr } = await containerd.pull(name);
+        assertEquals(code, 0, stderr);
+        assertEquals(await containerd.digest(name), digest);
+      }
+      await proxy.stop();
+      const answered = new Set(
+        requestLines(proxy).map(({ registry, status }) => [registry, status].join(" ")),
+      );
+      assert(answered.has("ghcr 200"));
+      assert(answered.has(" 404"), "the proxy said that it does not know the other");
+      assert(known.count("GET", /\/blobs\//) > 0 && other.count("GET", /\/blobs\//) > 0);
+    },
+  },
+);
