@@ -129,6 +129,11 @@ export const LEAST = script(`
   return found
 `);
 
+/** → what Redis does when its memory is full, where it tells */
+export const POLICY = script(`
+  return redis.call('INFO', 'memory'):match('maxmemory_policy:(%S+)')
+`);
+
 /** Sums what is promised, without the promises of instances that gave no sign of life. */
 const PROMISED = `
   for _, instance in ipairs(redis.call('ZRANGE', p .. 'rx', '-inf', now, 'BYSCORE')) do

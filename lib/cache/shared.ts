@@ -20,6 +20,7 @@ import { type Leases, RedisLeases } from "./lease.ts";
 import { openIndex, rebuildLoudly, recover, replaceIndex } from "./recover.ts";
 import { Redis, RedisDownError } from "./redis.ts";
 import { RedisIndex } from "./redis_index.ts";
+import { POLICY } from "./redis_scripts.ts";
 import { RedisStore } from "./redis_store.ts";
 import { S3Objects } from "./s3_objects.ts";
 import { S3Store } from "./s3_store.ts";
@@ -118,6 +119,7 @@ async function openTogether(
     await upkeep.run();
   };
   await upkeep.run();
+  void warnOfEviction(redis);
   const timer = setInterval(() => upkeep.run(), UPKEEP_EVERY);
   return {
     store,
@@ -160,6 +162,23 @@ async function openRedis(
         cacheLog.debug("Could not tell Redis everything: {cause}", { cause: causeOf(error) });
       });
     },
+  });
+}
+
+/**
+ * Tells of a Redis that drops keys of its own choice: clients still get right bytes, but what the store holds is
+ * not counted then, and the cap not kept.
+ */
+async function warnOfEviction(redis: Redis): Promise<void> {
+  let policy: unknown;
+  try {
+    policy = await redis.run(POLICY);
+  } catch {
+    return; // it is away, or may not be asked
+  }
+  if (!String(policy).startsWith("allkeys")) return;
+  cacheLog.warn("Redis drops keys when its memory is full: set maxmemory-policy noeviction", {
+    policy,
   });
 }
 

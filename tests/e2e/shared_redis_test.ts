@@ -4,9 +4,12 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
+import { randomOf } from "../support/content.ts";
 import { redisCommand } from "../support/engines.ts";
 import { pull, startFleet } from "../support/fleet.ts";
-import { makeImage } from "../support/image.ts";
+import { whole } from "../support/http.ts";
+import { blobsOf, makeImage } from "../support/image.ts";
+import { captureLogs } from "../support/logs.ts";
 import type { TestProxy } from "../support/proxy.ts";
 import { toolTest } from "../support/requirements.ts";
 import { until } from "../support/until.ts";
@@ -90,3 +93,43 @@ toolTest("a Redis that forbids what is needed costs clients the cache, and nothi
     });
   },
 });
+
+toolTest("whatever keys Redis drops by itself, nobody gets wrong bytes or what is not theirs", {
+  needs: BOTH,
+  async fn() {
+    const users = { alice: "a" };
+    using logs = await captureLogs();
+    await using fleet = await startFleet(2, {
+      users,
+      redis: ["--maxmemory-policy", "allkeys-lru"],
+    });
+    await until(() => logs.find(/drops keys/).length === 2);
+    const images = [1, 2, 3].map((seed) => makeImage({ seed, layers: [70_000] }));
+    images.forEach((image, i) => {
+      fleet.registry.add(`team/app${i}`, "1", image);
+      fleet.registry.add(`team/secret${i}`, "1", image, { readers: ["alice"] });
+    });
+    const seed = Number(Deno.env.get("SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
+    const random = randomOf(seed);
+    for (let round = 0; round < 40; round++) {
+      const i = Math.floor(random() * images.length);
+      const proxy = fleet.instances[Math.floor(random() * 2)]!;
+      try {
+        await pull(proxy, images[i]!, { repository: `team/app${i}` });
+        await pull(proxy, images[i]!, { repository: `team/secret${i}`, basic: "alice:a" });
+        const { digest } = blobsOf(images[i]!)[1]!;
+        const url = `${proxy.url}/v2/team/secret${i}/blobs/${digest}`;
+        assertEquals((await whole(url)).status, 401);
+      } catch (error) {
+        throw new Error(`SEED=${seed}`, { cause: error });
+      }
+      for (let n = 0; n < 5; n++) await dropKey(fleet.redis.port);
+    }
+  },
+});
+
+/** Deletes a key of Redis' own choice. */
+async function dropKey(port: number): Promise<void> {
+  const script = `"redis.call('DEL',redis.call('RANDOMKEY')or'')"`;
+  assertEquals(await redisCommand(port, `EVAL ${script} 0`), "$-1");
+}
