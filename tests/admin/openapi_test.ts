@@ -41,10 +41,10 @@ class Conformance {
   }
 
   /** The data of the answer: JSON, text, or a list of events; of a stream that goes on the first `take`. */
-  // deno-lint-ignore no-explicit-any
   async ask(
     call: string,
     { body, take = Infinity }: { body?: unknown; take?: number } = {},
+    // deno-lint-ignore no-explicit-any
   ): Promise<any> {
     const [method, target] = call.split(" ") as [string, string];
     const path = target.split("?")[0]!;

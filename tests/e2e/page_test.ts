@@ -84,8 +84,56 @@ pageTest("a download is shown with its progress and clients while it lasts", asy
 pageTest("an upstream that fails is down, in words", async ({ page, proxy, upstream }) => {
   upstream.control.failWith = 503;
   await whole(`${proxy.url}/v2/library/nginx/manifests/1`);
-  await textOf(page.locator(".registries .state"), /^down$/);
+  await textOf(page.locator(".registries .state"), /^down · answers 503$/);
+  const attention = page.locator(".attention");
+  await textOf(attention, /^docker\.io is down \(answers 503\)/);
+  upstream.control.failWith = undefined;
+  await whole(`${proxy.url}/v2/library/nginx/manifests/1`);
+  await textOf(page.locator(".registries .state"), /^up$/);
+  await attention.waitFor({ state: "hidden" });
 });
+
+pageTest("two names of one upstream are shown as one", async ({ page }) => {
+  await textOf(page.locator(".unasked"), /docker\.io/);
+  assertEquals(await page.locator(".unasked").innerText(), "Not asked yet: docker.io, quay.io");
+  await page.unroute("**/api/registries");
+}, {
+  async before(page) {
+    const one = { url: "https://registry-1.docker.io/", state: "unknown", quota: null };
+    const registries = [
+      { ...one, name: "docker", registry: "docker.io" },
+      { ...one, name: "docker-staging", registry: "registry-1.docker.io" },
+      { ...one, name: "quay", registry: "quay.io", url: "https://quay.io/" },
+    ];
+    await page.route("**/api/registries", (route) => route.fulfill({ json: registries }));
+  },
+});
+
+pageTest("few pulls left want attention", async ({ page, proxy, upstream }) => {
+  upstream.add("library/nginx", "1", NGINX);
+  upstream.control.quota = { limit: 100, remaining: 9, window: 21_600 };
+  await whole(`${proxy.url}/v2/library/nginx/manifests/1`);
+  await textOf(page.locator(".attention"), /^docker\.io has \d+ of 100 pulls left\.$/);
+});
+
+pageTest(
+  "the charts show an hour, a day or a month, and remember which",
+  async ({ page, proxy }) => {
+    await pull(proxy, { repository: "library/nginx", tag: "1", image: NGINX, times: 2 });
+    const readout = page.locator(".readout").first();
+    await textOf(readout, /^In this hour: /);
+    assertEquals(await page.locator(".plot").first().locator(".column").count(), 60);
+    await page.getByText("30 days", { exact: true }).click();
+    await textOf(readout, /^In these 30 days: [\d.]+% \(\d+ requests\)$/);
+    await page.getByRole("radio", { name: "30 days" }).press("ArrowLeft");
+    await textOf(readout, /^In this day: /);
+    assertEquals(await page.locator(".plot").first().locator(".column").count(), 96);
+    await page.reload();
+    await textOf(readout, /^In this day: /);
+    assert(await page.getByRole("radio", { name: "Day", exact: true }).isChecked());
+  },
+  withNginx,
+);
 
 pageTest("an index that fails is shown as that, not as an outage", async ({ page, proxy }) => {
   await textOf(page.locator(".used"), /used/);

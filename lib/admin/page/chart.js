@@ -1,48 +1,40 @@
 /**
- * Charts of the last hour, a bar for each minute. Plain SVG that stretches with the page; its labels are
+ * Charts of what happened, a bar for each step. Plain SVG that stretches with the page; its labels are
  * HTML, so that they do not.
  *
  * @module
  */
 import { h, s, setText } from "./dom.js";
-import { clock } from "./format.js";
 import { t } from "./i18n.js";
 
-const MINUTE = 60_000;
-const MINUTES = 60;
 const WIDTH = 600;
 const HEIGHT = 100;
-const STEP = WIDTH / MINUTES;
 
-/** Samples by minute, the oldest first, empty minutes included; each has the sums and `at`, its start. */
-export function byMinute(samples, now) {
-  const last = Math.floor(now / MINUTE);
-  const minutes = Array.from({ length: MINUTES }, (_, i) => ({
-    at: (last - MINUTES + 1 + i) * MINUTE,
-    requests: 0,
-    hit: 0,
-    miss: 0,
-    stale: 0,
-    bytesFromCache: 0,
-    bytesFromUpstream: 0,
-  }));
-  for (const sample of samples) {
-    // A sample tells of the time before it.
-    const minute = minutes[Math.floor((sample.at - 1) / MINUTE) - (last - MINUTES + 1)];
-    if (!minute) continue;
-    for (const key of Object.keys(minute)) {
-      if (key !== "at") minute[key] += sample[key] ?? 0;
-    }
-  }
-  return minutes;
+/** A column for each step until `now`, the oldest first, those in which nothing happened included. */
+export function columnsOf({ stepMs, steps, samples }, now) {
+  const last = Math.floor(now / stepMs) * stepMs;
+  const known = new Map(samples.map((sample) => [sample.at, sample]));
+  return Array.from({ length: steps }, (_, i) => {
+    const at = last - (steps - 1 - i) * stepMs;
+    return known.get(at) ?? {
+      at,
+      requests: 0,
+      hit: 0,
+      miss: 0,
+      stale: 0,
+      bytesFromCache: 0,
+      bytesFromUpstream: 0,
+    };
+  });
 }
 
 /**
- * A chart: `{ element, set(minutes) }`. `bars(minute)` returns the parts of a bar from the bottom up,
- * `[{ name, value }]`, or undefined where there is nothing to tell; `top(minutes)` the value of the full height;
- * `describe(minute)` what a minute is in words, `summarize(minutes)` the hour; `label(value)` a grid line.
+ * A chart: `{ element, set(columns) }`. `bars(column)` returns the parts of a bar from the bottom up,
+ * `[{ name, value }]`, or undefined where there is nothing to tell; `top(columns)` the value of the full height;
+ * `describe(column)` what a column is in words, `summarize(columns)` all of them; `label(value)` a
+ * grid line, `time(at)` the ends of the axis.
  */
-export function chart({ title, legend = [], bars, top, describe, summarize, label }) {
+export function chart({ title, legend = [], bars, top, describe, summarize, label, time }) {
   const plot = s("svg", {
     viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
     preserveAspectRatio: "none",
@@ -54,30 +46,30 @@ export function chart({ title, legend = [], bars, top, describe, summarize, labe
   const [high, middle] = [h("span", {}), h("span", {})];
   const [from, to] = [h("span", {}), h("span", {})];
   const body = h("tbody", {});
-  let minutes = [];
+  let columns = [];
   let pointed;
 
   const tell = () => {
-    setText(readout, pointed === undefined ? summarize(minutes) : describe(minutes[pointed]));
+    setText(readout, pointed === undefined ? summarize(columns) : describe(columns[pointed]));
     for (const [i, column] of [...plot.querySelectorAll(".column")].entries()) {
       column.classList.toggle("pointed", i === pointed);
     }
   };
   const point = (index) => {
-    pointed = index === undefined ? undefined : Math.min(MINUTES - 1, Math.max(0, index));
+    pointed = index === undefined ? undefined : Math.min(columns.length - 1, Math.max(0, index));
     tell();
   };
   area.addEventListener("pointermove", (event) => {
     const { left, width } = area.getBoundingClientRect();
-    point(Math.floor((event.clientX - left) / width * MINUTES));
+    point(Math.floor((event.clientX - left) / width * columns.length));
   });
   area.addEventListener("pointerleave", () => point(undefined));
   area.addEventListener("blur", () => point(undefined));
   area.addEventListener("keydown", (event) => {
     const moves = { ArrowLeft: -1, ArrowRight: 1 };
-    if (event.key in moves) point((pointed ?? MINUTES) + moves[event.key]);
+    if (event.key in moves) point((pointed ?? columns.length) + moves[event.key]);
     else if (event.key === "Home") point(0);
-    else if (event.key === "End") point(MINUTES - 1);
+    else if (event.key === "End") point(columns.length - 1);
     else if (event.key === "Escape") point(undefined);
     else return;
     event.preventDefault();
@@ -94,11 +86,10 @@ export function chart({ title, legend = [], bars, top, describe, summarize, labe
   const fillTable = () => {
     if (!table.open) return;
     body.replaceChildren(
-      ...minutes.filter((minute) => minute.requests > 0).reverse().map((minute) =>
-        h("tr", {}, h("td", {}, describe(minute)))
-      ),
+      ...columns.filter((column) => column.requests > 0 || column.bytesFromUpstream > 0).reverse()
+        .map((column) => h("tr", {}, h("td", {}, describe(column)))),
     );
-    if (!body.hasChildNodes()) body.append(h("tr", {}, h("td", {}, summarize(minutes))));
+    if (!body.hasChildNodes()) body.append(h("tr", {}, h("td", {}, summarize(columns))));
   };
 
   return {
@@ -126,19 +117,21 @@ export function chart({ title, legend = [], bars, top, describe, summarize, labe
       table,
     ),
     set(next) {
-      minutes = next;
-      const full = top(minutes);
+      columns = next;
+      if (pointed >= columns.length) pointed = undefined;
+      const full = top(columns);
+      const width = WIDTH / columns.length;
       plot.replaceChildren(
         ...[0, 0.5, 1].map((part) =>
           s("line", { x1: 0, x2: WIDTH, y1: part * HEIGHT, y2: part * HEIGHT, class: "grid" })
         ),
-        ...minutes.map((minute, i) => column(bars(minute), i, full)),
+        ...columns.map((column, i) => barOf(bars(column), { i, full, width })),
       );
       // Where nothing happened there is no scale.
       setText(high, full > 0 ? label(full) : "");
       setText(middle, full > 0 ? label(full / 2) : "");
-      setText(from, clock(minutes[0].at));
-      setText(to, clock(minutes.at(-1).at));
+      setText(from, time(columns[0].at));
+      setText(to, time(columns.at(-1).at));
       tell();
       if (pointed === undefined) {
         area.setAttribute("aria-label", `${title}: ${readout.textContent}`);
@@ -148,15 +141,18 @@ export function chart({ title, legend = [], bars, top, describe, summarize, labe
   };
 }
 
-function column(parts, i, full) {
+function barOf(parts, { i, full, width }) {
   const group = s("g", { class: "column" });
-  group.append(s("rect", { class: "back", x: i * STEP, y: 0, width: STEP, height: HEIGHT }));
+  group.append(s("rect", { class: "back", x: i * width, y: 0, width, height: HEIGHT }));
+  const gap = Math.min(1, width / 8);
   let y = HEIGHT;
   for (const { name, value } of parts ?? []) {
     // What is not nothing is seen.
     const height = value > 0 ? Math.max(1, value / full * HEIGHT) : 0;
     y -= height;
-    group.append(s("rect", { class: name, x: i * STEP + 1, y, width: STEP - 2, height }));
+    group.append(
+      s("rect", { class: name, x: i * width + gap, y, width: width - 2 * gap, height }),
+    );
   }
   return group;
 }

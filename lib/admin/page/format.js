@@ -127,8 +127,16 @@ export function clock(at) {
   ).format(at);
 }
 
-/** `sha256:0123456789ab…` */
+/** When a step of a chart began: `14:05`, `12 Nov` where it tells of a month. */
+export function instant(at, range) {
+  if (range !== "month") return clock(at);
+  return cached(
+    "day",
+    () => new Intl.DateTimeFormat(language(), { day: "numeric", month: "short" }),
+  ).format(at);
+}
+
+/** `sha256:0123456789ab…`; of cosign's tags, which contain one, `sha256-0123456789ab….sig`. */
 export function shortDigest(digest) {
-  const colon = digest.indexOf(":");
-  return digest.length > colon + 13 ? `${digest.slice(0, colon + 13)}…` : digest;
+  return digest.replace(/(?<=^\w+[:-]\w{12})\w+/, "…");
 }

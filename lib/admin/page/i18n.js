@@ -35,6 +35,15 @@ export function setLanguage(name) {
   remember("language", current);
 }
 
+/** The preference that was noted; undefined without one. */
+export function recall(key) {
+  try {
+    return localStorage.getItem(key) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Notes a preference; without storage it lasts as long as the page. */
 export function remember(key, value) {
   try {

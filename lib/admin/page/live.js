@@ -3,11 +3,14 @@
  *
  * @module
  */
-import { events, get } from "./api.js";
+import { events, get, withQuery } from "./api.js";
+import { recall, remember } from "./i18n.js";
 
 /** The server tells something every second; after this long without anything it is gone, ms. */
 const SILENCE = 8000;
 const LONGEST_WAIT = 10_000;
+/** Who comes back to the page and sees something older than this is not to wait for a timer, ms. */
+const LATE = 3000;
 
 /**
  * Listeners get `(state, what)`, where `what` names what changed: `overview`, `fills`, `history`,
@@ -22,8 +25,30 @@ export class Live {
     history: undefined,
     registries: undefined,
   };
+  /** The span of the charts. */
+  range = recall("range") ?? "hour";
   #listeners = new Set();
   #run;
+  #heard = 0;
+
+  constructor() {
+    // A device that slept has a stream through which nothing comes any more, and no timer told.
+    const wake = () => {
+      const isRunning = this.#run && !this.#run.signal.aborted;
+      const isLate = performance.now() - this.#heard > LATE;
+      if (isRunning && isLate && document.visibilityState === "visible") this.start();
+    };
+    document.addEventListener("visibilitychange", wake);
+    addEventListener("pageshow", wake);
+    addEventListener("online", wake);
+  }
+
+  /** Shows another span in the charts, on the next visit too. */
+  setRange(range) {
+    this.range = range;
+    remember("range", range);
+    this.#ask("history", this.#run.signal);
+  }
 
   /** Calls `listener` at each change, until the returned function is called. */
   listen(listener) {
@@ -55,6 +80,7 @@ export class Live {
       try {
         for await (const { event, data } of events("api/events", { signal, silence: SILENCE })) {
           wait = 500;
+          this.#heard = performance.now();
           if (signal.aborted) return;
           if (this.state.connection !== "up") this.#set("connection", "up");
           if (event === "overview" || event === "fills") this.#set(event, data);
@@ -69,14 +95,19 @@ export class Live {
 
   async #poll(signal, { what, every }) {
     while (!signal.aborted) {
-      try {
-        const value = await get(`api/${what}`, { signal });
-        if (!signal.aborted) this.#set(what, value);
-      } catch (error) {
-        // The stream tells about an outage, once for all.
-        if (signal.aborted || error.status === 401) return;
-      }
+      await this.#ask(what, signal);
       await sleep(every, signal);
+    }
+  }
+
+  async #ask(what, signal) {
+    const range = what === "history" ? this.range : undefined;
+    try {
+      const value = await get(withQuery(`api/${what}`, { range }), { signal });
+      const isWanted = range === undefined || range === this.range;
+      if (!signal.aborted && isWanted) this.#set(what, value);
+    } catch {
+      // The stream tells about an outage, once for all, and about a token that is needed.
     }
   }
 }

@@ -11,7 +11,7 @@ import { bar } from "../parts.js";
 /** More would be no look. */
 const SHOWN = 20;
 
-/** `{ element, set(fills, registries) }` */
+/** `{ element, set(fills) }` */
 export function fillList() {
   const list = h("ul", { class: "fills" });
   const none = h("p", { class: "muted" }, t("fills.none"));
@@ -19,11 +19,8 @@ export function fillList() {
   const update = keyed(list, ({ digest }) => digest, makeFill);
   return {
     element: h("div", {}, none, list, more),
-    set(fills, registries) {
-      // A client knows a registry by its host.
-      const hosts = new Map(registries.map(({ name, hosts }) => [name, hosts[0]]));
-      const shown = fills.slice(0, SHOWN);
-      update(shown.map((fill) => ({ ...fill, host: hosts.get(fill.registry) ?? fill.registry })));
+    set(fills) {
+      update(fills.slice(0, SHOWN));
       none.hidden = fills.length > 0;
       list.hidden = fills.length === 0;
       more.hidden = fills.length <= SHOWN;
@@ -47,8 +44,8 @@ function makeFill({ digest }) {
       h("span", { class: "numbers" }, received, rate, readers),
     ),
     update(fill) {
-      const { size: full, readers: clients, host, repository } = fill;
-      const name = [host, repository].filter(Boolean).join("/") || t("fills.unnamed");
+      const { size: full, readers: clients, registry, repository } = fill;
+      const name = [registry, repository].filter(Boolean).join("/") || t("fills.unnamed");
       setText(title, name);
       setAttribute(progress.element, "aria-label", t("fills.progress", { name }));
       const part = full ? fill.received / full : null;

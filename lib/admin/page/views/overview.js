@@ -7,16 +7,18 @@ import { h, s, setText } from "../dom.js";
 import { count, duration, NONE, percent, size, times } from "../format.js";
 import { t } from "../i18n.js";
 import { section } from "../parts.js";
+import { attentionList } from "./attention.js";
 import { fillList } from "./fills.js";
-import { hourCharts } from "./hour.js";
 import { registryTable } from "./registries.js";
 import { storeFigures } from "./store.js";
+import { trafficCharts } from "./traffic.js";
 
 /** Mounts the view; returns what ends it. */
 export function overviewView(main, { live }) {
-  const [top, hour, registries, fills, store] = [
+  const [top, attention, traffic, registries, fills, store] = [
     verdict(),
-    hourCharts(),
+    attentionList(),
+    trafficCharts({ range: live.range, onRange: (range) => live.setRange(range) }),
     registryTable(),
     fillList(),
     storeFigures(),
@@ -24,7 +26,8 @@ export function overviewView(main, { live }) {
   main.append(
     h("h1", { class: "unseen", tabindex: "-1", "data-focus": true }, t("nav.overview")),
     top.element,
-    section(t("hour.title"), hour.element),
+    attention.element,
+    section(t("traffic.title"), traffic.element),
     section(t("fills.title"), fills.element),
     section(t("registries.title"), registries.element),
     section(t("store.title"), store.element),
@@ -35,14 +38,16 @@ export function overviewView(main, { live }) {
       top.set(overview);
       store.set(overview);
     }
-    if (state.history) hour.set(state.history, overview?.now ?? Date.now());
+    attention.set(state);
+    if (state.history) traffic.set(state.history, overview?.now ?? Date.now());
     if (state.registries) registries.set(state.registries, overview?.now);
-    if (state.fills) fills.set(state.fills, state.registries ?? []);
+    if (state.fills) fills.set(state.fills);
   };
   show(live.state);
   return live.listen((state, what) => {
     if (what === "overview") {
       top.set(state.overview);
+      attention.set(state);
       store.set(state.overview);
     } else if (what !== "connection") show(state);
   });
@@ -105,31 +110,33 @@ function verdict() {
   return {
     element,
     set(overview) {
-      const { requests, bytes, startedAt, now } = overview;
-      const part = ratioOf(requests);
+      const { allTime, now } = overview;
+      const { requests, bytesFromCache, bytesFromUpstream, since } = allTime;
+      const part = ratioOf(allTime);
       setText(ratio, part === undefined ? NONE : percent(part));
-      setText(ratioNote, t("verdict.requests", { n: count(requests.total) }));
-      setText(saved, size(bytes.fromCache));
-      setText(savedNote, t("verdict.since", { time: duration(now - startedAt) }));
+      setText(ratioNote, t("verdict.requests", { n: count(requests) }));
+      setText(saved, size(bytesFromCache));
+      setText(savedNote, t("verdict.since", { time: duration(now - since) }));
       water.setAttribute("y", String(104 - 88 * (part ?? 0)));
       setText(sentence, sentenceOf(overview, part));
-      const all = bytes.fromCache + bytes.fromUpstream;
-      const share = all > 0 ? bytes.fromCache / all * 100 : 0;
+      const all = bytesFromCache + bytesFromUpstream;
+      const share = all > 0 ? bytesFromCache / all * 100 : 0;
       fromCache.setAttribute("width", `${share}%`);
       fromUpstream.setAttribute("x", `${share}%`);
       fromUpstream.setAttribute("width", all > 0 ? `${100 - share}%` : "0");
-      setText(cacheKey, t("verdict.fromCache", { size: size(bytes.fromCache) }));
-      setText(upstreamKey, t("verdict.fromUpstream", { size: size(bytes.fromUpstream) }));
+      setText(cacheKey, t("verdict.fromCache", { size: size(bytesFromCache) }));
+      setText(upstreamKey, t("verdict.fromUpstream", { size: size(bytesFromUpstream) }));
     },
   };
 }
 
-function sentenceOf({ cache, requests, bytes, limits }, part) {
+function sentenceOf({ cache, allTime, limits }, part) {
+  const { requests, bytesFromCache, bytesFromUpstream } = allTime;
   if (cache === null) return t("verdict.off");
-  if (requests.total === 0) return t("verdict.unused");
+  if (requests === 0) return t("verdict.unused");
   if (limits.cacheOnly) return t("verdict.cacheOnly");
-  if (part === undefined || bytes.fromCache === 0) return t("verdict.filling");
-  if (bytes.fromUpstream === 0) return t("verdict.allCache");
-  const factor = (bytes.fromCache + bytes.fromUpstream) / bytes.fromUpstream;
+  if (part === undefined || bytesFromCache === 0) return t("verdict.filling");
+  if (bytesFromUpstream === 0) return t("verdict.allCache");
+  const factor = (bytesFromCache + bytesFromUpstream) / bytesFromUpstream;
   return t(factor >= 1.5 ? "verdict.pays" : "verdict.notYet", { times: times(factor) });
 }

@@ -9,7 +9,8 @@ import { t } from "../i18n.js";
 import { bar } from "../parts.js";
 import { headings } from "../table.js";
 
-const FEW = 0.15;
+/** Below this share of the limit pulls are few. */
+export const FEW = 0.15;
 
 /** `{ element, set(registries, now) }` */
 export function registryTable() {
@@ -27,24 +28,40 @@ export function registryTable() {
   return {
     element: h("div", {}, table, unasked),
     set(registries, now = Date.now()) {
-      const isAsked = ({ state, quota }) => state !== "unknown" || quota;
-      const asked = registries.filter(isAsked);
+      const { asked, unasked: others } = split(registries);
       update(asked.map((one) => ({ ...one, now })));
       table.hidden = asked.length === 0;
       // A dozen of them are configured from the start; most are never asked.
-      const names = registries.filter((one) => !isAsked(one)).map(nameOf);
+      const names = others.map(({ registry }) => registry);
       unasked.hidden = names.length === 0;
       setText(unasked, t("registries.unasked", { names: names.join(", ") }));
     },
   };
 }
 
-function nameOf({ name, hosts }) {
-  return hosts[0] ?? name;
+/** Those of which something is known, and the others; another name of the same upstream is neither. */
+function split(registries) {
+  const heard = registries.filter(({ state }) => state !== "unknown");
+  const urls = new Set(heard.map(({ url }) => url));
+  const rest = registries.filter(({ state, url }) => {
+    if (state !== "unknown" || urls.has(url)) return false;
+    urls.add(url);
+    return true;
+  });
+  return {
+    asked: [...heard, ...rest.filter(({ quota }) => quota)],
+    unasked: rest.filter(({ quota }) => !quota),
+  };
+}
+
+/** Why a registry is down, in words. */
+export function problemOf({ problem }) {
+  if (problem === "timeout" || problem === "network") return t(`registries.problem.${problem}`);
+  return t("registries.problem.status", { status: problem });
 }
 
 function makeRow(registry) {
-  const { name, url } = registry;
+  const { registry: name, url } = registry;
   const state = h("span", { class: "state" });
   const [delay, requests, errors] = [numeric("latency"), numeric("requests"), numeric("errors")];
   const left = bar(t("registries.quotaOf", { name }), "meter");
@@ -62,9 +79,9 @@ function makeRow(registry) {
       h(
         "th",
         { role: "rowheader", scope: "row" },
-        h("span", { class: "name", title: url }, nameOf(registry)),
+        h("span", { class: "name", title: url }, name),
         // Where it is not the name that says who is asked.
-        hostOf(url) !== nameOf(registry) && h("span", { class: "host muted" }, hostOf(url)),
+        hostOf(url) !== name && h("span", { class: "host muted" }, hostOf(url)),
       ),
       h("td", { role: "cell", "data-label": t("registries.state") }, state),
       delay.cell,
@@ -74,7 +91,12 @@ function makeRow(registry) {
     ),
     update(registry) {
       state.className = `state ${registry.state}`;
-      setText(state, t(`registries.is.${registry.state}`));
+      const isDown = registry.state === "down";
+      const more = isDown ? t("registries.why", { problem: problemOf(registry) }) : "";
+      setText(state, t(`registries.is.${registry.state}`) + more);
+      state.title = registry.askedAt
+        ? t("registries.asked", { ago: ago(registry.askedAt, registry.now) })
+        : "";
       setText(delay.value, latency(registry.latencyMs));
       setText(requests.value, count(registry.requests));
       setText(errors.value, count(registry.errors));

@@ -4,7 +4,7 @@
  * @module
  */
 import { h, setText } from "../dom.js";
-import { count, latency, NONE, percent, size } from "../format.js";
+import { count, duration, latency, NONE, percent, size } from "../format.js";
 import { t } from "../i18n.js";
 import { bar, figure } from "../parts.js";
 
@@ -36,7 +36,7 @@ export function storeFigures() {
         [entries, evicted, trouble, rejected, memory, lag].map(({ element }) => element),
       ),
     ),
-    set({ cache, rejected: reasons, memory: { rss }, loopLagMs }) {
+    set({ cache, rejected: reasons, memory: { rss }, loopLagMs, startedAt, now }) {
       off.hidden = cache !== null;
       disk.hidden = cache === null;
       usedText.classList.toggle("wrong", Boolean(cache?.problem));
@@ -61,7 +61,7 @@ export function storeFigures() {
       );
       trouble.element.classList.toggle("wrong", sum(troubles) > 0);
       rejected.set(count(sum(reasons)), listed(reasons, (reason) => reason));
-      memory.set(size(rss));
+      memory.set(size(rss), t("store.uptime", { time: duration(now - startedAt) }));
       lag.set(latency(loopLagMs));
     },
   };

@@ -105,13 +105,23 @@ function makeImage({ name }) {
   );
   return {
     element: h("section", { "aria-label": name }, h("h3", { class: "name" }, name), list),
-    update: ({ list: parts }) => update(parts),
+    // When upstream is away every part says so: once is enough.
+    update({ list: parts }) {
+      const told = new Set();
+      update(parts.map((part) => {
+        const { error, ...rest } = part;
+        if (error === undefined || told.has(error)) return rest;
+        told.add(error);
+        return part;
+      }));
+    },
   };
 }
 
 function makePart({ role, reference, platform }) {
-  const isDigest = reference.includes(":");
-  const name = `${t(`warm.is.${role}`)} ${isDigest ? shortDigest(reference) : reference}`;
+  // What is attached to a digest is asked for by it.
+  const short = shortDigest(reference.replace(/^referrers of /, ""));
+  const name = `${t(`warm.is.${role}`)} ${short}`;
   const progress = bar(name);
   const state = h("span", { class: "state-text" });
   const error = h("span", { class: "wrong" });
@@ -119,7 +129,7 @@ function makePart({ role, reference, platform }) {
     "li",
     {},
     h("span", { class: "role" }, t(`warm.is.${role}`)),
-    h("code", { title: reference }, isDigest ? shortDigest(reference) : reference),
+    h("code", { title: reference }, short),
     h("span", { class: "muted" }, platform ?? ""),
     progress.element,
     state,

@@ -1,0 +1,123 @@
+/**
+ * The last hour, day or month: how much the cache answered, and how many bytes it spared.
+ *
+ * @module
+ */
+import { chart, columnsOf, roundUp } from "../chart.js";
+import { freshId, h } from "../dom.js";
+import { count, instant, percent, size } from "../format.js";
+import { t } from "../i18n.js";
+
+const RANGES = ["hour", "day", "month"];
+
+/** `{ element, set(history, now) }`; `onRange(name)` is called when another span is wanted. */
+export function trafficCharts({ range, onRange }) {
+  let shown = range;
+  const time = (at) => instant(at, shown);
+  const span = () => t(`traffic.in.${shown}`);
+  const ratio = chart({
+    title: t("traffic.ratio"),
+    legend: [
+      { name: "cache", text: t("traffic.hits") },
+      { name: "rest", text: t("traffic.misses") },
+    ],
+    top: () => 1,
+    label: (value) => percent(value, 0),
+    time,
+    bars: (column) => {
+      const part = ratioOf(column);
+      return part === undefined ? undefined : [
+        { name: "cache", value: part },
+        { name: "rest", value: 1 - part },
+      ];
+    },
+    describe: (column) => t("traffic.ratioIn", { span: time(column.at), ...ratioText(column) }),
+    summarize: (columns) => t("traffic.ratioIn", { span: span(), ...ratioText(sum(columns)) }),
+  });
+  const bytes = chart({
+    title: t("traffic.bytes"),
+    legend: [
+      { name: "cache", text: t("traffic.fromCache") },
+      { name: "upstream", text: t("traffic.fromUpstream") },
+    ],
+    top: (columns) =>
+      roundUp(Math.max(...columns.map((one) => one.bytesFromCache + one.bytesFromUpstream)), 1024),
+    label: size,
+    time,
+    bars: (column) => [
+      { name: "cache", value: column.bytesFromCache },
+      { name: "upstream", value: column.bytesFromUpstream },
+    ],
+    describe: (column) => t("traffic.bytesIn", { span: time(column.at), ...bytesText(column) }),
+    summarize: (columns) => t("traffic.bytesIn", { span: span(), ...bytesText(sum(columns)) }),
+  });
+  return {
+    element: h(
+      "div",
+      {},
+      rangeChoice({ range, onRange }),
+      h("div", { class: "charts" }, ratio.element, bytes.element),
+    ),
+    set(history, now) {
+      shown = history.range;
+      const columns = columnsOf(history, now);
+      ratio.set(columns);
+      bytes.set(columns);
+    },
+  };
+}
+
+function rangeChoice({ range, onRange }) {
+  const name = freshId("range");
+  return h(
+    "fieldset",
+    { class: "choice" },
+    h("legend", { class: "unseen" }, t("traffic.range")),
+    RANGES.map((one) =>
+      h(
+        "label",
+        {},
+        h("input", {
+          type: "radio",
+          name,
+          value: one,
+          checked: one === range,
+          onchange: () => onRange(one),
+        }),
+        h("span", {}, t(`traffic.range.${one}`)),
+      )
+    ),
+  );
+}
+
+function ratioOf({ hit, stale, miss }) {
+  const all = hit + stale + miss;
+  return all > 0 ? (hit + stale) / all : undefined;
+}
+
+function ratioText(column) {
+  const part = ratioOf(column);
+  return {
+    ratio: part === undefined ? t("traffic.noRatio") : percent(part),
+    requests: count(column.requests),
+  };
+}
+
+function bytesText({ bytesFromCache, bytesFromUpstream }) {
+  return { cache: size(bytesFromCache), upstream: size(bytesFromUpstream) };
+}
+
+function sum(columns) {
+  const total = {
+    requests: 0,
+    hit: 0,
+    miss: 0,
+    stale: 0,
+    bytesFromCache: 0,
+    bytesFromUpstream: 0,
+  };
+  for (const column of columns) {
+    for (const key of Object.keys(total)) total[key] += column[key];
+  }
+  return total;
+}
