@@ -52,7 +52,8 @@ export class Assembly {
     this.config = config;
     const { stats } = this;
     const { allowPrivateNetworks: allowPrivate, cache, limits = {}, redirects } = config;
-    const connect = createConnect({ allowPrivate, proxied: config.outboundProxy });
+    const { outboundProxy: proxied, authoritiesFile } = config;
+    const connect = createConnect({ allowPrivate, proxied, authoritiesFile });
     this.#connect = connect;
     const send = cache?.only ? sendNothing : createSend({ connect, stats });
     const tokens = new Tokens({ send, allowPrivate });

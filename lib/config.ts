@@ -43,6 +43,8 @@ export interface Config {
     readonly blobTtl: number;
     readonly store: StoreSetting;
     readonly index: IndexSetting;
+    /** With a store elsewhere: what downloads under way may take here, bytes. */
+    readonly fillsSize: number;
     /** Whether clients are sent to the store for blobs that are in it. */
     readonly storeRedirect: boolean;
     /** How the instances that share the cache reach this one; absent: by its first address. */
@@ -88,6 +90,8 @@ export interface Config {
   readonly allowPrivateNetworks: boolean;
   /** Whether an outbound proxy (`HTTPS_PROXY` and its kin) makes the connections. */
   readonly outboundProxy: boolean;
+  /** A file of authorities that Deno trusts beside its own (`DENO_CERT`), PEM. */
+  readonly authoritiesFile?: string;
   /** Whose X-Forwarded headers are believed: nobody's, whoever's it is that connects, or these networks'. */
   readonly trustProxy: boolean | readonly string[];
   readonly publicScheme?: "http" | "https";
@@ -166,6 +170,7 @@ export function parseConfig(
         manifestTtl: values.CACHE_MANIFEST_TTL,
         blobTtl: values.CACHE_BLOB_TTL,
         ...engines,
+        fillsSize: values.CACHE_FILLS_SIZE,
         storeRedirect: values.STORE_REDIRECT,
         peerUrl: values.PEER_URL?.href.replace(/\/$/, ""),
         only: values.CACHE_ONLY,
@@ -188,6 +193,7 @@ export function parseConfig(
     },
     allowPrivateNetworks: values.ALLOW_PRIVATE_NETWORKS,
     outboundProxy: OUTBOUND_PROXY.some((name) => set[name] !== undefined),
+    authoritiesFile: set["DENO_CERT"],
     trustProxy: values.TRUST_PROXY,
     publicScheme: values.PUBLIC_SCHEME === "auto" ? undefined : values.PUBLIC_SCHEME,
     upstreamIdleTimeout: values.UPSTREAM_IDLE_TIMEOUT,

@@ -81,6 +81,7 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   [{ TLS_CERT: "a", TLS_KEY: "b" }, (c) => c.listen.tls, { cert: "a", key: "b" }],
   [{ CACHE_ENABLED: "No" }, (c) => c.cache, undefined],
   [{ CACHE_MAX_SIZE: "500MB" }, (c) => c.cache?.maxSize, 500_000_000],
+  [{ CACHE_FILLS_SIZE: "1GiB" }, (c) => c.cache?.fillsSize, 2 ** 30],
   [{ CACHE_MANIFEST_TTL: "1d" }, (c) => c.cache?.manifestTtl, 24 * HOUR],
   [
     { BLOCKED_HOSTS: "*.Evil.example, .b.example c.example." },
@@ -132,6 +133,7 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   ],
   [{ https_proxy: "http://proxy:3128" }, (c) => c.outboundProxy, true],
   [{ NO_PROXY: "localhost" }, (c) => c.outboundProxy, false],
+  [{ DENO_CERT: "/ca.pem" }, (c) => c.authoritiesFile, "/ca.pem"],
   [
     { DEBUG: "true", TARGET_UPSTREAM: "registry-1.docker.io" },
     (c) => [c.fallback?.url.href, c.fallback?.library],
@@ -418,6 +420,7 @@ Deno.test("config prints every setting, and what it prints means the same config
     CACHE_ONLY: "true",
     CACHE_STORE: "s3://bucket/prefix?endpoint=https://s3.example",
     CACHE_INDEX: "redis://redis.example:6380/2",
+    CACHE_FILLS_SIZE: "3GiB",
     STORE_REDIRECT: "true",
     PEER_URL: "http://10.0.0.5:8080",
     ADMIN_ADDR: "[::1]:9999",

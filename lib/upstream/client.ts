@@ -155,8 +155,8 @@ export class Upstream {
       if (url.origin === registry.url.origin) this.#onAnswer?.(request, response);
       if (!isRedirect(response.status)) return { ...sent, url, provedAt };
       if (redirects === "stop") return { ...sent, url, provedAt };
+      await response.body?.cancel().catch(() => {}); // also of a redirect that leads nowhere
       const target = nextHop({ from: url, location: response.headers.get("location"), registry });
-      await response.body?.cancel().catch(() => {});
       const isHandedOver = redirects === "policy" && target.origin !== registry.url.origin &&
         classifyRedirect(target, this.#redirects) === "hand-over";
       upstreamLog.debug("Redirect from {from} to {to}: {how}", {

@@ -5,11 +5,12 @@
  * @module
  */
 import { lookup as systemLookup } from "node:dns";
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, RequestOptions } from "node:http";
+import type { LookupFunction } from "node:net";
 import { Readable } from "node:stream";
 import { OciError } from "../oci/error.ts";
 import type { Registry } from "../registry.ts";
-import { checkUrl, isOwnOrigin, isPrivateAddress, literalOf } from "./guard.ts";
+import { checkUrl, isOwnOrigin, isPrivateAddress } from "./guard.ts";
 
 /** One request as {@linkcode Connect} takes it. */
 export interface ConnectRequest {
@@ -39,6 +40,8 @@ export interface ConnectOptions {
    * addresses can be checked here. @default {false}
    */
   readonly proxied?: boolean;
+  /** A file of authorities to trust beside Deno's own, PEM: that of `DENO_CERT`. */
+  readonly authoritiesFile?: string;
   /** @default {node:dns lookup} */
   readonly lookup?: Lookup;
 }
@@ -64,19 +67,6 @@ function guardedLookup(lookup: Lookup): NodeLookup {
       if (options.all) callback(null, allowed);
       else callback(null, first.address, first.family);
     });
-}
-
-/**
- * Throws unless every address of `hostname` is public: for Deno before 2.7.14, whose `node:http` takes no
- * lookup. What is connected to has been looked up again by then, so this is the weaker of the two.
- */
-async function checkAddresses(hostname: string, lookup: Lookup): Promise<void> {
-  const addresses = await new Promise<readonly { address: string }[]>((resolve, reject) =>
-    lookup(hostname, { all: true }, (error, found) => error ? reject(error) : resolve(found))
-  );
-  if (addresses.some(({ address }) => isPrivateAddress(address))) {
-    throw refusal("the name has private addresses", hostname);
-  }
 }
 
 function refusal(why: string, host: string): OciError {
@@ -105,11 +95,42 @@ function responseOf(message: IncomingMessage): Response {
   return new Response(body, { status, headers });
 }
 
+/**
+ * Deno before 2.7.13: its `node:http` takes no lookup, but a connection that has one, and puts TLS on that, for
+ * the URL's host. Never with a later one, which sends on it in clear.
+ */
+async function connectionWith(lookup: NodeLookup): Promise<RequestOptions> {
+  const { connect } = await import("node:net");
+  return {
+    createConnection: ({ host, port }) =>
+      connect({
+        host: host ?? "",
+        port: Number(port),
+        lookup: lookup as LookupFunction,
+        autoSelectFamily: true,
+      }),
+  };
+}
+
+/** From 2.9 on Deno's `fetch` knows of the authorities in `DENO_CERT`, and its `node:https` does not. */
+async function trustAuthorities(file: string): Promise<void> {
+  const tls: Partial<DefaultAuthorities> = await import("node:tls");
+  if (!tls.getCACertificates || !tls.setDefaultCACertificates) return;
+  const known = tls.getCACertificates("default");
+  tls.setDefaultCACertificates([...known, await Deno.readTextFile(file)]);
+}
+
+/** What of `node:tls` Deno's types do not all have yet, nor its versions before 2.8. */
+interface DefaultAuthorities {
+  getCACertificates(type: "default"): string[];
+  setDefaultCACertificates(certificates: readonly string[]): void;
+}
+
 /** The route through `node:http(s)`, for hosts that an upstream named: only it can pin the address. */
 async function guardedRequest(
   url: URL,
   init: ConnectRequest,
-  lookup: NodeLookup,
+  pinned: RequestOptions,
 ): Promise<Response> {
   const { request } = url.protocol === "https:"
     ? await import("node:https")
@@ -121,8 +142,10 @@ async function guardedRequest(
       method: init.method,
       headers: Object.fromEntries(init.headers),
       signal: init.signal,
-      lookup: lookup as never, // node's own type wants one overload; both forms are answered
+      ...pinned,
     }, (message) => {
+      // Before 2.7.13 Deno leaves a body that stands still as it is.
+      init.signal.addEventListener("abort", () => message.destroy(), { once: true });
       try {
         resolve(responseOf(message));
       } catch (error) {
@@ -146,9 +169,10 @@ async function guardedRequest(
 export function createConnect(options: ConnectOptions): Connect & Disposable {
   // HTTP/2 to a registry would let three unread blobs stall every other request to it.
   const client = Deno.createHttpClient({ http2: false, poolMaxIdlePerHost: 32 });
-  const lookup = options.lookup ?? systemLookup as Lookup;
-  const guarded = guardedLookup(lookup);
-  let canPin = true;
+  const guarded = guardedLookup(options.lookup ?? systemLookup as Lookup);
+  let trusted: Promise<void> | undefined;
+  // node's own type wants one overload; both forms are answered
+  let pinned: RequestOptions = { lookup: guarded as LookupFunction };
   const connect: Connect = async (url, given) => {
     checkUrl(url, { registry: given.registry, allowPrivate: options.allowPrivate });
     const headers = new Headers(given.headers);
@@ -156,15 +180,18 @@ export function createConnect(options: ConnectOptions): Connect & Disposable {
     headers.set("accept-encoding", "identity");
     const request = { ...given, headers };
     const isOpen = options.allowPrivate || options.proxied || isOwnOrigin(url, request.registry);
-    if (!isOpen && canPin) {
+    if (!isOpen) {
+      if (url.protocol === "https:" && options.authoritiesFile !== undefined) {
+        await (trusted ??= trustAuthorities(options.authoritiesFile));
+      }
       try {
-        return await guardedRequest(url, request, guarded);
+        return await guardedRequest(url, request, pinned);
       } catch (error) {
         if ((error as { code?: unknown }).code !== "ERR_NOT_IMPLEMENTED") throw error;
-        canPin = false;
+        pinned = await connectionWith(guarded);
+        return await guardedRequest(url, request, pinned);
       }
     }
-    if (!isOpen && literalOf(url) === undefined) await checkAddresses(url.hostname, lookup);
     return await fetch(url, {
       method: request.method,
       headers: request.headers,

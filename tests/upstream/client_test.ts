@@ -193,6 +193,20 @@ Deno.test("ten redirects are followed, an eleventh is not, and a loop ends too",
   }
 });
 
+Deno.test("the body of a redirect is given up, wherever it leads", async () => {
+  for (const location of ["https://cdn.example/", "ftp://cdn.example/", "https://u:p@x.example/"]) {
+    let cancelled = 0;
+    const body = new ReadableStream({ cancel: () => void cancelled++ });
+    const { request } = upstreamWith(({ url }) =>
+      url.hostname === "cdn.example"
+        ? new Response()
+        : new Response(body, { status: 307, headers: { location } })
+    );
+    await request().catch(() => {});
+    assertEquals(cancelled, 1, location);
+  }
+});
+
 Deno.test("storage is handed to the client where the policy says so, unless the content is wanted here", async () => {
   const redirects = { ...POLICY, followAll: false };
   const location = "https://storage.example/blob?X-Amz-Signature=secret";
