@@ -35,8 +35,16 @@ export interface Containerd {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Starts a containerd; needs root, containerd and ctr. `hosts` are names that pulls resolve. */
-export async function startContainerd(options: { hosts?: Hosts } = {}): Promise<Containerd> {
+/** Options for {@linkcode startContainerd}. */
+export interface ContainerdOptions {
+  /** Names that pulls resolve. */
+  readonly hosts?: Hosts;
+  /** The environment of `ctr`, which pulls by itself, e.g. `SSL_CERT_FILE`. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Starts a containerd; needs root, containerd and ctr. */
+export async function startContainerd(options: ContainerdOptions = {}): Promise<Containerd> {
   const dir = await Deno.makeTempDir({ prefix: "proxy-containerd-" });
   const address = join(dir, "containerd.sock");
   const config = join(dir, "config.toml");
@@ -62,7 +70,7 @@ address = ${JSON.stringify(address)}
     ...["--address", address],
     ...args,
   ];
-  const ctr = (...args: string[]) => run(wrap!, words(args));
+  const ctr = (...args: string[]) => run(wrap!, words(args), { env: { ...options.env } });
 
   async function stop() {
     await daemon.stop();

@@ -27,6 +27,8 @@ export interface ContainersOptions {
   readonly insecure?: readonly string[];
   /** Names that both resolve; needs root. */
   readonly hosts?: Hosts;
+  /** Their environment, e.g. `SSL_CERT_FILE`. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Makes the folder; starts nothing. */
@@ -53,6 +55,7 @@ export async function makeContainers(options: ContainersOptions = {}): Promise<C
     CONTAINERS_STORAGE_CONF: file("storage.conf"),
     REGISTRY_AUTH_FILE: file("auth.json"),
     XDG_RUNTIME_DIR: dir,
+    ...options.env,
   };
   const before = options.hosts ? await inNamespace(dir, options.hosts) : [];
   const start = (program: "skopeo" | "podman", args: readonly string[]) => {
