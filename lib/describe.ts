@@ -85,6 +85,7 @@ function linesOf(config: Config): string[] {
         `CACHE_STORE=${describeEngine(cache.store)}`,
         `CACHE_INDEX=${describeEngine(cache.index)}`,
         `CACHE_ONLY=${cache.only}`,
+        `CACHE_FILLS_SIZE=${formatExactSize(cache.fillsSize)}`,
         `STORE_REDIRECT=${cache.storeRedirect}`,
         ...cache.peerUrl ? [`PEER_URL=${cache.peerUrl}`] : [],
       ]

@@ -48,6 +48,8 @@ export interface Draft {
 
 /** Options for {@linkcode BlobStore.begin}. */
 export interface DraftOptions {
+  /** Bytes, where they are known. */
+  readonly size?: number;
   /** Whether it looks as if it will be committed: a remote store sends it ahead then. @default {true} */
   readonly isOurs?: () => boolean;
 }

@@ -109,7 +109,7 @@ export class Fills {
     if (!admission) return undefined;
     let draft: Draft;
     try {
-      draft = await this.#store.begin(digest, { isOurs: claim?.isOurs });
+      draft = await this.#store.begin(digest, { size, isOurs: claim?.isOurs });
     } catch (error) {
       this.#keeper.diskTrouble(error);
       admission.release();

@@ -9,7 +9,14 @@
  * @module
  */
 import { isStorable } from "../oci/digest.ts";
-import type { BlobStore, ByteReader, Draft, StoredBlob, StoredEntry } from "./blob_store.ts";
+import type {
+  BlobStore,
+  ByteReader,
+  Draft,
+  DraftOptions,
+  StoredBlob,
+  StoredEntry,
+} from "./blob_store.ts";
 import { type Redis, type Reply, script } from "./redis.ts";
 
 /** Redis refuses strings above 512 MB, and a smaller one does not keep others waiting. */
@@ -84,10 +91,10 @@ interface Published {
 /** The chunks below one prefix. */
 export class RedisStore implements BlobStore {
   readonly #redis: Redis;
-  readonly #drafts: BlobStore;
+  readonly #drafts: Pick<BlobStore, "begin" | "sweep">;
 
   /** `drafts` is where drafts are while they grow. */
-  constructor(redis: Redis, { drafts }: { drafts: BlobStore }) {
+  constructor(redis: Redis, { drafts }: { drafts: Pick<BlobStore, "begin" | "sweep"> }) {
     this.#redis = redis;
     this.#drafts = drafts;
   }
@@ -97,12 +104,12 @@ export class RedisStore implements BlobStore {
     return published && new RedisBlob(this.#redis, published);
   }
 
-  async begin(digest: string): Promise<Draft> {
+  async begin(digest: string, options?: DraftOptions): Promise<Draft> {
     checked(digest);
     return new RedisDraft({
       redis: this.#redis,
       digest,
-      local: await this.#drafts.begin(digest),
+      local: await this.#drafts.begin(digest, options),
       open: () => this.open(digest),
     });
   }

@@ -40,7 +40,7 @@ function digestOfKey(key: string): string | undefined {
 export interface S3StoreOptions {
   readonly objects: S3Objects;
   /** Where drafts are while they grow. */
-  readonly drafts: BlobStore;
+  readonly drafts: Pick<BlobStore, "begin">;
   /** How long the service may stand still in the middle of an object, ms. */
   readonly idle: number;
   /** @default {Date.now} */
@@ -50,7 +50,7 @@ export interface S3StoreOptions {
 /** The objects below one prefix of a bucket. */
 export class S3Store implements BlobStore {
   readonly #objects: S3Objects;
-  readonly #drafts: BlobStore;
+  readonly #drafts: Pick<BlobStore, "begin">;
   readonly #idle: number;
   readonly #now: () => number;
   readonly #permits = new Permits(PARTS_AT_ONCE);
@@ -73,7 +73,7 @@ export class S3Store implements BlobStore {
       isOurs: options.isOurs ?? (() => true),
       objects: this.#objects,
       key: keyOf(digest),
-      local: await this.#drafts.begin(digest),
+      local: await this.#drafts.begin(digest, options),
       permits: this.#permits,
       open: () => this.open(digest),
     });

@@ -13,6 +13,7 @@ import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { BlobStore } from "./blob_store.ts";
 import type { EngineEvents, Engines } from "./engines.ts";
+import { Drafts } from "./drafts.ts";
 import { FileStore } from "./file_store.ts";
 import { RedisGrants } from "./grants.ts";
 import type { Index } from "./index.ts";
@@ -47,7 +48,7 @@ export interface SharedOptions {
 
 /** Opens the engines of `cache`. Throws what the folder for drafts throws, and nothing for what is remote. */
 export async function openShared(cache: CacheConfig, options: SharedOptions): Promise<Engines> {
-  const drafts = new FileStore(cache.dir);
+  const drafts = new Drafts(new FileStore(cache.dir), { maxSize: cache.fillsSize });
   return cache.index.engine === "sqlite"
     ? await openAlone(cache.store as S3Setting, { dir: cache.dir, drafts, options })
     : await openTogether(cache, { location: cache.index, drafts, options });
@@ -55,7 +56,7 @@ export async function openShared(cache: CacheConfig, options: SharedOptions): Pr
 
 function openS3(
   location: S3Setting,
-  { drafts, options }: { drafts: BlobStore; options: SharedOptions },
+  { drafts, options }: { drafts: Drafts; options: SharedOptions },
 ): S3Store {
   const { idle, stats } = options;
   const onDown = (cause: unknown) => {
@@ -72,7 +73,7 @@ function openS3(
 /** One instance: bytes in S3, the index here. */
 async function openAlone(
   location: S3Setting,
-  { dir, drafts, options }: { dir: string; drafts: FileStore; options: SharedOptions },
+  { dir, drafts, options }: { dir: string; drafts: Drafts; options: SharedOptions },
 ): Promise<Engines> {
   const store = openS3(location, { drafts, options });
   const { onDamaged } = options.events;
@@ -94,7 +95,7 @@ async function openTogether(
   cache: CacheConfig,
   { location, drafts, options }: {
     location: RedisLocation;
-    drafts: FileStore;
+    drafts: Drafts;
     options: SharedOptions;
   },
 ): Promise<Engines> {
