@@ -67,6 +67,26 @@ pageTest("when the proxy is gone the page says so, and comes back with it", asyn
   await page.locator(".images tbody tr").first().waitFor();
 }, withImage);
 
+pageTest("a device that wakes sees how things are without waiting for a timer", async (all) => {
+  const { page } = all;
+  await page.locator(".registries tbody tr").waitFor();
+  await all.stopAdmin();
+  const banner = page.locator("#banner");
+  await textOf(banner, /The proxy does not answer/);
+  // Asleep: time passes, and no timer runs from here on.
+  await page.clock.fastForward(60_000);
+  await page.clock.pauseAt(Date.now() + 120_000);
+  all.startAdmin();
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await banner.waitFor({ state: "hidden" });
+}, {
+  ...withImage,
+  before: async (page, parts) => {
+    await page.clock.install();
+    await withImage.before(page, parts);
+  },
+});
+
 pageTest(
   "the page speaks Chinese to a browser that does, and English when asked to",
   async (all) => {
