@@ -33,15 +33,79 @@ Deno.test("dashboard and alerts ask for metrics that there are", async () => {
   }
 });
 
+/** Runs promtool, where it is present; throws with what it says unless it exits with 0. */
+async function promtool(args: string[], stdin = ""): Promise<string> {
+  const { code, stdout, stderr } = await run(which("promtool")!, args, { stdin });
+  assertEquals(code, 0, stdout + stderr);
+  return stdout + stderr;
+}
+
+const ignore = which("promtool") === undefined;
+
 Deno.test({
   name: "promtool finds the alert rules right",
-  ignore: which("promtool") === undefined,
+  ignore,
   async fn() {
-    const { code, stdout, stderr } = await run(which("promtool")!, [
-      "check",
-      "rules",
-      ALERTS.pathname,
-    ]);
-    assertEquals(code, 0, stdout + stderr);
+    await promtool(["check", "rules", ALERTS.pathname]);
   },
+});
+
+Deno.test({
+  name: "each alert fires when it should, and none while all is well",
+  ignore,
+  async fn() {
+    await promtool(["test", "rules", new URL("contrib_alerts.yaml", import.meta.url).pathname]);
+  },
+});
+
+Deno.test("each alert has a test", async () => {
+  const names = [...(await Deno.readTextFile(ALERTS)).matchAll(/alert: (\w+)/g)].map(([, name]) =>
+    name
+  );
+  const tests = await Deno.readTextFile(new URL("contrib_alerts.yaml", import.meta.url));
+  const fired = [...tests.matchAll(/alertname: (\w+)\n +exp_alerts/g)].map(([, name]) => name);
+  assertEquals(new Set(fired), new Set(names));
+});
+
+Deno.test({
+  name: "promtool finds nothing to say of /metrics",
+  ignore,
+  async fn() {
+    await using registry = await startFakeRegistry();
+    registry.control.quota = { limit: 100, remaining: 90, window: 21_600 };
+    registry.add("team/app", "1", makeImage());
+    await using proxy = await startTestProxy({ upstreams: { docker: registry } });
+    for (let i = 0; i < 2; i++) await whole(`${proxy.url}/v2/team/app/manifests/1`);
+    proxy.stats.upstreamFailed("docker", "timeout");
+    proxy.stats.upstreamRetried("docker");
+    proxy.stats.rejected.add('wei"rd\\\n');
+    const lag = new LoopLag();
+    const { text } = await new Metrics(proxy.proxy, lag).render();
+    lag.close();
+    assertEquals(await promtool(["check", "metrics"], text), "");
+  },
+});
+
+Deno.test("what alerts watch is told from the start: of a series that begins with 1 nobody sees the first", async () => {
+  await using proxy = await startTestProxy();
+  const lag = new LoopLag();
+  const { text } = await new Metrics(proxy.proxy, lag).render();
+  lag.close();
+  const rules = await Deno.readTextFile(ALERTS);
+  const watched = [...rules.matchAll(/increase\(([^[]+)\[/g)].map(([, series]) => series!);
+  assert(watched.length >= 3);
+  for (const series of watched) assert(text.includes(`${series} 0\n`), series);
+});
+
+Deno.test("a quota is told of the name that clients mean", async () => {
+  await using registry = await startFakeRegistry();
+  registry.control.quota = { limit: 100, remaining: 90, window: 21_600 };
+  registry.add("team/app", "1", makeImage());
+  const upstreams = { "docker": registry, "docker-staging": registry };
+  await using proxy = await startTestProxy({ upstreams });
+  await whole(`${proxy.url}/v2/team/app/manifests/1`);
+  const lag = new LoopLag();
+  const { text } = await new Metrics(proxy.proxy, lag).render();
+  lag.close();
+  assert(/^registry_proxy_quota_limit\{registry="docker",account="0"\} 100$/m.test(text), text);
 });
