@@ -58,6 +58,31 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "promtool understands each query of the dashboard",
+  ignore,
+  async fn() {
+    const found = [
+      ...(await Deno.readTextFile(DASHBOARD)).matchAll(/"expr": ("(?:[^"\\]|\\.)*")/g),
+    ];
+    assert(found.length > 20);
+    const rules = found.map(([, text], i) => ({
+      record: `query:${i}`,
+      expr: JSON.parse(text!).replace(/\$__(rate_interval|range)/g, "5m").replace(
+        "$instance",
+        ".*",
+      ),
+    }));
+    const file = await Deno.makeTempFile({ suffix: ".json" });
+    try {
+      await Deno.writeTextFile(file, JSON.stringify({ groups: [{ name: "dashboard", rules }] }));
+      await promtool(["check", "rules", file]);
+    } finally {
+      await Deno.remove(file);
+    }
+  },
+});
+
 Deno.test("each alert has a test", async () => {
   const names = [...(await Deno.readTextFile(ALERTS)).matchAll(/alert: (\w+)/g)].map(([, name]) =>
     name

@@ -155,6 +155,26 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "systemd finds the unit right, and little that it leaves exposed",
+  ignore: which("systemd-analyze") === undefined,
+  async fn() {
+    const name = "deno-docker-proxy.service";
+    const unit = read(join(ROOT, "contrib/systemd", name));
+    const dir = await Deno.makeTempDir();
+    try {
+      // The executable is not installed here.
+      const path = join(dir, name);
+      await Deno.writeTextFile(path, unit.replace(/^ExecStart=\S+/m, "ExecStart=/bin/true"));
+      assertEquals((await must("systemd-analyze", ["verify", path])).trim(), "");
+      // 2.0 of 10: what a service without any of it gets is 9.6.
+      await must("systemd-analyze", ["security", "--offline=true", "--threshold=20", path]);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  },
+});
+
 Deno.test("the NixOS module hardens the service as the systemd unit does", () => {
   const unit = read(join(ROOT, "contrib/systemd/deno-docker-proxy.service"));
   const section = unit.slice(unit.indexOf("\n[Service]\n"), unit.indexOf("\n[Install]\n"));

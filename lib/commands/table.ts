@@ -27,8 +27,13 @@ export function formatAge(at: number, now: number): string {
   return `${Math.floor(ms / length)}${unit}`;
 }
 
-/** The beginning of a digest, as much of it as tells it from others: `sha256:0123456789ab`. */
+/**
+ * The beginning of a digest, as much of it as tells it from others: `sha256:0123456789ab`; of cosign's tags,
+ * which contain one, `sha256-0123456789ab….sig`.
+ */
 export function shortDigest(digest: string): string {
-  const colon = digest.indexOf(":");
-  return colon < 0 ? digest : digest.slice(0, colon + 13);
+  return digest.replace(
+    /(\w+[:-][0-9a-f]{12})[0-9a-f]{52,}(.*)$/,
+    (_, first, rest) => rest ? `${first}…${rest}` : first,
+  );
 }

@@ -151,6 +151,12 @@ const CAUSES: readonly [error: unknown, cause: string][] = [
   [undefined, "undefined"],
   [new Error("two\r\nlines"), "two lines"],
   [
+    new Error(
+      "error sending request for url (http://hub.example:80/v2/a/manifests/b): client error (Connect): tcp connect error: refused",
+    ),
+    "http://hub.example:80: tcp connect error: refused",
+  ],
+  [
     new Error("error sending request for url (https://s3.example/blob?X-Amz-Signature=secret)"),
     "error sending request for url (https://s3.example/blob)",
   ],
