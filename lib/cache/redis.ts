@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { createClient, createCluster, createSentinel, ErrorReply, RESP_TYPES } from "redis";
 import { within } from "../deadline.ts";

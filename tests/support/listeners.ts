@@ -55,13 +55,15 @@ export async function startListener(
 /** `Deno.serve` as `mod.ts` says to use it; by itself the proxy listens with it for https only. */
 function denoServer(proxy: TestProxy) {
   const abort = new AbortController();
-  const server = Deno.serve({
+  // A variable: Deno 2.5 does not know all of its members.
+  const settings = {
     hostname: "127.0.0.1",
     port: 0,
     signal: abort.signal,
     onListen() {},
     automaticCompression: false,
-  }, (request, info) => proxy.proxy.fetch(request, info));
+  };
+  const server = Deno.serve(settings, (request, info) => proxy.proxy.fetch(request, info));
   return {
     url: `http://127.0.0.1:${server.addr.port}`,
     async close() {
