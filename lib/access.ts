@@ -171,6 +171,18 @@ export class Access {
   }
 
   /**
+   * Notes that upstream has shown `caller` content of the repository that nobody has been shown before. That
+   * everybody might read the repository was proved of what it had then, and does not cover this: while
+   * upstream is away it would be served to everybody on a proof from before the repository became private.
+   */
+  async grew(caller: Caller, key: RepositoryKey): Promise<void> {
+    if (caller.credential.kind === "anonymous") return;
+    if (await this.#marks.publicSince(key) !== undefined) {
+      await this.#marks.setPublic(key, undefined);
+    }
+  }
+
+  /**
    * The credential to fetch with on behalf of `caller`: its own; for callers without one the operator's,
    * which raises rate limits, but only where everybody may read anyway.
    */

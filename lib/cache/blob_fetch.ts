@@ -223,8 +223,12 @@ export class BlobFetch {
     };
   }
 
-  async #link({ target }: TargetRequest): Promise<void> {
+  async #link({ target, caller }: TargetRequest): Promise<void> {
     const key = { ...repositoryKey(target), digest: target.reference, kind: "blob" } as const;
+    // Its manifest came first, mostly, and it was learned then whether the repository is public.
+    const isNew = caller.credential.kind !== "anonymous" && !await this.#access.isPublic(key) &&
+      await this.#index.link(key) === undefined;
+    if (isNew) await this.#access.grew(caller, key);
     await this.#index.addLink(key, { mediaType: "" });
   }
 }

@@ -268,7 +268,7 @@ export class Manifests {
     const mediaType = isManifestType(type) ? type : known!.mediaType;
     const row = await this.#content.row(digest);
     // Until the new meaning is here, the old one is what there is to serve should upstream get in trouble.
-    if (row || !held) await this.#note(target, { digest, mediaType, isHere: row !== undefined });
+    if (row || !held) await this.#note(request, { digest, mediaType, isHere: row !== undefined });
     return { digest, mediaType, size: row?.size ?? size, cache: row ? "HIT" : "MISS" };
   }
 
@@ -301,17 +301,23 @@ export class Manifests {
     const manifest: Manifest = await this.#relay.manifest(answer, target);
     const { digest, mediaType, bytes } = manifest;
     const isHere = await this.#content.put(digest, bytes);
-    await this.#note(target, { digest, mediaType, isHere });
+    await this.#note(request, { digest, mediaType, isHere });
     return { ...manifest, size: bytes.byteLength, cache: isHere ? "MISS" : "BYPASS" };
   }
 
   /** Notes what upstream just said: that the repository contains the manifest, and what the tag means. */
   async #note(
-    target: Target,
+    { target, caller }: TargetRequest,
     { digest, mediaType, isHere }: { digest: string; mediaType: string; isHere: boolean },
   ): Promise<void> {
     const key = repositoryKey(target);
-    if (isHere) await this.#index.addLink({ ...key, digest, kind: "manifest" }, { mediaType });
+    if (isHere) {
+      const link = { ...key, digest, kind: "manifest" } as const;
+      const isNew = caller.credential.kind !== "anonymous" && !await this.#index.link(link);
+      // Whether it is public all the same is learned when the caller has been answered.
+      if (isNew) await this.#access.grew(caller, key);
+      await this.#index.addLink(link, { mediaType });
+    }
     if (isDigest(target.reference)) return;
     // Noted for a HEAD too: containerd asks for tags by HEAD only, and then gets the digest.
     await this.#index.setTag(key, target.reference, { digest, checkedAt: this.#now() });

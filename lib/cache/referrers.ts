@@ -12,7 +12,6 @@ import { digestOf, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { forwardedSearch, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
-import type { Target } from "../transforms/route.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { readBounded } from "../upstream/body.ts";
 import { isUpstreamTrouble } from "../upstream/failure.ts";
@@ -81,7 +80,7 @@ export class Referrers {
     } catch (error) {
       const held = isUpstreamTrouble(error) ? await this.#held(request) : undefined;
       if (!held) {
-        if (error instanceof OciError && error.status === 404) await this.#keep(target, NO_API);
+        if (error instanceof OciError && error.status === 404) await this.#keep(request, NO_API);
         throw error;
       }
       cacheLog.warn("Serving referrers of {digest} in {repository} stale: {cause}", {
@@ -111,7 +110,7 @@ export class Referrers {
       what: "list of referrers",
     });
     const isWhole = search === "" && !response.headers.has("link") && listOf(body) !== undefined;
-    if (isWhole) await this.#keep(target, body);
+    if (isWhole) await this.#keep(request, body);
     const reply = replyHeaders(response.headers, {
       kind: "referrers",
       status: response.status,
@@ -125,11 +124,14 @@ export class Referrers {
     );
   }
 
-  async #keep(target: Target, body: Uint8Array): Promise<void> {
+  async #keep({ target, caller }: TargetRequest, body: Uint8Array): Promise<void> {
     const digest = digestOf(body);
     const key = repositoryKey(target);
     // Only about what is here: anybody can ask about digests that nobody has.
     if (!await this.#index.link({ ...key, digest: target.reference, kind: "manifest" })) return;
+    const known = await this.#index.tag(key, noteOf(target.reference));
+    const isNew = known?.digest !== digest && !await this.#access.isPublic(key);
+    if (isNew) await this.#access.grew(caller, key);
     if (!await this.#content.put(digest, body as Uint8Array<ArrayBuffer>)) return;
     await this.#index.setTag(key, noteOf(target.reference), { digest, checkedAt: this.#now() });
   }

@@ -11,7 +11,7 @@ import type { Credential } from "../transforms/auth.ts";
 import { isRedirect } from "../transforms/redirect.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Upstream, UpstreamAnswer, UpstreamRequest } from "./client.ts";
-import { upstreamFailure } from "./failure.ts";
+import { isUpstreamTrouble, upstreamFailure } from "./failure.ts";
 import { isOwnOrigin } from "./guard.ts";
 
 type BasicAccount = Credential & { readonly kind: "basic" };
@@ -154,8 +154,10 @@ export class Asker {
     });
     try {
       await this.ask(target, { method: "HEAD", caller: anonymous, redirects: "stop" });
-    } catch {
-      // Not public, or not to be learned now: nothing depends on it.
+    } catch (error) {
+      // Some registries say of what one may not see that it does not exist. Trouble says nothing.
+      if (!(error instanceof OciError) || isUpstreamTrouble(error)) return;
+      await this.access.refused(anonymous, key, anonymous.credential);
     }
   }
 }

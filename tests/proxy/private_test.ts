@@ -342,6 +342,59 @@ Deno.test("what becomes private is private within the hour, and stays it while u
   assertEquals(away.has(200), false);
 });
 
+/** Everything there is of version 2 of `team/open`, which nobody has pulled yet. */
+const newer = makeImage({ seed: 4 });
+const NEWER = [
+  "team/open/manifests/2",
+  ...Object.values(pathsOf("team/open", newer)).slice(1),
+];
+
+for (const learning of ["fails", "works"]) {
+  for (const minutes of [10, 90]) {
+    Deno.test(`what came ${minutes} minutes after everybody read its repository, which is private by then, is nobody's while upstream is away, if learning that ${learning}`, async () => {
+      using clock = moveClock();
+      await using all = await startAll();
+      const { docker, proxy } = all;
+      assertEquals((await ask(proxy.url, "team/open/manifests/1")).status, 200);
+      docker.setAccess("team/open", ["ann"]);
+      docker.add("team/open", "2", newer);
+      clock.pass(minutes * MINUTE);
+      const challenge = await whole(`${proxy.url}/v2/`);
+      const given = await tokenFor(challenge, ann.login, "repository:team/open:pull");
+      if (learning === "fails") docker.control.failTokensWith = 503;
+      for (const path of NEWER) {
+        const { status } = await ask(proxy.url, path, { token: given.json.token });
+        assertEquals([path, status], [path, 200]);
+      }
+      await docker.down();
+      clock.pass(20_000);
+      for (const path of NEWER) {
+        const { status } = await ask(proxy.url, path);
+        assertEquals([path, status < 400], [path, false]);
+      }
+    });
+  }
+}
+
+for (const minutes of [10, 90]) {
+  Deno.test(`what came ${minutes} minutes after everybody read its repository, which is public still, is everybody's while upstream is away`, async () => {
+    using clock = moveClock();
+    await using all = await startAll();
+    const { docker, proxy } = all;
+    assertEquals((await ask(proxy.url, "team/open/manifests/1")).status, 200);
+    docker.add("team/open", "2", newer);
+    clock.pass(minutes * MINUTE);
+    for (const path of NEWER) assertEquals((await ask(proxy.url, path, ann)).status, 200);
+    const key = { registry: docker.host, repository: "team/open" };
+    await until(async () => await proxy.proxy.cache!.access.isPublic(key));
+    await docker.down();
+    clock.pass(90 * MINUTE);
+    for (const path of NEWER) {
+      assertEquals([path, (await ask(proxy.url, path)).status], [path, 200]);
+    }
+  });
+}
+
 Deno.test("what becomes public is everybody's at once", async () => {
   await using all = await startAll();
   const { docker, proxy } = all;

@@ -290,6 +290,20 @@ Deno.test("whether it is public cannot always be learned, and that harms nobody"
   }
 });
 
+Deno.test("what does not exist for nobody in particular is not public, and trouble says nothing of it", async () => {
+  let reply: number | OciError = 200;
+  const { ask, asker, access, caller, key, target, pass } = askerWith(() => reply);
+  await ask(ANONYMOUS);
+  pass(60 * 60_000);
+  for (reply of [429, 503, new OciError("UNAVAILABLE", "Cannot reach")]) {
+    await asker.learnPublic(target);
+    assertEquals(await access.mayReadStale(caller(ANONYMOUS), key), true);
+  }
+  reply = 404;
+  await asker.learnPublic(target);
+  assertEquals(await access.mayReadStale(caller(ANONYMOUS), key), false);
+});
+
 Deno.test("each kind of target has its path, and asks for a token for its repository", async () => {
   const { ask, asker, target, asked, caller } = askerWith(() => 200);
   const digest = `sha256:${"a".repeat(64)}`;
