@@ -6,7 +6,7 @@
 import type { Config } from "./config.ts";
 import { OciError } from "./oci/error.ts";
 import { publicScheme } from "./transforms/auth.ts";
-import { type AddressSet, addressSet, clientAddress } from "./transforms/policy.ts";
+import { type AddressSet, addressSet, clientAddress, plainAddress } from "./transforms/policy.ts";
 
 /** What is known of a connection besides its request. `Deno.ServeHandlerInfo` is one. */
 export interface ConnectionInfo {
@@ -42,7 +42,8 @@ export class Visits {
   /** The client's address, as a proxy that is trusted says, else the connection's (`peer`). */
   client(header: (name: string) => string | null, peer: string | undefined): string | undefined {
     const trusted = this.#trusted;
-    if (trusted === undefined) return peer;
+    // Where HOST is `::` an IPv4 client comes as an IPv6 one, and its /64 would be that of all of them.
+    if (trusted === undefined) return peer?.startsWith("::ffff:") ? plainAddress(peer) : peer;
     return clientAddress({ peer, forwardedFor: header("x-forwarded-for"), trusted });
   }
 

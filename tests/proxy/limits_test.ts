@@ -152,6 +152,22 @@ Deno.test("clients have budgets of their own; one with IPv6 cannot change addres
   assertEquals((await manifest(proxy, "c", from("192.0.2.1"))).status, 200);
 });
 
+Deno.test("IPv4 clients of a listener for IPv6 too have budgets of their own", async () => {
+  await using both = await startBoth({ RATE_LIMIT: "misses=1/1h" });
+  const { docker, proxy } = both;
+  for (const name of ["a", "b"]) hold(docker, name);
+  const from = async (address: string, name: string) => {
+    const request = new Request(`${proxy.url}/v2/library/${name}/manifests/1`);
+    const remoteAddr = { transport: "tcp", hostname: `::ffff:${address}`, port: 1 } as const;
+    const response = await proxy.proxy.fetch(request, { remoteAddr });
+    await response.body?.cancel();
+    return response.status;
+  };
+  assertEquals(await from("192.0.2.1", "a"), 200);
+  assertEquals(await from("192.0.2.1", "b"), 429);
+  assertEquals(await from("192.0.2.2", "b"), 200);
+});
+
 Deno.test("no more downloads run at once than MAX_CONCURRENT_FILLS, and all get theirs", async () => {
   await using both = await startBoth({ MAX_CONCURRENT_FILLS: "2" });
   const { docker, proxy } = both;
