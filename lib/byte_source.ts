@@ -9,8 +9,9 @@ import { notePassing } from "./garbage.ts";
 /** Bytes of known or unknown number, read once. */
 export interface ByteSource {
   /**
-   * The next bytes, about as many as `buffer` has room for: in it, or in memory that others read too. Undefined
-   * at the end. Throws where they cannot be had: the client's connection then breaks.
+   * The next bytes, at most as many as `buffer` has room for: in it, or in memory that others read too and that
+   * is good until the next read. Undefined at the end. Throws where they cannot be had: the client's
+   * connection then breaks.
    */
   read(buffer: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | undefined>;
   /**
@@ -63,7 +64,7 @@ export function streamOf(
         let chunk: Uint8Array<ArrayBuffer> | undefined;
         if (limit > 0) {
           notePassing(limit);
-          chunk = await source.read(new Uint8Array(limit));
+          chunk = await readOwn(source, new Uint8Array(limit));
         }
         if (!isOpen) return;
         if (!chunk) {
@@ -80,4 +81,18 @@ export function streamOf(
     },
     cancel: end,
   }, { highWaterMark: 0 });
+}
+
+/** The next bytes in memory that nobody else uses: who takes them keeps them for as long as it likes. */
+async function readOwn(
+  source: ByteSource,
+  buffer: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const bytes = await source.read(buffer);
+  if (!bytes || bytes.buffer === buffer.buffer) return bytes;
+  const own = bytes.byteLength <= buffer.byteLength
+    ? buffer.subarray(0, bytes.byteLength)
+    : new Uint8Array(bytes.byteLength);
+  own.set(bytes);
+  return own;
 }

@@ -13,6 +13,7 @@ import type { Part } from "../transforms/range.ts";
 import { Download, MismatchError, type Source } from "../upstream/download.ts";
 import { verifiedStream } from "../upstream/verified.ts";
 import type { ByteReader, Draft } from "./blob_store.ts";
+import { type Loan, Pieces } from "./pieces.ts";
 
 export type { Source } from "../upstream/download.ts";
 
@@ -54,11 +55,11 @@ export interface FillOptions {
 export type FillState = "running" | "verified" | "detached" | "failed";
 
 /**
- * What is written at once, and what may gather meanwhile before upstream is made to wait: more of it while
- * there are few fills, since less waiting for the disk is an eighth of the time of a fast one.
+ * What is read and written at once, and what may gather meanwhile before upstream is made to wait: more of it
+ * while there are few fills. More than fetch has at a time is of no use.
  */
-const BATCH = 2 ** 20;
-const SMALL_BATCH = 2 ** 18;
+const PIECE = 2 ** 19;
+const SMALL_PIECE = 2 ** 17;
 const FEW = 8;
 /** Reads that are kept for other clients of the same fill. */
 const MOST_RECENT = 4;
@@ -90,11 +91,8 @@ export class Fill {
   #error: unknown;
   /** Bytes written and hashed. */
   #written = 0;
-  /** What came and is not written yet: `filled` bytes of `batch`. */
-  #batch: Uint8Array<ArrayBuffer>;
-  #filled = 0;
-  /** The other batch: being written, or free. */
-  #other: Uint8Array<ArrayBuffer>;
+  /** What came, and is not written yet or was last. */
+  readonly #pieces: Pieces;
   /** Writing; never rejects: see `#diskError`. */
   #writing: Promise<void> | undefined;
   #diskError: DiskError | undefined;
@@ -110,13 +108,11 @@ export class Fill {
     this.origin = options.origin;
     this.size = options.size;
     this.#hash = createHasher(options.digest);
-    const most = ++running > FEW ? SMALL_BATCH : BATCH;
-    const batch = Math.max(1, Math.min(most, options.size ?? most));
-    this.#batch = new Uint8Array(batch);
-    this.#other = new Uint8Array(batch);
+    const most = ++running > FEW ? SMALL_PIECE : PIECE;
+    this.#pieces = new Pieces(Math.max(1, Math.min(most, options.size ?? most)));
     this.#download = new Download({
       ...options,
-      reuse: true,
+      memory: this.#pieces,
       onResume: (offset, cause) => options.observer?.resumed?.(offset, cause),
     });
     this.done = this.#run();
@@ -157,10 +153,13 @@ export class Fill {
     this.#download.cancel(new Error("Given up"));
   }
 
-  /** The end of what clients may have: the last byte is withheld until the digest agrees. */
+  /**
+   * The end of what clients may have: the last byte is withheld until the digest agrees. Where the length is
+   * not known, any may be the last.
+   */
   get #readable(): number {
     if (this.#state === "verified" || this.#state === "detached") return this.#written;
-    return Math.max(0, this.#written - 1);
+    return Math.max(0, Math.min(this.#written, (this.size ?? this.#written) - 1));
   }
 
   #notify(): void {
@@ -201,32 +200,24 @@ export class Fill {
     }
   }
 
-  /** Takes `chunk`, which may be overwritten afterwards. Waits only while the disk is behind by a batch. */
+  /** Takes `chunk`. Waits only while the disk is behind by a piece. */
   async #append(chunk: Uint8Array): Promise<void> {
-    for (let done = 0; done < chunk.byteLength;) {
-      if (this.#diskError) throw this.#diskError;
-      if (this.#filled === this.#batch.byteLength) {
-        await this.#writing;
-        continue;
-      }
-      const part = chunk.subarray(done, done + this.#batch.byteLength - this.#filled);
-      this.#batch.set(part, this.#filled);
-      this.#filled += part.byteLength;
-      done += part.byteLength;
-      this.#writing ??= this.#write();
+    if (this.#diskError) throw this.#diskError;
+    this.#pieces.push(chunk);
+    this.#writing ??= this.#write();
+    while (this.#pieces.isFull && !this.#diskError) {
+      await Promise.race([this.#changed.promise, this.#writing]);
     }
   }
 
-  /** Writes what has gathered, a batch at a time, until nothing has. */
+  /** Writes what has come, a piece at a time, until nothing waits. */
   async #write(): Promise<void> {
     try {
-      while (this.#filled > 0) {
-        const chunk = this.#batch.subarray(0, this.#filled);
-        [this.#batch, this.#other] = [this.#other, this.#batch];
-        this.#filled = 0;
-        await this.#options.draft.write(chunk);
-        this.#hash.update(chunk);
-        this.#written += chunk.byteLength;
+      for (let piece; (piece = this.#pieces.next());) {
+        await this.#options.draft.write(piece);
+        this.#hash.update(piece);
+        this.#pieces.written(piece, this.#written);
+        this.#written += piece.byteLength;
         this.#notify();
       }
     } catch (cause) {
@@ -258,6 +249,7 @@ export class Fill {
     let isOpen = true;
     let isAll = false;
     let reader: ByteReader | undefined;
+    let loan: Loan | undefined;
     let rest: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
     const wanted = () => part ? part.end + 1 : this.size ?? Infinity;
     if (this.#hasReader) this.#options.observer?.joined?.();
@@ -267,6 +259,8 @@ export class Fill {
       while (isOpen && position < wanted()) {
         const end = Math.min(this.#readable, wanted());
         if (position < end) {
+          loan = this.#pieces.lend(position, Math.min(end - position, buffer.byteLength));
+          if (loan) return loan.bytes;
           if (!reader) {
             const opened = await this.#options.draft.reader();
             if (!isOpen) return void opened.close(); // it left meanwhile
@@ -287,6 +281,8 @@ export class Fill {
     };
     return {
       read: async (buffer) => {
+        loan?.letGo(true); // it has been sent
+        loan = undefined;
         const bytes = await next(buffer);
         if (bytes) position += bytes.byteLength;
         else isAll = isOpen;
@@ -296,6 +292,7 @@ export class Fill {
         isOpen = false;
         this.#readers--;
         this.#notify(); // a read of this client may be waiting, and nobody else
+        loan?.letGo(false); // the connection may have ended in the middle of it
         reader?.close();
         rest?.cancel().catch(() => {}); // broken already
         onEnd(sent, isAll || start + sent === wanted());

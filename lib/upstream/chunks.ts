@@ -1,24 +1,28 @@
 /**
- * A body read chunk by chunk under an idle limit, into one buffer over and over where the body allows that.
+ * A body read chunk by chunk under an idle limit, into memory that is used again where the body allows that.
  *
  * @module
  */
 import { notePassing } from "../garbage.ts";
 import { readWithin, within } from "./body.ts";
 
-/** The size of the buffer: fetch hands out no more at a time by itself. */
-const BUFFER = 64 * 1024;
+/**
+ * Memory that bodies are read into. Of what comes in at a gigabyte a second in memory of its own, the collector
+ * lets some 60 MiB gather before it looks.
+ */
+export interface Memory {
+  /** Some, which is transferred: if the body breaks it is lost. */
+  take(): ArrayBuffer;
+  /** What was taken, under its new name. The next chunk, if any, is in it. */
+  giveBack(memory: ArrayBuffer): void;
+}
 
 /** Options for {@linkcode ChunkReader}. */
 export interface ChunkReaderOptions {
   /** How long the body may stand still, ms. */
   readonly idle: number;
-  /**
-   * Whether a chunk is valid only until the next is read. Of what comes in at a gigabyte a second the
-   * collector lets some 60 MiB gather before it looks: whoever copies the chunk anyway, need not pay that.
-   * @default {false}
-   */
-  readonly reuse?: boolean;
+  /** What to read into. A body that brings memory of its own leaves it alone. @default {the body's own} */
+  readonly memory?: Memory;
 }
 
 /** Bytes as they come. */
@@ -34,18 +38,21 @@ export class ChunkReader implements Chunks {
   readonly #idle: number;
   readonly #plain?: ReadableStreamDefaultReader<Uint8Array>;
   readonly #byob?: ReadableStreamBYOBReader;
-  #buffer?: ArrayBuffer;
+  readonly #memory?: Memory;
 
-  constructor(body: ReadableStream<Uint8Array>, { idle, reuse = false }: ChunkReaderOptions) {
+  constructor(body: ReadableStream<Uint8Array>, { idle, memory }: ChunkReaderOptions) {
     this.#idle = idle;
-    this.#byob = reuse ? byobReader(body) : undefined;
+    this.#memory = memory;
+    this.#byob = memory && byobReader(body);
     if (!this.#byob) this.#plain = body.getReader();
   }
 
   /** The next chunk; undefined at the end. Throws an `IdleError`, or what broke the body. */
   async read(): Promise<Uint8Array | undefined> {
     while (true) {
-      const chunk = this.#byob ? await this.#refill(this.#byob) : await this.#next(this.#plain!);
+      const chunk = this.#byob
+        ? await this.#into(this.#byob, this.#memory!)
+        : await this.#next(this.#plain!);
       if (chunk === undefined || chunk.byteLength > 0) return chunk;
     }
   }
@@ -56,12 +63,10 @@ export class ChunkReader implements Chunks {
     return value;
   }
 
-  async #refill(reader: ReadableStreamBYOBReader): Promise<Uint8Array | undefined> {
-    // The view is transferred and comes back in the result: the same memory, under a new name.
-    const view = new Uint8Array(this.#buffer ?? new ArrayBuffer(BUFFER));
-    this.#buffer = undefined;
+  async #into(reader: ReadableStreamBYOBReader, memory: Memory): Promise<Uint8Array | undefined> {
+    const view = new Uint8Array(memory.take());
     const { done, value } = await within(reader.read(view), this.#idle);
-    this.#buffer = value?.buffer;
+    if (value) memory.giveBack(value.buffer);
     return done ? undefined : value;
   }
 

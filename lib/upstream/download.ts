@@ -4,7 +4,7 @@
  * @module
  */
 import { OciError } from "../oci/error.ts";
-import { ChunkReader, type Chunks } from "./chunks.ts";
+import { ChunkReader, type Chunks, type Memory } from "./chunks.ts";
 import { backoff, causeOf } from "./send.ts";
 
 /** Where the bytes of one content come from. */
@@ -32,8 +32,8 @@ export interface DownloadOptions {
   readonly size?: number;
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
-  /** Whether a chunk is valid only until the next is read. @default {false} */
-  readonly reuse?: boolean;
+  /** See `ChunkReaderOptions`. */
+  readonly memory?: Memory;
   /** Called when it broke at `offset` and is about to be taken up again. */
   readonly onResume?: (offset: number, cause: string) => void;
   /** Waits `ms`; tests pass one that does not. @default {setTimeout} */

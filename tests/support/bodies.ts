@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Memory } from "../../lib/upstream/chunks.ts";
 import type { Source } from "../../lib/upstream/download.ts";
 
 /** What both kinds of controllers have. */
@@ -122,4 +123,20 @@ export async function drain(
     at += chunk.byteLength;
   }
   return error ? { bytes, error } : { bytes };
+}
+
+/** One piece of memory, and whether it is somebody's. */
+export function oneMemory(size: number): Memory & { readonly isTaken: boolean } {
+  let memory: ArrayBuffer | undefined = new ArrayBuffer(size);
+  return {
+    get isTaken() {
+      return memory === undefined;
+    },
+    take() {
+      const taken = memory ?? new ArrayBuffer(size);
+      memory = undefined;
+      return taken;
+    },
+    giveBack: (back) => void (memory = back),
+  };
 }

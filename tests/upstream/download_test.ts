@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { OciError } from "../../lib/oci/error.ts";
 import { Download, type DownloadOptions, MismatchError } from "../../lib/upstream/download.ts";
-import { bodyOf, cut, fedBody, sourceOf } from "../support/bodies.ts";
+import { bodyOf, cut, fedBody, oneMemory, sourceOf } from "../support/bodies.ts";
 import { randomBytes } from "../support/content.ts";
 
 const RESET = new Error("Connection reset");
@@ -38,7 +38,7 @@ Deno.test("a download that breaks anywhere, any number of times, gives every byt
     fc.boolean(),
     fc.boolean(),
     fc.constantFrom("bytes" as const, undefined),
-    async (breaks, cuts, hasSize, reuse, type) => {
+    async (breaks, cuts, hasSize, hasMemory, type) => {
       breaks.sort((a, b) => a - b);
       const source = sourceOf((offset) => {
         const stop = breaks.find((at) => at > offset) ?? BYTES.byteLength;
@@ -47,7 +47,8 @@ Deno.test("a download that breaks anywhere, any number of times, gives every byt
         return bodyOf(cut(part, cuts.filter((at) => at < part.byteLength)), { end, type });
       });
       const size = hasSize ? BYTES.byteLength : undefined;
-      const { bytes, error, resumes } = await run({ source, size, reuse });
+      const memory = hasMemory ? oneMemory(10_000) : undefined;
+      const { bytes, error, resumes } = await run({ source, size, memory });
       assertEquals(error, undefined);
       assertEquals(bytes, BYTES);
       assertEquals(resumes, breaks.map((at) => [at, "Connection reset"]));
