@@ -5,7 +5,8 @@
  * @module
  */
 import type { Cache } from "./cache/cache.ts";
-import { type HeldImage, Inventory, type Removal, removeImages } from "./cache/inventory.ts";
+import { type HeldImage, Inventory } from "./cache/inventory.ts";
+import { type Removal, removeImages } from "./cache/removal.ts";
 import { clientName, resolveImage } from "./image_name.ts";
 import type { Quota } from "./limits/quota.ts";
 import { OciError } from "./oci/error.ts";

@@ -235,60 +235,8 @@ export class Inventory {
   }
 }
 
-function isSelected(entry: TagEntry, { registry, repository, tag }: Selection): boolean {
+/** Whether `entry` is among what a selection means. */
+export function isSelected(entry: TagEntry, { registry, repository, tag }: Selection): boolean {
   return entry.registry === registry && entry.repository === repository &&
     (tag === undefined || entry.tag === tag);
-}
-
-/** What a removal works with. */
-export interface RemovalSource extends InventorySource {
-  readonly index: InventorySource["index"] & Pick<Index, "removeTag">;
-  /** Removes content with its links and the tags that mean it. */
-  readonly remove: (digest: string) => Promise<unknown>;
-}
-
-/** What was removed. */
-export interface Removal {
-  /** In full: `docker.io/library/nginx:1.27`. */
-  readonly images: readonly string[];
-  /** Pieces of content, and their bytes. */
-  readonly entries: number;
-  readonly bytes: number;
-}
-
-/**
- * Removes the tags that are selected, and what is here of them that no other tag refers to. Content that
- * clients pulled by digest alone goes with them, and is fetched again when somebody asks for it.
- */
-export async function removeImages(source: RemovalSource, selection: Selection): Promise<Removal> {
-  const inventory = new Inventory(source);
-  const leaving: TagEntry[] = [];
-  for await (const entry of inventory.tags(selection)) leaving.push(entry);
-  if (leaving.length === 0) return { images: [], entries: 0, bytes: 0 };
-  const staying = new Set<string>();
-  for await (const entry of inventory.tags()) {
-    if (isSelected(entry, selection)) continue;
-    for (const { digest } of await inventory.parts(entry.digest)) staying.add(digest);
-  }
-  const images: string[] = [];
-  const parts = new Map<string, number>();
-  for (const entry of leaving) {
-    images.push(nameOf(entry, source.registries));
-    for (const { digest, size } of await inventory.parts(entry.digest)) parts.set(digest, size);
-    await source.index.removeTag(entry, entry.tag);
-  }
-  let entries = 0;
-  let bytes = 0;
-  for (const [digest, size] of parts) {
-    if (staying.has(digest)) continue;
-    await source.remove(digest);
-    entries++;
-    bytes += size;
-  }
-  return { images, entries, bytes };
-}
-
-function nameOf({ registry: id, repository, tag }: TagEntry, registries: readonly Registry[]) {
-  const known = registries.find((registry) => registry.id === id);
-  return formatImage({ registry: known ? clientName(known) : id, repository, tag });
 }

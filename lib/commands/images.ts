@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { HeldImage, Removal } from "../cache/inventory.ts";
+import type { HeldImage } from "../cache/inventory.ts";
+import type { Removal } from "../cache/removal.ts";
 import type { Operations } from "../operations.ts";
 import { matchesPattern } from "../transforms/policy.ts";
 import { formatSize } from "../units.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import type { IncomingMessage } from "node:http";
-import type { HeldImage, Removal } from "../cache/inventory.ts";
+import type { HeldImage } from "../cache/inventory.ts";
+import type { Removal } from "../cache/removal.ts";
 import type { VerifyProgress, VerifyReport } from "../cache/verify.ts";
 import type { Config } from "../config.ts";
 import type { CacheReport, Operations } from "../operations.ts";

@@ -1,11 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { LinkKey } from "../../lib/cache/index.ts";
-import {
-  type HeldImage,
-  Inventory,
-  removeImages,
-  type Selection,
-} from "../../lib/cache/inventory.ts";
+import { type HeldImage, Inventory, type Selection } from "../../lib/cache/inventory.ts";
+import { removeImages } from "../../lib/cache/removal.ts";
 import { parsePlatforms } from "../../lib/platform.ts";
 import { warm } from "../../lib/warm.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
@@ -159,6 +155,49 @@ Deno.test("a removed tag takes with it what no other tag needs, and is fetched a
 
   const again = await whole(`${proxy.url}/v2/library/app/manifests/1`);
   assertEquals([again.digest, again.headers.get("x-cache")], [one!.digest, "MISS"]);
+});
+
+Deno.test("a removed tag takes with it the signatures of what leaves, and no others", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const [one, two, shared] = [1, 2, 3].map((seed) => makeImage({ seed }));
+  const signature = (of: Manifest, suffix = ".sig") => of.digest.replace(":", "-") + suffix;
+  docker.add("library/app", "1", one!);
+  docker.add("library/app", "2", two!);
+  docker.add("library/app", "index", makeIndex([shared!]));
+  docker.add("library/app", "child", shared!);
+  docker.add("library/other", "1", one!);
+  let seed = 10;
+  const sign = (of: Manifest, suffix?: string) => {
+    const image = makeImage({ seed: seed++, layers: [100] });
+    docker.add("library/app", signature(of, suffix), image);
+    return image;
+  };
+  const signed = sign(one!);
+  sign(one!, ".att");
+  sign(signed); // a signature of the signature
+  sign(two!);
+  sign(shared!);
+  await warm(proxy.proxy, ["app:1", "app:2", "app:index", "app:child", "other:1"]);
+  assertEquals((await list(proxy)).length, 10);
+
+  const removal = await removeImages(sourceOf(proxy), of(docker, "1"));
+  assertEquals(
+    removal.images.toSorted(),
+    ["1", signature(one!), signature(one!, ".att"), signature(signed)]
+      .map((tag) => `docker.io/library/app:${tag}`).toSorted(),
+  );
+  // What another tag of the repository refers to keeps its signatures.
+  await removeImages(sourceOf(proxy), of(docker, "child"));
+  assertEquals(
+    (await list(proxy)).map(({ name }) => name),
+    [
+      "docker.io/library/app:2",
+      "docker.io/library/app:index",
+      ...[signature(two!), signature(shared!)].map((tag) => `docker.io/library/app:${tag}`).sort(),
+      "docker.io/library/other:1",
+    ],
+  );
 });
 
 Deno.test("a removed repository takes all of its tags, and those of another stay", async () => {
