@@ -127,9 +127,8 @@ export function clock(at) {
   ).format(at);
 }
 
-/** When a step of a chart began: `14:05`, `12 Nov` where it tells of a month. */
-export function instant(at, range) {
-  if (range !== "month") return clock(at);
+/** `12 Nov` */
+export function day(at) {
   return cached(
     "day",
     () => new Intl.DateTimeFormat(language(), { day: "numeric", month: "short" }),

@@ -5,7 +5,7 @@
  */
 import { get, withQuery } from "../api.js";
 import { h } from "../dom.js";
-import { count, size } from "../format.js";
+import { count, shortDigest, size } from "../format.js";
 import { t } from "../i18n.js";
 import { empty, failure, since, textOf } from "../parts.js";
 import { linkTo, replaceRoute } from "../router.js";
@@ -149,7 +149,10 @@ export function imagesView(main, { live, route }) {
   }
 
   function offer(registries) {
-    const known = registries.map(({ hosts, name }) => hosts[0] ?? name);
+    // What has several names is listed by the first.
+    const known = registries.filter(({ url }, i) =>
+      registries.findIndex((one) => one.url === url) === i
+    ).map(({ registry }) => registry);
     const names = query.registry && !known.includes(query.registry)
       ? [...known, query.registry]
       : known;
@@ -193,7 +196,7 @@ function row(image, now) {
       { role: "rowheader", scope: "row" },
       h("a", { href: link }, h("span", { class: "muted" }, `${registry}/`), breakable(repository)),
     ),
-    cell(t("images.tag"), h("code", {}, tag)),
+    cell(t("images.tag"), h("code", { title: tag }, shortDigest(tag))),
     cell(t("images.platforms"), platformList(image, isPartial)),
     cell(t("images.size"), size(image.size), { isNumber: true }),
     cell(t("images.checkedAt"), since(image.checkedAt, now), { isNumber: true }),

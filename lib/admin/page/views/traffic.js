@@ -5,7 +5,7 @@
  */
 import { chart, columnsOf, roundUp } from "../chart.js";
 import { freshId, h } from "../dom.js";
-import { count, instant, percent, size } from "../format.js";
+import { clock, count, day, percent, size } from "../format.js";
 import { t } from "../i18n.js";
 
 const RANGES = ["hour", "day", "month"];
@@ -13,7 +13,8 @@ const RANGES = ["hour", "day", "month"];
 /** `{ element, set(history, now) }`; `onRange(name)` is called when another span is wanted. */
 export function trafficCharts({ range, onRange }) {
   let shown = range;
-  const time = (at) => instant(at, shown);
+  const time = (at) => shown === "month" ? day(at) : clock(at);
+  const step = (at) => shown === "month" ? `${day(at)} ${clock(at)}` : clock(at);
   const span = () => t(`traffic.in.${shown}`);
   const ratio = chart({
     title: t("traffic.ratio"),
@@ -31,7 +32,7 @@ export function trafficCharts({ range, onRange }) {
         { name: "rest", value: 1 - part },
       ];
     },
-    describe: (column) => t("traffic.ratioIn", { span: time(column.at), ...ratioText(column) }),
+    describe: (column) => t("traffic.ratioIn", { span: step(column.at), ...ratioText(column) }),
     summarize: (columns) => t("traffic.ratioIn", { span: span(), ...ratioText(sum(columns)) }),
   });
   const bytes = chart({
@@ -48,7 +49,7 @@ export function trafficCharts({ range, onRange }) {
       { name: "cache", value: column.bytesFromCache },
       { name: "upstream", value: column.bytesFromUpstream },
     ],
-    describe: (column) => t("traffic.bytesIn", { span: time(column.at), ...bytesText(column) }),
+    describe: (column) => t("traffic.bytesIn", { span: step(column.at), ...bytesText(column) }),
     summarize: (columns) => t("traffic.bytesIn", { span: span(), ...bytesText(sum(columns)) }),
   });
   return {
