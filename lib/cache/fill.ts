@@ -134,7 +134,7 @@ export class Fill {
 
   /** Settles when clients can have a byte of it, or it has ended. */
   get begun(): Promise<void> {
-    const isBegun = this.#readable > 0 || this.#state !== "running";
+    const isBegun = this.#readable(this.size ?? Infinity) > 0 || this.#state !== "running";
     return isBegun ? Promise.resolve() : this.#changed.promise.then(() => this.begun);
   }
 
@@ -154,12 +154,15 @@ export class Fill {
   }
 
   /**
-   * The end of what clients may have: the last byte is withheld until the digest agrees. Where the length is
-   * not known, any may be the last.
+   * The end of what a client may have that wants the first `wanted` bytes, or those up to there. The last of
+   * them is withheld until the digest agrees, or more has come: it may be the last of all, whatever upstream
+   * announced.
    */
-  get #readable(): number {
-    if (this.#state === "verified" || this.#state === "detached") return this.#written;
-    return Math.max(0, Math.min(this.#written, (this.size ?? this.#written) - 1));
+  #readable(wanted: number): number {
+    const isSettled = this.#state === "verified" || this.#state === "detached";
+    if (isSettled || this.#written > wanted) return Math.min(this.#written, wanted);
+    const last = Math.min(wanted, this.size ?? this.#written) - 1;
+    return Math.max(0, Math.min(this.#written, last));
   }
 
   #notify(): void {
@@ -257,7 +260,7 @@ export class Fill {
     this.#readers++;
     const next = async (buffer: Uint8Array<ArrayBuffer>) => {
       while (isOpen && position < wanted()) {
-        const end = Math.min(this.#readable, wanted());
+        const end = this.#readable(wanted());
         if (position < end) {
           loan = this.#pieces.lend(position, Math.min(end - position, buffer.byteLength));
           if (loan) return loan.bytes;

@@ -142,6 +142,21 @@ function releasedStream(reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuff
   });
 }
 
+Deno.test("the last byte of a part is withheld until there is more, or all is right: it may be the last", async () => {
+  const fed = fedBody({ type: "bytes" });
+  // Upstream announces more than there is.
+  const { fill } = startFill({ first: fed.body, size: 2 * SIZE });
+  const reader = fill.stream({ start: 0, end: 999 }, () => {}).getReader();
+  fed.push(BYTES.slice(0, 1000));
+  assertEquals((await reader.read()).value, BYTES.slice(0, 999));
+  const last = reader.read();
+  await settle();
+  fed.push(BYTES.slice(1000, 1001));
+  assertEquals((await last).value, BYTES.slice(999, 1000));
+  fill.abort();
+  await fill.done;
+});
+
 Deno.test("clients of any part, from the start or in the middle, get exactly that part", async () => {
   const place = fc.integer({ min: 0, max: SIZE - 1 });
   const part = fc.tuple(place, place).map(([a, b]) => ({
