@@ -172,7 +172,13 @@ export class BlobFetch {
     await this.#prove(request);
     const upstream = this.#relay.source(request, new Headers());
     const { source, claim } = this.#together!.follow(digest, { holder, upstream });
-    const first = await source.open(0);
+    let first: ReadableStream<Uint8Array>;
+    try {
+      first = await source.open(0);
+    } catch (error) {
+      await claim.release(); // it may have become ours meanwhile, and nobody else could download then
+      throw error;
+    }
     const { size } = source;
     const origin = { registry: target.registry.name, repository: target.repository };
     const fill = await this.#content.startFill({ digest, size, first, source, claim, ...origin });
@@ -196,12 +202,12 @@ export class BlobFetch {
     }
     const { body } = answer.response;
     if (!body || answer.response.status !== 200) {
+      answer.abort();
       throw new OciError("UNAVAILABLE", "Upstream's answer is no blob", {
         detail: { status: answer.response.status },
       });
     }
-    const size = announcedLength(answer.response.headers);
-    this.#relay.refuseEmpty(target, size);
+    const size = this.#relay.sizeOf(answer.response, target);
     const fill = await this.#content.startFill({
       digest,
       size,

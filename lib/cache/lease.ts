@@ -28,6 +28,8 @@ export interface Leases {
   acquire(name: string): Promise<{ readonly lease: Lease } | { readonly holder: LeaseHolder }>;
   /** Whether anybody has it. */
   isTaken(name: string): Promise<boolean>;
+  /** Whether `holder` has it. */
+  isHeldBy(name: string, holder: LeaseHolder): Promise<boolean>;
 }
 
 /** A lease ends this long after its last heartbeat, ms. */
@@ -44,16 +46,19 @@ const ACQUIRE = script(`
   return { fence }
 `);
 
+// The key too: a Redis that lost its last writes in a failover gives the same number again.
 const RENEW = script(`
-  local lease, fence, life = KEYS[1] .. 'f:' .. ARGV[1], ARGV[2], ARGV[3]
-  if redis.call('HGET', lease, 'fence') ~= fence then return 0 end
+  local lease, fence, key, life = KEYS[1] .. 'f:' .. ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+  local held = redis.call('HMGET', lease, 'fence', 'key')
+  if held[1] ~= fence or held[2] ~= key then return 0 end
   redis.call('PEXPIRE', lease, life)
   return 1
 `);
 
 const RELEASE = script(`
-  local lease, fence = KEYS[1] .. 'f:' .. ARGV[1], ARGV[2]
-  if redis.call('HGET', lease, 'fence') == fence then redis.call('DEL', lease) end
+  local lease, fence, key = KEYS[1] .. 'f:' .. ARGV[1], ARGV[2], ARGV[3]
+  local held = redis.call('HMGET', lease, 'fence', 'key')
+  if held[1] == fence and held[2] == key then redis.call('DEL', lease) end
 `);
 
 /** Leases in Redis. */
@@ -75,25 +80,28 @@ export class RedisLeases implements Leases {
     const reply = await this.#redis.run(ACQUIRE, name, url, key, String(LEASE_LIFE));
     const [fence, heldUrl, heldKey] = reply as [number, string?, string?];
     if (fence === 0) return { holder: { url: heldUrl!, key: heldKey! } };
-    return { lease: new RedisLease(this.#redis, { name, fence: String(fence) }) };
+    return { lease: new RedisLease(this.#redis, { name, fence: String(fence), key }) };
   }
 
   async isTaken(name: string): Promise<boolean> {
     return await this.#redis.command("EXISTS", this.#redis.key(`f:${name}`)) === 1;
   }
+
+  async isHeldBy(name: string, { key }: LeaseHolder): Promise<boolean> {
+    return await this.#redis.command("HGET", this.#redis.key(`f:${name}`), "key") === key;
+  }
 }
 
 class RedisLease implements Lease {
   readonly #redis: Redis;
-  readonly #name: string;
-  readonly #fence: string;
+  /** What it is called, and what proves that it is ours. */
+  readonly #proof: readonly [name: string, fence: string, key: string];
   readonly #heartbeat: ReturnType<typeof setInterval>;
   #isLost = false;
 
-  constructor(redis: Redis, { name, fence }: { name: string; fence: string }) {
+  constructor(redis: Redis, { name, fence, key }: { name: string; fence: string; key: string }) {
     this.#redis = redis;
-    this.#name = name;
-    this.#fence = fence;
+    this.#proof = [name, fence, key];
     this.#heartbeat = setInterval(() => {
       this.isHeld().catch(() => {}); // isHeld() notes what matters
     }, LEASE_LIFE / 3);
@@ -103,7 +111,7 @@ class RedisLease implements Lease {
   async isHeld(): Promise<boolean> {
     if (this.#isLost) return false;
     try {
-      const reply = await this.#redis.run(RENEW, this.#name, this.#fence, String(LEASE_LIFE));
+      const reply = await this.#redis.run(RENEW, ...this.#proof, String(LEASE_LIFE));
       this.#isLost = reply !== 1;
     } catch {
       return true; // uncoordinated while Redis is down: what is published is verified anyway
@@ -116,7 +124,7 @@ class RedisLease implements Lease {
     if (this.#isLost) return;
     this.#isLost = true;
     try {
-      await this.#redis.run(RELEASE, this.#name, this.#fence);
+      await this.#redis.run(RELEASE, ...this.#proof);
     } catch {
       // It ends by itself.
     }

@@ -14,6 +14,8 @@ import type { Lease, LeaseHolder, Leases } from "./lease.ts";
 export const PEER_PATH = "/.fills/";
 /** Another instance must begin to answer within this, ms. */
 const PEER_TIMEOUT = 5_000;
+/** How often the lease of an instance that is followed is looked at, ms. */
+const WATCH_EVERY = 2_000;
 /** How often a fill that cannot be reached is looked for again, ms. */
 const LOOK_AGAIN = 500;
 
@@ -43,19 +45,19 @@ interface Rest {
   readonly size: number | undefined;
 }
 
-/** The fill of `digest` at `holder` from `offset` on; undefined where it has none. */
+/** The fill of `digest` at `holder` from `offset` on, until `signal`; undefined where it has none. */
 async function fromPeer(
   holder: LeaseHolder,
-  { digest, offset }: { digest: string; offset: number },
+  { digest, offset, signal }: { digest: string; offset: number; signal: AbortSignal },
 ): Promise<Rest | undefined> {
   // Until the headers only: the body may take its time, and the fill watches over that.
-  const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), PEER_TIMEOUT);
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), PEER_TIMEOUT);
   try {
     const response = await fetch(holder.url + PEER_PATH + digest, {
       headers: { "authorization": `Bearer ${holder.key}`, "range": `bytes=${offset}-` },
       redirect: "error",
-      signal: abort.signal,
+      signal: AbortSignal.any([signal, late.signal]),
     });
     if (response.status === 206 && response.body) {
       const total = /\/(\d+)$/.exec(response.headers.get("content-range") ?? "")?.[1];
@@ -106,12 +108,17 @@ export interface FollowedSourceOptions {
 /** The bytes of another instance's fill; of the store when it is done, of upstream when it died. */
 export class FollowedSource implements Source {
   readonly #options: FollowedSourceOptions;
+  #holder: LeaseHolder | undefined;
   #lease: Lease | undefined;
   #isAlone = false;
   #size: number | undefined;
+  /** Ends what comes of the other instance. */
+  #leaving = new AbortController();
+  #watching: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: FollowedSourceOptions) {
     this.#options = options;
+    this.#holder = options.holder;
   }
 
   /** Bytes of the whole, once somebody said. */
@@ -119,22 +126,27 @@ export class FollowedSource implements Source {
     return this.#size;
   }
 
-  /** The lease, once it became ours. */
-  get lease(): Lease | undefined {
-    return this.#lease;
-  }
-
   /** Whether what comes of this fill is ours to publish. */
   get isOurs(): boolean {
     return this.#isAlone || this.#lease !== undefined;
   }
 
-  async open(offset: number): Promise<ReadableStream<Uint8Array>> {
+  /** Whether it may be published by us: where Redis went, whoever has the bytes publishes them. */
+  async mayPublish(): Promise<boolean> {
+    return this.isOurs && await (this.#lease?.isHeld() ?? true);
+  }
+
+  /** Ends what was begun for it. */
+  async release(): Promise<void> {
+    clearInterval(this.#watching);
+    await this.#lease?.release();
+  }
+
+  async open(offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const { digest, leases, store, upstream } = this.#options;
-    let { holder } = this.#options;
     while (!this.isOurs) {
-      const rest = await fromPeer(holder, { digest, offset }) ??
-        await fromStore(store, { digest, offset });
+      signal?.throwIfAborted();
+      const rest = await this.#fromHolder(offset) ?? await fromStore(store, { digest, offset });
       if (rest) {
         this.#size ??= rest.size;
         return rest.body;
@@ -142,13 +154,43 @@ export class FollowedSource implements Source {
       try {
         const taken = await leases.acquire(digest);
         if ("lease" in taken) this.#lease = taken.lease;
-        else holder = taken.holder;
+        else this.#holder = taken.holder;
       } catch {
         this.#isAlone = true; // nobody can be asked
       }
       // It is alive and cannot be reached: its object will come, or its lease will end.
       if (!this.isOurs) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
     }
-    return await upstream.open(offset);
+    return await upstream.open(offset, signal);
+  }
+
+  async #fromHolder(offset: number): Promise<Rest | undefined> {
+    if (!this.#holder) return undefined;
+    const { digest } = this.#options;
+    this.#watch(this.#holder);
+    const { signal } = this.#leaving;
+    return await fromPeer(this.#holder, { digest, offset, signal });
+  }
+
+  /**
+   * Looks now and then whether the other still has its lease. An instance that stands still keeps its
+   * connections, and they would be waited for as for a slow upstream.
+   */
+  #watch(holder: LeaseHolder): void {
+    const { digest, leases } = this.#options;
+    clearInterval(this.#watching);
+    const leaving = this.#leaving = new AbortController();
+    let missed = 0;
+    this.#watching = setInterval(async () => {
+      // While nobody can be asked nothing is known of it.
+      const isHeld = await leases.isHeldBy(digest, holder).catch(() => true);
+      // One that was released a moment ago may still be sending the end.
+      missed = isHeld ? 0 : missed + 1;
+      if (missed < 2) return;
+      clearInterval(this.#watching);
+      if (this.#holder === holder) this.#holder = undefined;
+      leaving.abort(new Error("The instance that downloads it lost its lease"));
+    }, WATCH_EVERY);
+    Deno.unrefTimer(this.#watching);
   }
 }

@@ -86,9 +86,8 @@ export class Together {
     const source = new FollowedSource({ digest, holder, leases, store, upstream });
     const claim: Claim = {
       isOurs: () => source.isOurs,
-      // Where Redis went, whoever has the bytes publishes them.
-      mayPublish: async () => source.isOurs && await (source.lease?.isHeld() ?? true),
-      release: async () => await source.lease?.release(),
+      mayPublish: () => source.mayPublish(),
+      release: () => source.release(),
     };
     return { source, claim };
   }

@@ -181,6 +181,8 @@ toolTest("leases: one holder at a time, and one who slept past the end may not p
       assertEquals(await taken.lease.isHeld(), true);
       // As if its heartbeat had stopped for longer than a lease lives.
       await one.command("DEL", one.key("f:d"));
+      // And as if Redis had lost its last writes in a failover: the next owner gets the same number.
+      await one.command("DEL", one.key("fence"));
       const next = await b.acquire("d");
       assert("lease" in next);
       assertEquals(await taken.lease.isHeld(), false);

@@ -1,0 +1,140 @@
+/**
+ * Whose download it is: an owner that stands still, cannot be reached, or dies while upstream fails.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import { S3Objects } from "../../lib/cache/s3_objects.ts";
+import { startRedis, startS3 } from "../support/engines.ts";
+import { startFakeRegistry } from "../support/fake_registry.ts";
+import { startFleet } from "../support/fleet.ts";
+import { whole } from "../support/http.ts";
+import { blobsOf, makeImage, makeLargeLayer } from "../support/image.ts";
+import { startTestProxy, type TestProxy } from "../support/proxy.ts";
+import { startProxy } from "../support/proxy_process.ts";
+import { toolTest } from "../support/requirements.ts";
+import { freePort } from "../support/temp.ts";
+import { until } from "../support/until.ts";
+
+const BOTH = ["redis-server", "versitygw"] as const;
+
+/** An owner in a process of its own, another instance in this one, and a blob that takes the owner some seconds. */
+async function startPair(
+  options: { ownerEnv?: Readonly<Record<string, string>>; size?: number; rate?: number } = {},
+) {
+  const { size = 24 * 2 ** 20, rate = 8 * 2 ** 20 } = options;
+  const stack = new AsyncDisposableStack();
+  const redis = stack.use(await startRedis());
+  const s3 = stack.use(await startS3());
+  const registry = stack.use(await startFakeRegistry({ auth: "token" }));
+  const env = { CACHE_STORE: s3.url, CACHE_INDEX: redis.url, ...s3.env };
+  const owner = stack.use(
+    await startProxy({ env: { ...env, UPSTREAM_DOCKER: registry.url, ...options.ownerEnv } }),
+  );
+  const other = stack.use(
+    await startTestProxy({
+      upstreams: { docker: registry },
+      env: { ...env, HOST: "127.0.0.1", PORT: String(freePort()), UPSTREAM_IDLE_TIMEOUT: "10m" },
+    }),
+  );
+  const image = makeImage({ layers: [makeLargeLayer(size)] });
+  registry.add("team/app", "1", image);
+  const { digest } = blobsOf(image)[1]!;
+  registry.faults.add({ kind: "blob", reference: digest }, { rate });
+  const path = `/v2/team/app/blobs/${digest}`;
+  return {
+    ...{ redis, s3, registry, owner, other, digest, path, size },
+    received: () => {
+      const fills = [...other.proxy.cache!.content.fills];
+      return fills.find((fill) => fill.digest === digest)?.received ?? 0;
+    },
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+toolTest(
+  "who follows an owner that stands still takes over, and the owner publishes nothing when it wakes",
+  {
+    needs: BOTH,
+    async fn() {
+      await using pair = await startPair({ ownerEnv: { LOG_LEVEL: "debug" } });
+      const { registry, owner, other, digest, path } = pair;
+      const first = whole(owner.url + path);
+      await until(() => registry.blobGets(digest) === 1);
+      // It would wait for as long for a slow upstream.
+      const second = whole(other.url + path, { signal: AbortSignal.timeout(60_000) });
+      await until(() => pair.received() > 2 ** 20);
+      Deno.kill(owner.pid, "SIGSTOP");
+      try {
+        // The lease ends 10 s after its last heartbeat.
+        assertEquals((await second).digest, digest);
+        // Taken up where the owner left it.
+        const resumed = { method: "GET", kind: "blob", reference: digest, status: 206 } as const;
+        assertEquals(registry.count(resumed), 1);
+        await until(async () => await other.proxy.cache!.index.blob(digest) !== undefined);
+      } finally {
+        Deno.kill(owner.pid, "SIGCONT");
+      }
+      // Its own client gets everything too.
+      assertEquals((await first).digest, digest);
+      // It ends when its fill has.
+      await owner.stop();
+      const stored = new RegExp(`Stored ${digest}`);
+      assertEquals(owner.logs().filter((line) => stored.test(line)), []);
+      // Counted once, and nothing is left of the owner's upload.
+      const { index } = other.proxy.cache!;
+      await until(async () => (await index.totals()).reserved === 0);
+      assertEquals(await index.totals(), { bytes: pair.size, entries: 1, reserved: 0 });
+      const location = other.config.cache!.store;
+      assert(location.engine === "s3");
+      const objects = new S3Objects(location);
+      await until(async () => (await objects.uploads("blobs/")).length === 0);
+    },
+  },
+);
+
+toolTest(
+  "who cannot reach the owner gets its object when it is there, and upstream is asked once",
+  {
+    needs: BOTH,
+    async fn() {
+      // Nobody listens there.
+      const PEER_URL = `http://127.0.0.1:${freePort()}`;
+      await using pair = await startPair({ ownerEnv: { PEER_URL }, size: 10 * 2 ** 20 });
+      const { registry, owner, other, digest, path } = pair;
+      const first = whole(owner.url + path);
+      await until(() => registry.blobGets(digest) === 1);
+      assertEquals((await whole(other.url + path)).digest, digest);
+      assertEquals((await first).digest, digest);
+      assertEquals(registry.blobGets(digest), 1);
+    },
+  },
+);
+
+toolTest("who takes over while upstream fails leaves the download to the next who asks", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(2);
+    const [a, b] = fleet.instances as [TestProxy, TestProxy];
+    const image = makeImage({ layers: [100_000] });
+    fleet.registry.add("team/app", "1", image);
+    const { digest } = blobsOf(image)[1]!;
+    const path = `/v2/team/app/blobs/${digest}`;
+    // Somebody who died a moment ago, before it was asked for a byte.
+    const dead = await a.proxy.cache!.together!.turn(digest);
+    assert(dead.kind === "ours");
+    const fault = fleet.registry.faults.add({ method: "GET", kind: "blob", reference: digest }, {
+      status: 503,
+    });
+    const asked = whole(b.url + path);
+    // Its access is proved; now it looks for who downloads.
+    await until(() => fleet.registry.count({ method: "HEAD", reference: digest }) > 0);
+    await dead.claim.release();
+    assert((await asked).status >= 500);
+    fault.remove();
+    for (const proxy of [a, b]) {
+      const answer = await whole(proxy.url + path, { signal: AbortSignal.timeout(30_000) });
+      assertEquals(answer.digest, digest);
+    }
+  },
+});
