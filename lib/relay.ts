@@ -251,8 +251,7 @@ export class Relay {
       const part = length === undefined ? body : ofLength(body, length);
       return watchBody(await begun(part).catch(refuseBroken), init, "BYPASS");
     }
-    const size = announcedLength(response.headers);
-    this.refuseEmpty(target, size);
+    const size = this.sizeOf(response, target);
     const download = new Download({
       source: this.source(request, response.headers),
       first: response.body,
@@ -269,13 +268,16 @@ export class Relay {
   }
 
   /**
-   * Throws an `OciError` (502) where upstream announces an empty blob and the digest is not that of nothing:
-   * no last byte could be withheld from the client until that is found out.
+   * The size in bytes that upstream announces of a whole blob, if it does. Throws an `OciError` (502) where it
+   * announces an empty one and the digest is not that of nothing: no last byte could be withheld from the
+   * client until that is found out.
    */
-  refuseEmpty(target: Target, size: number | undefined): void {
+  sizeOf(response: Response, target: Target): number | undefined {
+    const size = announcedLength(response.headers);
     const { algorithm } = parseDigest(target.reference);
     const nothing = digestOf(new Uint8Array(), algorithm as StorableAlgorithm);
-    if (size !== 0 || target.reference === nothing) return;
+    if (size !== 0 || target.reference === nothing) return size;
+    response.body?.cancel().catch(() => {}); // of no use
     this.mismatched(target, "The body is empty");
     throw new OciError("UNAVAILABLE", "Upstream sent other content than the digest says", {
       detail: { digest: target.reference, actual: nothing },

@@ -119,7 +119,9 @@ export class Upstream {
     if (credential.kind === "bearer") {
       // A client's own token is not held back until the registry asks: it was given for this.
       const answer = await this.#follow(request, { value: `Bearer ${credential.token}` });
-      if (isChallenge(answer, registry)) await tokens.learn(registry, answer.response.headers);
+      if (isChallenge(answer, registry)) {
+        await orGiveUp(answer, tokens.learn(registry, answer.response.headers));
+      }
       return answer;
     }
     const known = tokens.known(registry);
@@ -128,9 +130,10 @@ export class Upstream {
     const answer = await this.#follow(request, remembered);
     if (!isChallenge(answer, registry)) return answer;
     // Nothing was known yet, or what was remembered is no longer accepted: once more, with a new token.
-    const requirement = await tokens.learn(registry, answer.response.headers);
+    const requirement = await orGiveUp(answer, tokens.learn(registry, answer.response.headers));
     const renew = remembered !== undefined;
-    const fresh = await tokens.authorization(registry, { credential, scope, requirement, renew });
+    const asking = tokens.authorization(registry, { credential, scope, requirement, renew });
+    const fresh = await orGiveUp(answer, asking);
     if (fresh === undefined || fresh.value === remembered?.value) return answer;
     await answer.response.body?.cancel().catch(() => {}); // read to no purpose, only to free it
     return await this.#follow(request, fresh);
@@ -176,6 +179,16 @@ export class Upstream {
         detail: { host: url.host },
       },
     );
+  }
+}
+
+/** What `work` comes to; where it fails, nobody reads `answer` any more. */
+async function orGiveUp<T>({ response }: UpstreamAnswer, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    response.body?.cancel().catch(() => {}); // of no use
+    throw error;
   }
 }
 

@@ -153,12 +153,25 @@ Deno.test("a download that breaks before its first byte is an error and no broke
   }
 });
 
+Deno.test("a body that is announced to be empty is given up", async () => {
+  await using t = startPolicies();
+  let cancelled = 0;
+  t.handle(() => {
+    const body = new ReadableStream({ cancel: () => void cancelled++ });
+    return new Response(body, { headers: { "content-length": "0" } });
+  });
+  const error = await assertRejects(() => t.ask("blob", digest), OciError, "other content");
+  assertEquals([error.status, cancelled], [502, 1]);
+});
+
 for (const status of [201, 204, 206]) {
   Deno.test(`an answer ${status} to a plain GET is no blob`, async () => {
     await using t = startPolicies();
     t.handle(() => new Response(status === 204 ? null : BYTES.slice(), { status }));
     const error = await assertRejects(() => t.ask("blob", digest), OciError);
     assertEquals([error.status, (error.detail as { status: number }).status], [502, status]);
-    assertEquals(t.store.content.size, 0);
+    // 204 has no body to give up.
+    const aborted = status === 204 ? [] : [`GET blobs/${digest}`];
+    assertEquals([t.store.content.size, t.aborted], [0, aborted]);
   });
 }

@@ -142,6 +142,24 @@ Deno.test("a challenge whose realm is not the registry's is 502, and nobody's cr
   assertEquals([all.tokens, asked.every(({ url }) => url.host === HUB.url.host)], [0, true]);
 });
 
+Deno.test("the body of a 401 is given up where no token can be had", async () => {
+  const trouble: Send = () => Promise.reject(new OciError("UNAVAILABLE", "Cannot reach"));
+  const tokens = new Tokens({ send: trouble, allowPrivate: false });
+  const foreign = `Bearer realm="https://evil.example/token"`;
+  for (
+    const [challenge, credential] of [[foreign, ANONYMOUS], [foreign, own], [BEARER, ann]] as const
+  ) {
+    let cancelled = 0;
+    const body = new ReadableStream({ cancel: () => void cancelled++ });
+    const { request } = upstreamWith(
+      () => new Response(body, { status: 401, headers: { "www-authenticate": challenge } }),
+      { tokens },
+    );
+    await assertRejects(() => request({ credential }), OciError);
+    assertEquals(cancelled, 1);
+  }
+});
+
 for (const status of [301, 302, 303, 307, 308]) {
   Deno.test(`a ${status} is followed with method, Range and accepted types, and without Authorization`, async () => {
     const { request, asked } = upstreamWith((entry) => {
