@@ -102,6 +102,7 @@ export class Api {
       while (!signal.aborted) {
         send(await this.#overview(), "overview");
         send(views.fills(this.#proxy), "fills");
+        send(views.registries(this.#proxy), "registries");
         await delay(EVENT_EVERY, undefined, { signal }); // rejects when the client leaves
       }
     });

@@ -9,6 +9,9 @@ import { recall, remember } from "./i18n.js";
 /** The server tells something every second; after this long without anything it is gone, ms. */
 const SILENCE = 8000;
 const LONGEST_WAIT = 10_000;
+const HISTORY_EVERY = 10_000;
+/** What the stream tells; the rest is asked for. */
+const STREAMED = ["overview", "fills", "registries"];
 /** Who comes back to the page and sees something older than this is not to wait for a timer, ms. */
 const LATE = 3000;
 
@@ -47,7 +50,7 @@ export class Live {
   setRange(range) {
     this.range = range;
     remember("range", range);
-    this.#ask("history", this.#run.signal);
+    this.#askHistory(this.#run.signal);
   }
 
   /** Calls `listener` at each change, until the returned function is called. */
@@ -66,8 +69,7 @@ export class Live {
     this.stop();
     this.#run = new AbortController();
     this.#stream(this.#run.signal);
-    this.#poll(this.#run.signal, { what: "registries", every: 5000 });
-    this.#poll(this.#run.signal, { what: "history", every: 10_000 });
+    this.#pollHistory(this.#run.signal);
   }
 
   /** Stops, as when a token is needed. */
@@ -83,7 +85,7 @@ export class Live {
           this.#heard = performance.now();
           if (signal.aborted) return;
           if (this.state.connection !== "up") this.#set("connection", "up");
-          if (event === "overview" || event === "fills") this.#set(event, data);
+          if (STREAMED.includes(event)) this.#set(event, data);
         }
       } catch (error) {
         if (signal.aborted || error.status === 401) return;
@@ -93,19 +95,19 @@ export class Live {
     }
   }
 
-  async #poll(signal, { what, every }) {
+  async #pollHistory(signal) {
     while (!signal.aborted) {
-      await this.#ask(what, signal);
-      await sleep(every, signal);
+      await this.#askHistory(signal);
+      await sleep(HISTORY_EVERY, signal);
     }
   }
 
-  async #ask(what, signal) {
-    const range = what === "history" ? this.range : undefined;
+  async #askHistory(signal) {
+    const { range } = this;
     try {
-      const value = await get(withQuery(`api/${what}`, { range }), { signal });
-      const isWanted = range === undefined || range === this.range;
-      if (!signal.aborted && isWanted) this.#set(what, value);
+      const history = await get(withQuery("api/history", { range }), { signal });
+      // Another span may be wanted by now.
+      if (!signal.aborted && range === this.range) this.#set("history", history);
     } catch {
       // The stream tells about an outage, once for all, and about a token that is needed.
     }
