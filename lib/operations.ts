@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Total } from "./admin/history.ts";
 import type { Cache } from "./cache/cache.ts";
 import { type HeldImage, Inventory } from "./cache/inventory.ts";
 import { type Removal, removeImages } from "./cache/removal.ts";
@@ -36,6 +37,8 @@ export interface CacheReport {
     /** With the registries as clients know them: `docker.io`. */
     readonly quotas: readonly Quota[];
   };
+  /** What was counted before the instance started too; absent where none runs. */
+  readonly allTime?: Total;
 }
 
 /** The operations. All of them throw an `OciError` for what is wrong with what was asked. */

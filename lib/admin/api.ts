@@ -65,7 +65,7 @@ export class Api {
       ["GET /stats/cache", () => predecessorCacheStats(proxy)],
       ["GET /api/openapi.json", () => openapi],
       ["GET /api/overview", () => this.#overview()],
-      ["GET /api/stats", () => this.#operations.report()],
+      ["GET /api/stats", () => this.#report()],
       ["GET /api/history", ({ query }) => this.#samples(query)],
       ["GET /api/registries", () => views.registries(proxy)],
       ["GET /api/fills", () => views.fills(proxy)],
@@ -89,6 +89,10 @@ export class Api {
 
   async #overview() {
     return { ...await views.overview(this.#proxy, this.lag), allTime: this.#history.total };
+  }
+
+  async #report() {
+    return { ...await this.#operations.report(), allTime: this.#history.total };
   }
 
   #samples(query: URLSearchParams) {

@@ -35,6 +35,12 @@ const Stored = v.object({
 /** Sums of what happened. Sizes in bytes; `miss` counts what passed through uncached too. */
 export type Sums = Readonly<v.InferOutput<typeof Stored["entries"]["total"]>>;
 
+/** All that an installation did, over restarts. */
+export interface Total extends Sums {
+  /** ms since the epoch. */
+  readonly since: number;
+}
+
 /** What happened within one step. */
 export interface Sample extends Sums {
   /** When the step began, ms since the epoch: a multiple of its length. */
@@ -183,8 +189,7 @@ export class History {
     }
   }
 
-  /** All that this installation did. `since` in ms since the epoch. */
-  get total(): Sums & { readonly since: number } {
+  get total(): Total {
     this.#take();
     return { since: this.#since, ...this.#total };
   }

@@ -23,7 +23,7 @@ export async function runStats({ operations, json, output }: StatsOptions): Prom
   return 0;
 }
 
-function rowsOf({ cache, traffic }: CacheReport): string[][] {
+function rowsOf({ cache, traffic, allTime }: CacheReport): string[][] {
   const { entries, bytes, maxSize } = cache;
   const rows = [
     ["Stored", `${formatSize(bytes)} of ${formatSize(maxSize)}, ${share(bytes, maxSize)}`],
@@ -45,11 +45,21 @@ function rowsOf({ cache, traffic }: CacheReport): string[][] {
     ["From upstream", formatSize(bytesFromUpstream)],
     ["Downloads", `${traffic.downloads} under way`],
     ["Turned away", String(traffic.rejected)],
+    ...allTime ? [["All time", totalOf(allTime)]] : [],
     ...quotas.map(({ registry, account, remaining, limit }) => [
       "Pulls left",
       `${remaining}${limit === undefined ? "" : ` of ${limit}`} at ${registry}, ${account}`,
     ]),
   ];
+}
+
+function totalOf({ since, hit, stale, miss, bytesFromCache }: NonNullable<CacheReport["allTime"]>) {
+  const hits = `${share(hit + stale, hit + stale + miss)} hits`;
+  return `${hits}, ${formatSize(bytesFromCache)} from the cache since ${dateOf(since)}`;
+}
+
+function dateOf(at: number): string {
+  return new Date(at).toISOString().slice(0, 10);
 }
 
 function share(part: number, whole: number): string {

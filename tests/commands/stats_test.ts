@@ -17,13 +17,22 @@ const RUNNING: CacheReport = {
     bytesFromUpstream: 2 ** 30,
     downloads: 1,
     quotas: [{
-      registry: "registry-1.docker.io",
+      registry: "docker.io",
       account: "anonymous",
       remaining: 76,
       limit: 100,
       seenAt: 0,
       until: 1,
     }],
+  },
+  allTime: {
+    since: Date.UTC(2026, 0, 15, 12),
+    requests: 1000,
+    hit: 800,
+    miss: 150,
+    stale: 50,
+    bytesFromCache: 30 * 2 ** 30,
+    bytesFromUpstream: 2 ** 30,
   },
 };
 
@@ -47,7 +56,8 @@ Deno.test("stats says what the cache was good for", async () => {
     "From upstream": "1 GiB",
     "Downloads": "1 under way",
     "Turned away": "2",
-    "Pulls left": "76 of 100 at registry-1.docker.io, anonymous",
+    "All time": "85% hits, 30 GiB from the cache since 2026-01-15",
+    "Pulls left": "76 of 100 at docker.io, anonymous",
   });
 });
 
