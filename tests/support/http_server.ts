@@ -94,7 +94,7 @@ export async function startHttpServer(
       : net.createServer(accept);
     await new Promise<void>((resolve, reject) => {
       next.once("error", reject);
-      next.listen({ port, host: hostname }, resolve); // the other form of it breaks with TLS in Deno 2.5
+      next.listen(port, hostname, resolve);
     });
     port = (next.address() as net.AddressInfo).port;
     server = next;
