@@ -154,7 +154,10 @@ for (const scheme of ["http", "https"] as const) {
         let builds = 0;
         const build = async (name: string, image: Image) => {
           const to = join(dir.path, `built-${builds++}`);
-          const { code, stderr } = await buildkit.build(`FROM ${name}\n`, to);
+          const context = join(dir.path, "context");
+          await Deno.mkdir(context, { recursive: true });
+          await Deno.writeTextFile(join(context, "Dockerfile"), `FROM ${name}\n`);
+          const { code, stderr } = await buildkit.build(context, { to });
           assertEquals(code, 0, stderr);
           for (const [index, layer] of image.layers.entries()) {
             const packed = join(dir.path, "layer.tar.gz");

@@ -11,16 +11,25 @@ import { removeDir } from "./temp.ts";
 
 /** A running daemon. */
 export interface BuildKit {
-  /**
-   * Builds a Dockerfile with no other files around it. The image's file system is unpacked to `to`, so that all of it
-   * must have been pulled.
-   */
-  build(dockerfile: string, to: string): Promise<Finished>;
+  /** Builds a folder with a Dockerfile. All that the image is made of must have been pulled. */
+  build(context: string, options: BuildOptions): Promise<Finished>;
   /** Removes all that was pulled and built. */
   forget(): Promise<void>;
   logs(): string[];
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** What a build makes. */
+export interface BuildOptions {
+  /** The folder it goes to. */
+  readonly to: string;
+  /** The image's files, or a layout. @default {"local"} */
+  readonly as?: "local" | "oci";
+  /** Such as `linux/arm64`. @default {the daemon's own} */
+  readonly platforms?: readonly string[];
+  /** Whether what is run has no network. @default {false} */
+  readonly isOffline?: boolean;
 }
 
 /** Options for {@linkcode startBuildKit}. */
@@ -49,8 +58,6 @@ export async function startBuildKit(options: BuildKitOptions): Promise<BuildKit>
       ...["--addr", address],
       "--containerd-worker=false",
       "--oci-worker-net=host",
-      // Needs nothing of the kernel: the tests' own file system may be an overlay already.
-      "--oci-worker-snapshotter=native",
     ],
     env: { ...options.env },
   });
@@ -69,18 +76,20 @@ export async function startBuildKit(options: BuildKitOptions): Promise<BuildKit>
     throw error;
   }
   return {
-    async build(dockerfile, to) {
-      const context = await Deno.makeTempDir({ dir });
-      await Deno.writeTextFile(join(context, "Dockerfile"), dockerfile);
-      return await buildctl(
+    build: (context, { to, as = "local", platforms, isOffline }) =>
+      buildctl(
         "build",
         "--frontend=dockerfile.v0",
         "--progress=plain",
         ...["--local", `context=${context}`],
         ...["--local", `dockerfile=${context}`],
-        ...["--output", `type=local,dest=${to}`],
-      );
-    },
+        ...platforms ? ["--opt", `platform=${platforms.join(",")}`] : [],
+        ...isOffline ? ["--opt", "force-network-mode=none"] : [],
+        ...[
+          "--output",
+          `type=${as},dest=${to}${as === "oci" ? ",tar=false,compression=uncompressed" : ""}`,
+        ],
+      ),
     async forget() {
       const { code, stderr } = await buildctl("prune", "--all");
       if (code !== 0) throw new Error(stderr);
