@@ -48,6 +48,8 @@ const FIRST_BYTE_TIMEOUT = 10_000;
 /** The service copies by itself, but all of it before it answers, ms. */
 const COPY_TIMEOUT = 10 * 60_000;
 const ATTEMPTS = 3;
+/** Objects listed by one request: more are not to be had. */
+const PAGE = 1_000;
 /** While it is down, it is tried this often, ms. */
 const TRY_AGAIN = 2_000;
 
@@ -65,14 +67,24 @@ function unescapeXml(text: string): string {
   });
 }
 
+/** A key without an object; a bucket that is gone tells nothing of what was in it. */
 function isMissing(error: unknown): boolean {
-  return error instanceof S3Errors.ServerError && error.statusCode === 404;
+  return error instanceof S3Errors.ServerError && error.statusCode === 404 &&
+    error.code !== "NoSuchBucket";
 }
 
-/** Whether asking again may help. */
-function isPassing(error: unknown): boolean {
-  return !(error instanceof S3Errors.ServerError) || error.statusCode >= 500 ||
-    error.statusCode === 429;
+/** Whether the service answered that it has too much to do, or a fault of its own: asking again may help. */
+function isBusy(error: unknown): boolean {
+  return error instanceof S3Errors.ServerError &&
+    (error.statusCode >= 500 || error.statusCode === 429);
+}
+
+/** Whether it tells of the service, or of our account there, and nothing of what was asked for. */
+function isTrouble(error: unknown): boolean {
+  if (!(error instanceof S3Errors.ServerError)) return true;
+  const { statusCode, code } = error;
+  return isBusy(error) || statusCode === 401 || statusCode === 403 ||
+    ["NoSuchBucket", "ExpiredToken", "InvalidToken"].includes(code);
 }
 
 /** Hears whether the service is there. */
@@ -116,6 +128,8 @@ export class S3Objects {
       const response = await this.#ask(
         () => this.#client.getPartialObject(this.#prefix + key, { offset, length: 0 }),
         FIRST_BYTE_TIMEOUT,
+        // Nobody waits for it any more.
+        (late) => late.body?.cancel(),
       );
       const body = response.body ?? new ReadableStream({ start: (c) => c.close() });
       const rest = Number(response.headers.get("content-length"));
@@ -168,10 +182,28 @@ export class S3Objects {
 
   /** Every object below `prefix`. */
   async *list(prefix: string): AsyncIterable<S3Entry> {
-    const entries = this.#client.listObjects({ prefix: this.#prefix + prefix });
-    for await (const { key, size, lastModified } of entries) {
-      const storedAt = lastModified.getTime();
-      yield { key: key.slice(this.#prefix.length), size, storedAt };
+    let from: string | undefined;
+    do {
+      const { page, next } = await this.#ask(() => this.#page(prefix, from), REQUEST_TIMEOUT);
+      yield* page;
+      from = next;
+    } while (from !== undefined);
+  }
+
+  async #page(prefix: string, from?: string): Promise<{ page: S3Entry[]; next?: string }> {
+    const entries = this.#client.listObjectsGrouped({
+      prefix: this.#prefix + prefix,
+      delimiter: "",
+      continuationToken: from,
+      maxResults: PAGE,
+    });
+    const page: S3Entry[] = [];
+    while (true) {
+      const { done, value } = await entries.next();
+      if (done) return { page, next: value || undefined };
+      if (value.type !== "Object") continue;
+      const { key, size, lastModified } = value;
+      page.push({ key: key.slice(this.#prefix.length), size, storedAt: lastModified.getTime() });
     }
   }
 
@@ -232,21 +264,26 @@ export class S3Objects {
     }
   }
 
-  /** Uploads under way below `prefix`, at most the service's page of them (1000). */
-  async uploads(prefix: string): Promise<readonly PendingUpload[]> {
-    const query = `uploads=&prefix=${encodeURIComponent(this.#prefix + prefix)}`;
-    const response = await this.#ask(
-      () => this.#client.makeRequest({ method: "GET", objectName: "", query, returnBody: true }),
-      REQUEST_TIMEOUT,
-    );
-    const xml = await response.text();
-    return [...xml.matchAll(/<Upload>(.*?)<\/Upload>/gs)].flatMap(([, upload = ""]) => {
-      const key = unescapeXml(element(upload, "Key") ?? "");
-      const id = unescapeXml(element(upload, "UploadId") ?? "");
-      if (!key.startsWith(this.#prefix) || !id) return [];
-      const startedAt = Date.parse(element(upload, "Initiated") ?? "");
-      return [{ key: key.slice(this.#prefix.length), id, startedAt }];
-    });
+  /** Every upload under way below `prefix`. */
+  async *uploads(prefix: string): AsyncIterable<PendingUpload> {
+    const query: Record<string, string> = { uploads: "", prefix: this.#prefix + prefix };
+    while (true) {
+      const xml = await this.#ask(async () => {
+        const request = { method: "GET", objectName: "", query, returnBody: true } as const;
+        return await (await this.#client.makeRequest(request)).text();
+      }, REQUEST_TIMEOUT);
+      for (const [, upload = ""] of xml.matchAll(/<Upload>(.*?)<\/Upload>/gs)) {
+        const key = unescapeXml(element(upload, "Key") ?? "");
+        const id = unescapeXml(element(upload, "UploadId") ?? "");
+        if (!key.startsWith(this.#prefix) || !id) continue;
+        const startedAt = Date.parse(element(upload, "Initiated") ?? "");
+        yield { key: key.slice(this.#prefix.length), id, startedAt };
+      }
+      const next = element(xml, "NextKeyMarker");
+      if (element(xml, "IsTruncated") !== "true" || !next) return;
+      query["key-marker"] = unescapeXml(next);
+      query["upload-id-marker"] = unescapeXml(element(xml, "NextUploadIdMarker") ?? "");
+    }
   }
 
   /** Whether it answered when it was last asked. */
@@ -254,19 +291,33 @@ export class S3Objects {
     return this.#isUp;
   }
 
-  /** What `work` gives within `ms`. While the service is down it is tried once in a while only. */
-  async #ask<T>(work: () => Promise<T>, ms: number): Promise<T> {
-    if (!this.#isUp && performance.now() < this.#tryAt) {
-      throw new UnreachableError("The store is down");
-    }
-    try {
-      const result = await within(work(), { ms, what: "The store" });
-      this.#reached();
-      return result;
-    } catch (error) {
-      if (isPassing(error)) throw this.#unreachable(error);
-      this.#reached();
-      throw error;
+  /**
+   * What `work` gives within `ms`, again while the service is busy. While it is down it is tried once in a
+   * while only. What comes too late goes to `discard`.
+   */
+  async #ask<T>(
+    work: () => Promise<T>,
+    ms: number,
+    discard: (late: T) => unknown = () => {},
+  ): Promise<T> {
+    const wasUp = this.#isUp;
+    if (!wasUp && performance.now() < this.#tryAt) throw new UnreachableError("The store is down");
+    for (let n = 1;; n++) {
+      const pending = work();
+      try {
+        const result = await within(pending, { ms, what: "The store" });
+        this.#reached();
+        return result;
+      } catch (error) {
+        if (error instanceof DeadlineError) pending.then(discard).catch(() => {});
+        if (wasUp && n < ATTEMPTS && isBusy(error)) {
+          await new Promise((resolve) => setTimeout(resolve, backoff(n)));
+          continue;
+        }
+        if (isTrouble(error)) throw this.#unreachable(error);
+        this.#reached();
+        throw error;
+      }
     }
   }
 
@@ -315,8 +366,12 @@ export class S3Objects {
         this.#reached();
         return text;
       } catch (error) {
-        if (!isPassing(error)) throw error;
-        if (n === ATTEMPTS || error instanceof DeadlineError) throw this.#unreachable(error);
+        if (!isTrouble(error)) throw error;
+        // An account that may not write will not a moment later.
+        const mayPass = isBusy(error) || !(error instanceof S3Errors.ServerError);
+        if (n === ATTEMPTS || !mayPass || error instanceof DeadlineError) {
+          throw this.#unreachable(error);
+        }
         await new Promise((resolve) => setTimeout(resolve, backoff(n)));
       }
     }

@@ -21,6 +21,8 @@ import { BodyReader, type S3Objects, type UploadedPart } from "./s3_objects.ts";
 const PART = 8 * 2 ** 20;
 /** Parts in memory at once, of all drafts together. */
 const PARTS_AT_ONCE = 4;
+/** How often a piece of an object is asked for that does not come. */
+const ATTEMPTS = 3;
 /** An upload younger than this, ms, is not swept: its lease may not be visible yet. */
 const YOUNG = 60_000;
 
@@ -113,7 +115,7 @@ export class S3Store implements BlobStore {
   async sweep(
     isRunning: (digest: string) => boolean | Promise<boolean> = () => false,
   ): Promise<void> {
-    for (const { key, id, startedAt } of await this.#objects.uploads("blobs/")) {
+    for await (const { key, id, startedAt } of this.#objects.uploads("blobs/")) {
       const digest = digestOfKey(key);
       if (!digest || this.#now() - startedAt < YOUNG || await isRunning(digest)) continue;
       await this.#objects.abortUpload(key, id);
@@ -134,6 +136,8 @@ class S3Blob implements StoredBlob {
   readonly #key: string;
   readonly #idle: number;
   #body: BodyReader;
+  /** Whether nothing more comes of it. */
+  #isBroken = false;
 
   constructor(options: {
     readonly objects: S3Objects;
@@ -152,18 +156,30 @@ class S3Blob implements StoredBlob {
 
   async read(offset: number, buffer: Uint8Array): Promise<number> {
     if (offset >= this.size) return 0;
-    if (offset !== this.#body.position) {
-      this.#body.close();
-      const found = await this.#objects.get(this.#key, offset);
-      if (!found) throw new Error("The object is gone");
-      this.#body = new BodyReader(found.body, { position: offset, idle: this.#idle });
+    for (let n = 1;; n++) {
+      if (offset !== this.#body.position || this.#isBroken) await this.#reopen(offset);
+      let cause: unknown;
+      try {
+        const length = await this.#body.read(buffer);
+        if (length > 0) return length;
+        cause = new Error(`The object ended after ${offset} of ${this.size} bytes`);
+      } catch (error) {
+        cause = error;
+      }
+      // It broke off: what is stored is none the worse for it, and the rest is still there.
+      this.#isBroken = true;
+      if (n === ATTEMPTS) throw new UnreachableError("The store broke off", { cause });
     }
-    try {
-      return await this.#body.read(buffer);
-    } catch (error) {
-      // It broke off: what is stored is none the worse for it.
-      throw new UnreachableError("The store broke off", { cause: error });
-    }
+  }
+
+  /** Goes on at `offset`. Throws where the object is not what it was. */
+  async #reopen(offset: number): Promise<void> {
+    this.#body.close();
+    const found = await this.#objects.get(this.#key, offset);
+    if (!found) throw new Error("The object is gone");
+    this.#body = new BodyReader(found.body, { position: offset, idle: this.#idle });
+    this.#isBroken = found.size !== this.size;
+    if (this.#isBroken) throw new Error(`The object has ${found.size} bytes, not ${this.size}`);
   }
 
   close(): void {

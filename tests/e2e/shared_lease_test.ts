@@ -88,7 +88,7 @@ toolTest(
       const location = other.config.cache!.store;
       assert(location.engine === "s3");
       const objects = new S3Objects(location);
-      await until(async () => (await objects.uploads("blobs/")).length === 0);
+      await until(async () => (await Array.fromAsync(objects.uploads("blobs/"))).length === 0);
     },
   },
 );
