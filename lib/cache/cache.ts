@@ -191,7 +191,7 @@ export class Cache {
 
   /** Ends; fills under way are waited for up to `grace` ms. */
   async close(grace: number): Promise<void> {
-    await this.#upkeep.stop();
+    await Promise.all([this.#upkeep.stop(), this.asker.close()]);
     await this.content.close(grace);
     await this.#engines.close();
   }

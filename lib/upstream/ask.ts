@@ -58,6 +58,9 @@ export interface AskerOptions {
 export class Asker {
   readonly access: Access;
   readonly #upstream: Upstream;
+  /** What is being found out in the background, and what ends it. */
+  readonly #learning = new Set<Promise<void>>();
+  readonly #ending = new AbortController();
 
   constructor(options: AskerOptions) {
     this.access = options.access;
@@ -146,14 +149,32 @@ export class Asker {
    * Finds out in the background whether the repository of a manifest is public, when only a caller with
    * credentials has read it: what is public is to be served to everybody, and while upstream is away.
    */
-  async learnPublic(target: Target): Promise<void> {
+  learnPublic(target: Target): Promise<void> {
+    const learning = this.#learn(target).finally(() => this.#learning.delete(learning));
+    this.#learning.add(learning);
+    return learning;
+  }
+
+  /** Ends what is being found out in the background, and waits for its end. */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    await Promise.all(this.#learning);
+  }
+
+  async #learn(target: Target): Promise<void> {
+    const { signal } = this.#ending;
     const key = repositoryKey(target);
     if (await this.access.isPublic(key)) return;
     const anonymous = this.access.caller({ ...target.registry, sharePrivate: false }, {
       kind: "anonymous",
     });
     try {
-      await this.ask(target, { method: "HEAD", caller: anonymous, redirects: "stop" });
+      await this.ask(target, {
+        method: "HEAD",
+        caller: anonymous,
+        redirects: "stop",
+        signal,
+      });
     } catch (error) {
       // Some registries say of what one may not see that it does not exist. Trouble says nothing.
       if (!(error instanceof OciError) || isUpstreamTrouble(error)) return;

@@ -290,6 +290,15 @@ Deno.test("whether it is public cannot always be learned, and that harms nobody"
   }
 });
 
+Deno.test("closing gives up what is being learned", async () => {
+  const { asker, target, asked } = askerWith(() => 200);
+  let isOver = false;
+  const learning = asker.learnPublic(target).then(() => isOver = true);
+  await asker.close();
+  assertEquals([isOver, asked.map(({ signal }) => signal?.aborted)], [true, [true]]);
+  await learning;
+});
+
 Deno.test("what does not exist for nobody in particular is not public, and trouble says nothing of it", async () => {
   let reply: number | OciError = 200;
   const { ask, asker, access, caller, key, target, pass } = askerWith(() => reply);
