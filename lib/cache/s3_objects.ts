@@ -67,10 +67,8 @@ function unescapeXml(text: string): string {
   });
 }
 
-/** A key without an object; a bucket that is gone tells nothing of what was in it. */
 function isMissing(error: unknown): boolean {
-  return error instanceof S3Errors.ServerError && error.statusCode === 404 &&
-    error.code !== "NoSuchBucket";
+  return error instanceof S3Errors.ServerError && error.statusCode === 404;
 }
 
 /** Whether the service answered that it has too much to do, or a fault of its own: asking again may help. */
