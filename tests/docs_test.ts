@@ -111,19 +111,24 @@ Deno.test("examples of JSON, TOML and YAML can be read", () => {
   assert(count >= 7, `only ${count}`);
 });
 
-Deno.test("the compose file sets only what the program knows, and stops later than it", () => {
+Deno.test("the compose file sets only what the program knows, and stops later than it", async () => {
   const { services } = parseYaml(read("compose.yaml")) as {
     services: { proxy: { environment: Record<string, string>; stop_grace_period: string } };
   };
   const { environment, stop_grace_period: grace } = services.proxy;
   for (const name of Object.keys(environment)) assert(SETTINGS.includes(name), name);
-  // Compose's own defaults are the program's.
+  assertEquals(environment["CACHE_DIR"], "/cache");
+  // The rest of compose's own defaults are the program's.
   const values = Object.entries(environment).map(([name, value]) => [
     name,
     value.replace(/^\$\{\w+:-(.*)\}$/, "$1"),
   ]);
-  const composed = parseConfig(Object.fromEntries(values));
+  const composed = parseConfig({ ...Object.fromEntries(values), CACHE_DIR: undefined });
   assertEquals(describeConfig(composed), describeConfig(parseConfig({})));
+  // A copy of the example, which compose hands over whole, changes nothing of what the container depends on.
+  const { parse } = await import("dotenv");
+  const own = parseConfig({ ...parse(read(".env.example")), ...Object.fromEntries(values) });
+  assertEquals([own.listen.host, own.listen.port, own.cache?.dir], ["0.0.0.0", 8080, "/cache"]);
   assertGreater(parseDuration(grace), parseConfig({}).shutdownTimeout);
 });
 
