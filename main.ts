@@ -59,7 +59,7 @@ async function serve(config: Config): Promise<number> {
   const proxy = new Proxy(config);
   try {
     await proxy.ready;
-    const server = listen(config, { tls, proxy });
+    const server = await listen(config, { tls, proxy });
     const admin = await listenForOperator(config, proxy);
     const signals = stopSignals();
     await signals.first;
@@ -99,10 +99,10 @@ function readTls({ listen: { tls } }: Config): Tls | undefined {
   return pem;
 }
 
-function listen(
+async function listen(
   config: Config,
   { tls, proxy }: { tls: Tls | undefined; proxy: Proxy },
-): Listener {
+): Promise<Listener> {
   const { host: hostname, port } = config.listen;
   const urlOf = (address: { hostname: string; port: number }) => {
     const host = address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname;
@@ -116,7 +116,7 @@ function listen(
     });
   };
   try {
-    return listenFor(proxy, { hostname, port, tls, onListen });
+    return await listenFor(proxy, { hostname, port, tls, onListen });
   } catch (error) {
     const isTaken = error instanceof Deno.errors.AddrInUse;
     const reason = isTaken ? "the port is in use" : (error as Error).message;

@@ -29,8 +29,8 @@ export interface Config {
     readonly tls?: { readonly cert: string; readonly key: string };
   };
   /**
-   * Whether plain HTTP is served by the listener of our own. `Deno.serve` does it on Deno Deploy, and where
-   * it is to be traced (`OTEL_DENO`); with TLS it always does.
+   * Whether the listener is our own. On Deno Deploy, and where requests are to be traced (`OTEL_DENO`), it is
+   * `Deno.serve`.
    */
   readonly ownHttp: boolean;
   /** Whether Deno exports traces (`OTEL_DENO=true`). */

@@ -1,6 +1,5 @@
 /**
- * The listener that fits: our own for plain HTTP/1, `Deno.serve` for TLS (HTTP/2 too) and where Deno has to
- * do it.
+ * The listener that fits: our own, or `Deno.serve` where Deno has to do it.
  *
  * @module
  */
@@ -28,10 +27,16 @@ export interface ListenOptions {
   readonly onListen?: (address: Deno.NetAddr) => void;
 }
 
-/** Listens for `proxy`. Throws what the system throws: `Deno.errors.AddrInUse` for a port that is taken. */
-export function listen(proxy: Proxy, options: ListenOptions): Listener {
+/**
+ * Listens for `proxy`. Rejects with what the system says: `Deno.errors.AddrInUse` for a port that is taken.
+ */
+export async function listen(proxy: Proxy, options: ListenOptions): Promise<Listener> {
   const { tls, onListen = () => {}, ...address } = options;
-  if (!tls && proxy.config.ownHttp) return serveHttp1({ ...address, onListen }, proxy);
+  if (proxy.config.ownHttp && !tls) return serveHttp1({ ...address, onListen }, proxy);
+  if (proxy.config.ownHttp && tls && canOwnTls()) {
+    const { serveTls } = await import("./tls/server.ts");
+    return await serveTls({ ...address, onListen, tls }, proxy);
+  }
   const abort = new AbortController();
   const { signal } = abort;
   const settings = { ...address, onListen, signal, automaticCompression: false };
@@ -42,4 +47,10 @@ export function listen(proxy: Proxy, options: ListenOptions): Listener {
     shutdown: () => server.shutdown(),
     close: () => abort.abort(),
   };
+}
+
+/** Whether `node:tls` can serve: before Deno 2.9 it is made of what cannot give a connection up. */
+function canOwnTls(): boolean {
+  const [major = 0, minor = 0] = Deno.version.deno.split(".").map(Number);
+  return major > 2 || major === 2 && minor >= 9;
 }

@@ -13,6 +13,8 @@ export interface ConnectionInfo {
   readonly remoteAddr?: Deno.Addr;
   /** The request's URL as it was sent; `request.url` is normalized. */
   readonly address?: string;
+  /** What the connection was accepted with. @default {what the request's URL says} */
+  readonly scheme?: "http" | "https";
 }
 
 /** A request on its way through the pipeline. */
@@ -60,7 +62,9 @@ export class Visits {
     }
     const { publicScheme: setting, listen } = this.#config;
     const scheme = publicScheme({
-      listener: listen.tls || url.protocol === "https:" ? "https" : "http",
+      listener: info.scheme === "https" || listen.tls || url.protocol === "https:"
+        ? "https"
+        : "http",
       host: named,
       setting,
       trustProxy: this.#isTrusted(info),

@@ -17,8 +17,10 @@ import {
   parseHead,
   type RequestHead,
 } from "./head.ts";
+import type { Held, Waiting } from "./connections.ts";
 import { Outbound } from "./outbound.ts";
 import { replyFraming, replyHead } from "./reply.ts";
+import type { Socket } from "./socket.ts";
 
 /** An answer from memory. */
 export interface QuickAnswer {
@@ -32,14 +34,29 @@ export interface QuickAnswer {
 export interface Handler {
   /** An answer that is in memory, if there is one and this client may have it. */
   quick?(request: HotRequest, client: string): QuickAnswer | undefined;
-  /** Any answer. `address` is the request's URL as it was sent, not normalized. */
-  answer(request: Request, info: { remoteAddr: Deno.Addr; address: string }): Promise<Answer>;
+  /** Any answer. */
+  answer(request: Request, info: RequestInfo): Promise<Answer>;
+  /** The same to a request of HTTP/2, for Deno to send. */
+  fetch?(request: Request, info: RequestInfo): Promise<Response>;
 }
+
+/** What is known of a request besides itself. */
+export interface RequestInfo {
+  readonly remoteAddr: Deno.Addr;
+  /** What its connection was accepted with. */
+  readonly scheme: Scheme;
+  /** The URL as it was sent, not normalized, where that is known. */
+  readonly address?: string;
+}
+
+/** What a connection is accepted with. */
+export type Scheme = "http" | "https";
 
 /** What the connections of a server have in common. */
 export interface ConnectionContext {
   readonly handler: Handler;
   readonly buffers: Buffers;
+  readonly scheme: Scheme;
   /** The host of requests that name none. */
   readonly host: string;
   /** Whether no further request is to be taken. */
@@ -47,9 +64,6 @@ export interface ConnectionContext {
   /** A clock, ms; coarse. */
   readonly now: number;
 }
-
-/** What a connection waits for. */
-export type Waiting = "request" | "rest of request" | "answer" | "client";
 
 const FIRST_BUFFER = 4096;
 /** The largest head, bytes: tokens of some registries take several KiB. */
@@ -64,8 +78,8 @@ const WITH_BODY: ReadonlySet<string> = new Set(["POST"]);
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
 
 /** A connection. */
-export class Connection {
-  readonly #conn: Deno.TcpConn;
+export class Connection implements Held {
+  readonly #conn: Socket;
   readonly #context: ConnectionContext;
   readonly #client: string;
   #buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
@@ -78,7 +92,7 @@ export class Connection {
   #isClosed = false;
   readonly #out: Outbound;
 
-  constructor(conn: Deno.TcpConn, context: ConnectionContext) {
+  constructor(conn: Socket, context: ConnectionContext) {
     this.#conn = conn;
     this.#context = context;
     this.#since = context.now;
@@ -103,10 +117,17 @@ export class Connection {
     this.#out.stop(); // a body may be waiting for upstream, which nobody needs any more
   }
 
+  /** Takes no request more: one that is not in the middle of something ends. */
+  retire(): void {
+    if (this.#waiting === "request") this.close();
+  }
+
   /** Answers requests until one side ends it. Never rejects. */
   async run(): Promise<void> {
     try {
       while (await this.#exchange());
+      // With TLS an end without a word is taken for an attack.
+      if (this.#context.scheme === "https") await this.#conn.closeWrite();
     } catch {
       // The client left, or its bytes were wasted: nobody is there to be told.
     } finally {
@@ -177,7 +198,8 @@ export class Connection {
     const { remoteAddr } = this.#conn;
     let answer: Answer;
     try {
-      answer = await this.#context.handler.answer(request, { remoteAddr, address });
+      const { handler, scheme } = this.#context;
+      answer = await handler.answer(request, { remoteAddr, scheme, address });
     } catch {
       throw new HttpError(500, "Internal error"); // the handler has said why where it belongs
     }

@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import type { ByteSource } from "../byte_source.ts";
 import type { Buffers } from "./buffers.ts";
 import type { BodyFraming } from "./reply.ts";
+import type { Socket } from "./socket.ts";
 
 /** A body up to this length goes out in one piece with its head. */
 const JOINED = 16 * 1024;
@@ -21,12 +22,12 @@ export interface OutboundOptions {
 
 /** One connection's way out. Everything throws when the client has left or a body breaks off. */
 export class Outbound {
-  readonly #conn: Deno.TcpConn;
+  readonly #conn: Socket;
   readonly #options: OutboundOptions;
   /** Ends the body that is being sent. */
   #stopBody: (() => void) | undefined;
 
-  constructor(conn: Deno.TcpConn, options: OutboundOptions) {
+  constructor(conn: Socket, options: OutboundOptions) {
     this.#conn = conn;
     this.#options = options;
   }

@@ -1,25 +1,18 @@
 /**
- * The listener for plain HTTP/1. It exists beside `Deno.serve` because most of what that costs per request
- * and per byte is not needed here (BENCHMARKS.md has the numbers): answers in memory go out as they are, and
- * bodies from files through buffers that are reused.
+ * The listener. It exists beside `Deno.serve` because most of what that costs per request and per byte is not
+ * needed here (BENCHMARKS.md has the numbers): answers in memory go out as they are, and bodies from files
+ * through buffers that are reused. And because `Deno.serve` breaks nobody off: who says nothing, or half of
+ * something, has his connection for ever there.
  *
  * @module
  */
 import { programLog } from "../log.ts";
 import { Buffers } from "./buffers.ts";
-import { Connection, type ConnectionContext, type Handler, type Waiting } from "./connection.ts";
+import { Connection, type ConnectionContext, type Handler, type Scheme } from "./connection.ts";
+import { Connections, type ConnectionsOptions, type Held } from "./connections.ts";
+import type { Socket } from "./socket.ts";
 
-/** How long, ms, a connection may wait for something before it is broken off. */
-const PATIENCE: Readonly<Record<Waiting, number>> = {
-  /** Longer than clients and load balancers keep theirs: they should be the first to close. */
-  "request": 120_000,
-  "rest of request": 30_000,
-  /** What the answer is made of has limits of its own. */
-  "answer": Infinity,
-  /** For one buffer to be taken. */
-  "client": 10 * 60_000,
-};
-/** How often that is looked at, ms: how coarse the clock is. */
+/** How often connections are looked at, ms: how coarse the clock is. */
 const TICK = 1_000;
 /** The wait after the system refused a connection, ms: for want of handles, mostly. */
 const ACCEPT_AGAIN = 100;
@@ -27,13 +20,11 @@ const ACCEPT_AGAIN = 100;
 const QUIET = 60_000;
 
 /** Options for {@linkcode serveHttp1}. */
-export interface ServeOptions {
+export interface ServeOptions extends ConnectionsOptions {
   readonly hostname: string;
   /** 0 for any free one. */
   readonly port: number;
   readonly onListen?: (address: Deno.NetAddr) => void;
-  /** @default {as a registry needs it} */
-  readonly patience?: Partial<Readonly<Record<Waiting, number>>>;
   /** Milliseconds. @default {1000} */
   readonly tick?: number;
 }
@@ -49,108 +40,150 @@ export interface Http1Server {
   close(): void;
 }
 
-/** Listens at once. Throws what `Deno.listen` throws. */
+/** Listens at once, without TLS. Throws what `Deno.listen` throws. */
 export function serveHttp1(options: ServeOptions, handler: Handler): Http1Server {
-  return new Server(options, handler);
+  const { hostname, port } = options;
+  const listener = Deno.listen({ hostname, port });
+  const addr = listener.addr as Deno.NetAddr;
+  const server = new Server({ addr, close: () => listener.close() }, { handler, options });
+  accept(listener, server);
+  return server;
 }
 
-class Server implements Http1Server, ConnectionContext {
+async function accept(listener: Deno.TcpListener, server: Server): Promise<void> {
+  while (!server.isClosing) {
+    let conn: Deno.TcpConn;
+    try {
+      conn = await listener.accept();
+    } catch (error) {
+      if (server.isClosing) return;
+      server.complain(error);
+      server.connections.shed();
+      await new Promise((resolve) => setTimeout(resolve, ACCEPT_AGAIN));
+      continue;
+    }
+    if (server.connections.hasRoom()) serve(conn, server);
+    else conn.close();
+  }
+}
+
+async function serve(conn: Deno.TcpConn, server: Server): Promise<void> {
+  try {
+    conn.setNoDelay(true);
+  } catch {
+    return conn.close(); // gone before it was looked at
+  }
+  await server.serve(conn);
+}
+
+/** Where connections come in. */
+export interface Door {
+  readonly addr: Deno.NetAddr;
+  close(): void;
+}
+
+/** Whatever has to end with a server. */
+export interface Annex {
+  /** Ends when what it has been asked is answered. */
+  shutdown(): void;
+  /** Ends it at once. */
+  close(): void;
+  /** Settles when it has ended. */
+  readonly finished: Promise<void>;
+}
+
+/** What a {@linkcode Server} is made of. */
+export interface ServerParts {
+  readonly handler: Handler;
+  readonly options: Pick<ServeOptions, "onListen" | "tick" | "most" | "patience">;
+  /** @default {"http"} */
+  readonly scheme?: Scheme;
+  readonly annex?: Annex;
+}
+
+/** What listeners have in common, whatever their connections come in by. */
+export class Server implements Http1Server, ConnectionContext {
   readonly addr: Deno.NetAddr;
   readonly finished: Promise<void>;
   readonly handler: Handler;
   readonly buffers = new Buffers();
+  readonly scheme: Scheme;
   readonly host: string;
-  readonly #listener: Deno.TcpListener;
-  readonly #connections = new Set<Connection>();
+  readonly connections: Connections;
+  readonly #door: Door;
+  readonly #annex: Annex | undefined;
   readonly #ended = Promise.withResolvers<void>();
-  readonly #patience: Readonly<Record<Waiting, number>>;
   readonly #timer: ReturnType<typeof setInterval>;
   isClosing = false;
   #quietUntil = 0;
   now = Date.now();
 
-  constructor(options: ServeOptions, handler: Handler) {
-    const { hostname, port } = options;
-    this.#listener = Deno.listen({ hostname, port });
+  constructor(door: Door, { handler, options, scheme = "http", annex }: ServerParts) {
+    this.#door = door;
+    this.#annex = annex;
+    this.scheme = scheme;
     this.handler = handler;
-    this.addr = this.#listener.addr as Deno.NetAddr;
-    const address = this.addr.hostname;
-    this.host = `${address.includes(":") ? `[${address}]` : address}:${this.addr.port}`;
-    this.#patience = { ...PATIENCE, ...options.patience };
+    this.connections = new Connections(options);
+    this.addr = door.addr;
+    const { hostname, port } = this.addr;
+    this.host = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
     this.#timer = setInterval(() => this.#tick(), options.tick ?? TICK);
     this.finished = this.#ended.promise;
     options.onListen?.(this.addr);
-    this.#accept();
   }
 
-  async #accept(): Promise<void> {
-    while (!this.isClosing) {
-      let conn: Deno.TcpConn;
-      try {
-        conn = await this.#listener.accept();
-      } catch (error) {
-        if (this.isClosing) return;
-        this.#complain(error);
-        await new Promise((resolve) => setTimeout(resolve, ACCEPT_AGAIN));
-        continue;
-      }
-      this.#serve(conn);
+  /** Answers HTTP/1 until one side ends it. Never rejects. */
+  async serve(socket: Socket): Promise<void> {
+    const connection = new Connection(socket, this);
+    await this.hold(connection, () => connection.run());
+  }
+
+  /** As {@linkcode Connections.hold}: what is held is waited for at the end. */
+  async hold<T>(held: Held, work: () => Promise<T>): Promise<T> {
+    try {
+      return await this.connections.hold(held, work);
+    } finally {
+      this.#endIfDone();
     }
   }
 
-  /** Says so once in a while: it may go on for long. */
-  #complain(error: unknown): void {
+  /** Says once in a while that no connection can be accepted: it may go on for long. */
+  complain(error: unknown): void {
     if (this.now < this.#quietUntil) return;
     this.#quietUntil = this.now + QUIET;
     programLog.warn("Cannot accept a connection: {cause}", { cause: (error as Error).message });
   }
 
-  async #serve(conn: Deno.TcpConn): Promise<void> {
-    const connection = new Connection(conn, this);
-    this.#connections.add(connection);
-    try {
-      conn.setNoDelay(true);
-      await connection.run();
-    } catch {
-      connection.close(); // gone before it was looked at
-    }
-    this.#connections.delete(connection);
-    this.#endIfDone();
-  }
-
   #tick(): void {
     this.now = Date.now();
-    for (const connection of this.#connections) {
-      const { on, since } = connection.waiting;
-      if (this.now - since > this.#patience[on]) connection.close();
-    }
-    if (this.#connections.size === 0) this.buffers.trim();
+    this.connections.check(this.now);
+    if (this.connections.size === 0) this.buffers.trim();
   }
 
   #endIfDone(): void {
-    if (!this.isClosing || this.#connections.size > 0) return;
+    if (!this.isClosing || this.connections.size > 0) return;
     clearInterval(this.#timer);
-    this.#ended.resolve();
+    this.#annex?.close();
+    (this.#annex?.finished ?? Promise.resolve()).then(this.#ended.resolve);
   }
 
   #stopAccepting(): void {
     if (this.isClosing) return;
     this.isClosing = true;
-    this.#listener.close();
+    this.#door.close();
   }
 
   async shutdown(): Promise<void> {
     this.#stopAccepting();
-    for (const connection of this.#connections) {
-      if (connection.waiting.on === "request") connection.close();
-    }
+    this.connections.retire();
+    this.#annex?.shutdown();
     this.#endIfDone();
     await this.finished;
   }
 
   close(): void {
     this.#stopAccepting();
-    for (const connection of this.#connections) connection.close();
+    this.connections.close();
     this.#endIfDone();
   }
 }

@@ -289,11 +289,7 @@ async function runSoak(seed: number, listener: ListenerName, pulls: number): Pro
   }
 }
 
-const SHARES: [listener: ListenerName, pulls: number][] = [
-  [LISTENERS[0], PULLS / 2],
-  [LISTENERS[1], PULLS / 4],
-  [LISTENERS[2], PULLS / 4],
-];
+const SHARES = LISTENERS.map((listener) => [listener, PULLS / LISTENERS.length] as const);
 for (const [listener, pulls] of SHARES) {
   Deno.test(`${pulls} pulls on ${listener} from an upstream with all faults: every byte is right`, async () => {
     const seed = Number(

@@ -241,7 +241,7 @@ Deno.test("a port is listened to once", async () => {
   const { proxy } = all;
   let error: unknown;
   try {
-    listen(proxy.proxy, { hostname: "127.0.0.1", port: proxy.port }).close();
+    (await listen(proxy.proxy, { hostname: "127.0.0.1", port: proxy.port })).close();
   } catch (caught) {
     error = caught;
   }

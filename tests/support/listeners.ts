@@ -3,12 +3,11 @@
  *
  * @module
  */
-import { type Certificate, makeCertificate } from "./certificate.ts";
 import { startTestProxy, type TestProxy, type TestProxyOptions } from "./proxy.ts";
-import { tempDir } from "./temp.ts";
+import { testCertificate } from "./secure.ts";
 
-/** The proxy's own HTTP/1, Deno's HTTP/1 and Deno's HTTP/2. */
-export const LISTENERS = ["our HTTP/1", "Deno's HTTP/1", "HTTP/2"] as const;
+/** The proxy's own HTTP/1 without TLS and with it, Deno's HTTP/1, and HTTP/2. */
+export const LISTENERS = ["our HTTP/1", "our HTTPS/1", "Deno's HTTP/1", "HTTP/2"] as const;
 
 export type ListenerName = typeof LISTENERS[number];
 
@@ -19,19 +18,12 @@ export interface ListenerTest extends AsyncDisposable {
   get(path: string, init?: RequestInit): Promise<Response>;
 }
 
-let certificate: Promise<Certificate> | undefined;
-
-async function certify(): Promise<Certificate> {
-  await using dir = await tempDir();
-  return await makeCertificate(dir.path);
-}
-
 /** Starts a proxy behind the listener `name`. */
 export async function startListener(
   name: ListenerName,
   options: TestProxyOptions = {},
 ): Promise<ListenerTest> {
-  const tls = name === "HTTP/2" ? await (certificate ??= certify()) : undefined;
+  const tls = name === "HTTP/2" || name === "our HTTPS/1" ? await testCertificate() : undefined;
   const proxy = await startTestProxy({ ...options, tls });
   const deno = name === "Deno's HTTP/1" ? denoServer(proxy) : undefined;
   const client = Deno.createHttpClient({
@@ -52,7 +44,7 @@ export async function startListener(
   };
 }
 
-/** `Deno.serve` as `mod.ts` says to use it; by itself the proxy listens with it for https only. */
+/** `Deno.serve` as `mod.ts` says to use it. */
 function denoServer(proxy: TestProxy) {
   const abort = new AbortController();
   // A variable: Deno 2.5 does not know all of its members.

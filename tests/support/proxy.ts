@@ -68,7 +68,7 @@ export async function startTestProxy(options: TestProxyOptions = {}): Promise<Te
       await proxy.close();
       throw error;
     }
-    const server = listen(proxy, { hostname: "127.0.0.1", port, tls });
+    const server = await listen(proxy, { hostname: "127.0.0.1", port, tls });
     port = server.addr.port;
     return { proxy, server };
   }

@@ -1,0 +1,186 @@
+/**
+ * Where connections with TLS come in. By `node:net` and `node:tls`, because a connection of `Deno.listenTls`
+ * (and of `Deno.serve`) cannot be given up: in the middle of a handshake, or with something that its client
+ * does not read, it stays until the client leaves, closed or not.
+ *
+ * @module
+ */
+import { createServer, type Server as NetServer, type Socket as NetSocket } from "node:net";
+import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
+import type { Door } from "../http1/server.ts";
+
+/** PEM. */
+export interface Certificate {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** How often it is seen whether connections still come in, ms. */
+const WATCH = 10_000;
+/** How long a connection from here may take to come in, ms. */
+const KNOCK = 5_000;
+
+/** Options for {@linkcode openTls}. */
+export interface TlsOptions {
+  readonly hostname: string;
+  /** 0 for any free one. */
+  readonly port: number;
+  readonly tls: Certificate;
+  /** Protocols to agree on, the best first. */
+  readonly protocols: readonly string[];
+  /** Called with each connection: its handshake has not begun. */
+  readonly onConnection: (socket: TLSSocket) => void;
+  /** Called when connections cannot come in, for want of handles mostly. */
+  readonly onTrouble: (error: unknown) => void;
+  /** Milliseconds. @default {10000} */
+  readonly watch?: number;
+}
+
+/**
+ * Listens. Rejects with `Deno.errors.AddrInUse` for a port that is taken, and for a certificate that is none.
+ */
+export async function openTls(options: TlsOptions): Promise<Door> {
+  check(options.tls);
+  const door = new TlsDoor(options);
+  await door.open();
+  return door;
+}
+
+/** `node:tls` finds out about a certificate when somebody connects, Deno at once. */
+function check({ cert, key }: Certificate): void {
+  Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
+}
+
+class TlsDoor implements Door {
+  addr: Deno.NetAddr;
+  readonly #options: TlsOptions;
+  readonly #context: SecureContext;
+  #server: NetServer | undefined;
+  /** Whether anybody came in since it was last looked. */
+  #isUsed = false;
+  /** Our own connections that are to come in, by where they come from. */
+  readonly #knocks = new Map<string, () => void>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #isClosed = false;
+
+  constructor(options: TlsOptions) {
+    const { hostname, port, tls: { cert, key } } = options;
+    this.#options = options;
+    this.#context = createSecureContext({ cert, key });
+    this.addr = { transport: "tcp", hostname, port };
+  }
+
+  async open(): Promise<void> {
+    await this.#listen();
+    this.#watch();
+  }
+
+  async #listen(): Promise<void> {
+    const { hostname, port } = this.addr;
+    const server = createServer((socket) => this.#accept(socket));
+    this.#server = server;
+    this.addr = { transport: "tcp", hostname, port: await listening(server, { hostname, port }) };
+    if (this.#isClosed) server.close();
+  }
+
+  #accept(socket: NetSocket): void {
+    this.#isUsed = true;
+    socket.on("error", () => {}); // the one with TLS tells it too
+    const knock = this.#knocks.get(`${socket.remoteAddress} ${socket.remotePort}`);
+    if (knock) {
+      socket.destroy();
+      return knock();
+    }
+    socket.setNoDelay(true);
+    const ALPNProtocols = [...this.#options.protocols];
+    const secureContext = this.#context;
+    const secure = new TLSSocket(socket, { isServer: true, secureContext, ALPNProtocols });
+    secure.on("error", () => {}); // told by "close"
+    this.#options.onConnection(secure);
+  }
+
+  #watch(): void {
+    const look = () =>
+      this.#look().catch((error) => {
+        if (!this.#isClosed) this.#options.onTrouble(error);
+      }).finally(() => this.#isClosed || this.#watch());
+    this.#timer = setTimeout(look, this.#options.watch ?? WATCH);
+  }
+
+  /** A listener of `node:net` that had no handle left once accepts nothing ever after, and tells nobody. */
+  async #look(): Promise<void> {
+    if (this.#isUsed || await this.#canComeIn()) {
+      this.#isUsed = false;
+      return;
+    }
+    if (this.#isClosed) return;
+    this.#options.onTrouble(new Error("Nothing came in: listening anew"));
+    this.#server?.close();
+    await this.#listen();
+  }
+
+  async #canComeIn(): Promise<boolean> {
+    const { hostname, port } = this.addr;
+    let conn: Deno.TcpConn;
+    try {
+      conn = await Deno.connect({ hostname: ANY[hostname] ?? hostname, port });
+    } catch (error) {
+      if (error instanceof Deno.errors.ConnectionRefused) return false;
+      throw error;
+    }
+    const { hostname: address, port: own } = conn.localAddr as Deno.NetAddr;
+    const name = `${address} ${own}`;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    try {
+      return this.#isClosed || await new Promise((resolve) => {
+        this.#knocks.set(name, () => resolve(true));
+        timer = setTimeout(() => resolve(false), KNOCK);
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#knocks.delete(name);
+      conn.close();
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#server?.close();
+    for (const knock of this.#knocks.values()) knock();
+  }
+}
+
+/** Where to connect to what listens everywhere. */
+const ANY: Readonly<Record<string, string>> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
+
+/** Returns the port. */
+async function listening(
+  server: NetServer,
+  { hostname, port }: { hostname: string; port: number },
+): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject);
+  server.listen({ host: hostname, port, backlog: 511 }, resolve);
+  try {
+    await promise;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw code === "EADDRINUSE" ? new Deno.errors.AddrInUse(message) : error;
+  }
+  server.off("error", reject);
+  return (server.address() as { port: number }).port;
+}
+
+/** Settles with the protocol that is agreed on, "" for none. Rejects when it comes to nothing. */
+export function handshake(socket: TLSSocket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const fail = () => reject(new Error("No handshake"));
+    socket.once("secure", () => {
+      socket.off("close", fail);
+      resolve(socket.alpnProtocol || "");
+    });
+    socket.once("close", fail);
+    socket.once("end", fail);
+  });
+}
