@@ -1,7 +1,14 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { parse as parseToml } from "@std/toml";
 import { parseAll } from "@std/yaml";
-import { clientConfig, type ClientKind, instanceOf, throughProxy } from "../lib/client_config.ts";
+import {
+  clientConfig,
+  type ClientKind,
+  instanceOf,
+  parseInstanceUrl,
+  throughProxy,
+} from "../lib/client_config.ts";
 import { parseConfig } from "../lib/config.ts";
 import { OciError } from "../lib/oci/error.ts";
 
@@ -138,4 +145,17 @@ for (
 
 Deno.test("an image of an unknown registry has no name here", () => {
   assertThrows(() => throughProxy("no.such.host/x", plain), OciError);
+});
+
+Deno.test("an instance's URL is read back the same, and no text makes it throw anything but a RangeError", () => {
+  const text = fc.oneof(fc.string({ unit: "binary" }), fc.webUrl(), fc.domain(), fc.ipV4());
+  fc.assert(fc.property(text, (text) => {
+    try {
+      const url = parseInstanceUrl(text);
+      assertEquals([url.pathname, url.search, url.hash, url.username], ["/", "", "", ""]);
+      assertEquals(parseInstanceUrl(url.href).href, url.href);
+    } catch (error) {
+      assert(error instanceof RangeError, `${error}`);
+    }
+  }));
 });

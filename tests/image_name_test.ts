@@ -1,4 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { parseConfig } from "../lib/config.ts";
 import { resolveImage } from "../lib/image_name.ts";
 import { OciError } from "../lib/oci/error.ts";
@@ -42,3 +43,28 @@ for (const [text, code] of [["no.such.host/x", "NAME_UNKNOWN"], ["UPPER", "NAME_
     assertEquals(assertThrows(() => resolveImage(text!, config), OciError).code, code);
   });
 }
+
+Deno.test("a name in full means the same image, and no text makes it throw anything but its own error", () => {
+  const part = fc.constantFrom(
+    "a",
+    "nginx",
+    "docker.io",
+    "ghcr",
+    "quay.io",
+    "corp",
+    "localhost:80",
+  );
+  const end = fc.constantFrom("", ":1", ":", `@${DIGEST}`, "@sha256:0", ":1@", "//", " ");
+  const text = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.tuple(fc.array(part), end).map(([parts, end]) => parts.join("/") + end),
+  );
+  fc.assert(fc.property(text, (text) => {
+    try {
+      const image = resolveImage(text, config);
+      assertEquals(resolveImage(image.name, config), image);
+    } catch (error) {
+      assert(error instanceof OciError && [400, 404].includes(error.status), `${text}: ${error}`);
+    }
+  }));
+});

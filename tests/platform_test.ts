@@ -1,4 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { isWanted, parsePlatforms } from "../lib/platform.ts";
 
 const WANTED: readonly [string | undefined, string, boolean][] = [
@@ -26,3 +27,19 @@ for (const text of ["", "linux", "linux/", "all,linux/amd64", "linux/amd64/v1/x"
     assertThrows(() => parsePlatforms(text), RangeError, "Expected all, or platforms");
   });
 }
+
+Deno.test("platforms are read back the same, and no text makes it throw anything but a RangeError", () => {
+  const name = fc.stringMatching(/^[a-z0-9]{1,8}\/[a-z0-9_]{1,8}(\/[a-z0-9.]{1,4})?$/);
+  fc.assert(fc.property(fc.array(name, { minLength: 1 }), (names) => {
+    assertEquals(parsePlatforms(names.join(", ")), names);
+    assert(names.every((name) => isWanted(name.toUpperCase(), names)));
+  }));
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
+    try {
+      const platforms = parsePlatforms(text);
+      assert(platforms === "all" || platforms.length > 0);
+    } catch (error) {
+      assert(error instanceof RangeError);
+    }
+  }));
+});

@@ -121,7 +121,7 @@ export function readCommandLine(args: readonly string[]): CommandLine {
   for (const token of tokens) {
     if (token.kind !== "option") continue;
     const { name, rawName, value } = token;
-    const flag = FLAGS[name];
+    const flag = Object.hasOwn(FLAGS, name) ? FLAGS[name] : undefined;
     const isOthers = OWN.includes(name) && command && !shape.flags?.some((own) => own === name);
     if (!flag) {
       const flags = Object.keys(FLAGS).map((known) => `--${known}`);

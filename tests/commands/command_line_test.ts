@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
 import { readCommandLine } from "../../lib/commands/command_line.ts";
 
 Deno.test("without words it serves", () => {
@@ -76,3 +77,12 @@ for (const [what, args, problems] of WRONG) {
     assertEquals(readCommandLine(args).problems, problems);
   });
 }
+
+Deno.test("no arguments make it throw, and none that mean nothing are passed over", () => {
+  const known = ["warm", "--json", "--url", "--url=x", "--platform=a", "--", "-", "-h", "config"];
+  const arg = fc.oneof(fc.string(), fc.constantFrom(...known));
+  fc.assert(fc.property(fc.array(arg), (args) => void readCommandLine(args)));
+  for (const flag of ["--constructor", "--__proto__", "--toString=x", "-z"]) {
+    assert(readCommandLine(["serve", flag]).problems.length > 0, flag);
+  }
+});

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { readEvents } from "../../lib/commands/event_stream.ts";
 
@@ -39,5 +39,31 @@ Deno.test("where the stream is cut into pieces makes no difference", async () =>
   const cuts = fc.array(fc.integer({ min: 0, max: text.length + 8 }));
   await fc.assert(fc.asyncProperty(cuts, async (at) => {
     assertEquals(await read(text, at), expected);
+  }));
+});
+
+Deno.test("events written are read back the same, and no bytes make the reader throw", async () => {
+  const line = fc.string({ unit: "binary" }).filter((text) => !/[\r\n]/.test(text));
+  const written = fc.record({ event: line.filter((name) => name !== ""), data: fc.array(line) });
+  await fc.assert(fc.asyncProperty(fc.array(written), async (events) => {
+    const text = events.map(({ event, data }) =>
+      `event: ${event}\n${data.map((one) => `data: ${one}\n`).join("")}\n`
+    ).join("");
+    const expected = events.filter(({ data }) => data.length > 0)
+      .map(({ event, data }) => ({ event, data: data.join("\n").toWellFormed() }));
+    const found = await read(text);
+    assertEquals(found.map(({ data }) => data), expected.map(({ data }) => data));
+    assertEquals(
+      found.map(({ event }) => event),
+      expected.map(({ event }) => event.toWellFormed()),
+    );
+  }));
+  await fc.assert(fc.asyncProperty(fc.array(fc.uint8Array()), async (chunks) => {
+    const stream = (async function* () {
+      yield* chunks;
+    })();
+    for await (const { event, data } of readEvents(stream)) {
+      assert(event !== "" && !/\n/.test(event) && typeof data === "string");
+    }
   }));
 });

@@ -1,4 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import {
   formatThreshold,
   parseQuotaHeader,
@@ -166,4 +167,54 @@ Deno.test("what another instance heard counts here, unless something newer is kn
   assertEquals(mine.quotas.entries().map(({ remaining }) => remaining), [3]);
   mine.quotas.accept(mine.seen[0]!);
   assertEquals(mine.quotas.entries().map(({ remaining }) => remaining), [3]);
+});
+
+/** What such headers are made of. */
+const HEADER_TEXT = fc.oneof(
+  fc.string({ unit: "binary" }),
+  fc.string({ unit: fc.constantFrom(..."0123456789;w=,- ") }),
+  fc.date().map((date) => date.toString()),
+);
+
+Deno.test("a quota header is read back the same, and nothing makes reading one throw", () => {
+  fc.assert(fc.property(fc.nat(999_999_999), fc.nat(999_999_999), (count, seconds) => {
+    assertEquals(parseQuotaHeader(`${count};w=${seconds}`), { count, window: seconds * 1000 });
+    assertEquals(parseQuotaHeader(String(count)), { count });
+  }));
+  fc.assert(fc.property(HEADER_TEXT, (text) => {
+    const { count, window = 0 } = parseQuotaHeader(text) ?? { count: 0 };
+    assert(Number.isSafeInteger(count) && count >= 0 && Number.isSafeInteger(window));
+  }));
+});
+
+Deno.test("a threshold is read back the same, and nothing makes reading one throw anything but a RangeError", () => {
+  const threshold = fc.oneof(
+    fc.record({ count: fc.nat(999_999_999) }),
+    fc.record({ share: fc.nat(100).map((percent) => percent / 100) }),
+  );
+  fc.assert(fc.property(threshold, (threshold) => {
+    assertEquals(parseThreshold(formatThreshold(threshold)), threshold);
+  }));
+  fc.assert(fc.property(HEADER_TEXT, (text) => {
+    try {
+      parseThreshold(text);
+    } catch (error) {
+      assert(error instanceof RangeError);
+    }
+  }));
+});
+
+Deno.test("whatever Retry-After says, the wait is from a second to a day, or what it was to be without", () => {
+  const fallback = 4711;
+  const now = Date.UTC(2026, 0, 1);
+  fc.assert(fc.property(HEADER_TEXT, (text) => {
+    const ms = retryAfterMs(text, { now, fallback });
+    assert(ms === fallback || ms >= 1_000 && ms <= 24 * 60 * 60_000, `${ms}`);
+  }));
+  fc.assert(fc.property(fc.integer({ min: 1, max: 86_400 }), (seconds) => {
+    const date = new Date(now + seconds * 1000).toUTCString();
+    for (const text of [String(seconds), date]) {
+      assertEquals(retryAfterMs(text, { now, fallback }), seconds * 1000);
+    }
+  }));
 });

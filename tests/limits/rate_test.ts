@@ -1,6 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MemoryRateCounter, parseRate } from "../../lib/limits/rate.ts";
+import {
+  formatRateLimits,
+  MemoryRateCounter,
+  parseRate,
+  parseRateLimits,
+} from "../../lib/limits/rate.ts";
 
 const SECOND = 1000;
 
@@ -71,6 +76,29 @@ Deno.test("never more than twice the budget in a period, and who waits as told g
     for (const from of granted) {
       const within = granted.filter((at) => at >= from && at < from + rate.period).length;
       assert(within <= 2 * rate.count);
+    }
+  }));
+});
+
+Deno.test("limits are read back the same, and no text makes it throw anything but a RangeError", () => {
+  const rate = fc.record({
+    count: fc.integer({ min: 1, max: 999_999_999 }),
+    period: fc.integer({ min: 1, max: 10 ** 9 }).map((seconds) => seconds * SECOND),
+  });
+  const limits = fc.record({ hits: fc.option(rate, { nil: undefined }), misses: rate });
+  fc.assert(fc.property(limits, (limits) => {
+    assertEquals(parseRateLimits(formatRateLimits(limits)), limits);
+  }));
+  const text = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.string({ unit: fc.constantFrom(..."0123456789/smhd=,. ") }),
+  );
+  fc.assert(fc.property(text, (text) => {
+    try {
+      const { hits = { count: 1, period: 1 } } = parseRateLimits(text);
+      assert(hits.count > 0 && hits.period > 0 && Number.isFinite(hits.period), text);
+    } catch (error) {
+      assert(error instanceof RangeError);
     }
   }));
 });

@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { parseConfig } from "../../lib/config.ts";
 import { registryOf } from "../../lib/registry.ts";
@@ -259,5 +259,58 @@ Deno.test("addresses of one /64 are counted together, of two apart", () => {
     const of = (text: string) => countedAs(plainAddress(text)!);
     assertEquals(of(`${network}:${host}`), of(`${network}:${host2}`));
     assertEquals(of(`${network}:${host}`) === of(`${other}:${host}`), network === other);
+  }));
+});
+
+Deno.test("a network is read back the same and holds its own address; nothing makes it throw anything but a RangeError", () => {
+  const network = fc.oneof(
+    fc.tuple(fc.ipV4(), fc.nat(32)),
+    fc.tuple(fc.ipV6(), fc.nat(128)),
+  );
+  fc.assert(fc.property(network, ([address, prefix]) => {
+    if (plainAddress(address)?.includes(".") && prefix > 32) return; // an IPv4 one inside of IPv6
+    const read = parseNetwork(`${address}/${prefix}`);
+    assertEquals(parseNetwork(read), read);
+    assert(addressSet([read]).has(address));
+  }));
+  const text = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.string({ unit: fc.constantFrom(..."0123456789.:/[]%abf") }),
+  );
+  fc.assert(fc.property(text, (text) => {
+    for (const parse of [parseNetwork, parsePattern]) {
+      try {
+        const read = parse(text);
+        assertEquals(parse(read), read);
+      } catch (error) {
+        assert(error instanceof RangeError, `${error}`);
+      }
+    }
+  }));
+});
+
+Deno.test("whatever X-Forwarded-For says, the client is an address, and the peer's where that is not trusted", () => {
+  const entry = fc.oneof(
+    fc.ipV4(),
+    fc.ipV6(),
+    fc.ipV6().map((address) => `[${address}]:80`),
+    fc.string({ unit: "binary" }),
+  );
+  const header = fc.array(entry).map((entries) => entries.join(","));
+  const trusted = addressSet([parseNetwork("10.0.0.0/8")]);
+  fc.assert(fc.property(header, (forwardedFor) => {
+    const proxy = "10.1.2.3";
+    for (const by of [trusted, "peer"] as const) {
+      const client = clientAddress({ peer: proxy, forwardedFor, trusted: by });
+      assert(client !== undefined && plainAddress(client) === client);
+    }
+    const stranger = "192.0.2.1";
+    assertEquals(clientAddress({ peer: stranger, forwardedFor, trusted }), stranger);
+    const appended = clientAddress({
+      peer: proxy,
+      forwardedFor: `${forwardedFor}, 8.8.8.8`,
+      trusted,
+    });
+    assertEquals(appended, "8.8.8.8");
   }));
 });

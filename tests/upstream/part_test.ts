@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { OciError } from "../../lib/oci/error.ts";
 import { ofLength, partLength } from "../../lib/upstream/part.ts";
 import { bodyOf, drain, fedBody } from "../support/bodies.ts";
@@ -60,4 +61,33 @@ Deno.test("a client that leaves a part ends the connection", async () => {
   const fed = fedBody();
   await ofLength(fed.body, 10).cancel();
   assert(fed.cancelled);
+});
+
+Deno.test("a part is as long as its Content-Range says, and no header makes it throw anything but its own error", () => {
+  const position = fc.oneof(fc.nat({ max: 20 }), fc.maxSafeNat());
+  fc.assert(fc.property(position, position, fc.nat({ max: 20 }), (one, other, beyond) => {
+    const [start, end] = one < other ? [one, other] : [other, one];
+    if (end >= 1e15) return;
+    const size = end + 1 + beyond;
+    const headers = { "content-range": `bytes ${start}-${end}/${size}` };
+    const response = new Response(null, { status: 206, headers });
+    assertEquals(partLength(response, `bytes=${start}-${end}`), end - start + 1);
+  }));
+  const header = fc.oneof(
+    fc.string({ unit: fc.constantFrom(..."0123456789-/* bytes=") }),
+    fc.tuple(position, position, position).map(([a, b, c]) => `bytes ${a}-${b}/${c}`),
+    fc.constant("bytes 0-9/*"),
+  );
+  const asked = fc.constantFrom(null, "bytes=0-9", "bytes=-5", "bytes=3-", "x");
+  const length = fc.option(fc.nat({ max: 20 }), { nil: undefined });
+  fc.assert(fc.property(header, asked, length, (header, asked, length) => {
+    const response = new Response(null, { status: 206, headers: { "content-range": header } });
+    if (length !== undefined) response.headers.set("content-length", String(length));
+    try {
+      const found = partLength(response, asked);
+      assert(found > 0 && found === (length ?? found));
+    } catch (error) {
+      assert(error instanceof OciError && error.status === 502, `${error}`);
+    }
+  }));
 });

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import fc from "fast-check";
 import type { Caller } from "../../lib/access.ts";
 import { OciError } from "../../lib/oci/error.ts";
 import { registryOf } from "../../lib/registry.ts";
@@ -141,4 +142,22 @@ Deno.test("a part whose whole size is not told, or not known from before, is tak
 Deno.test("an answer without a body is none", async () => {
   const { source } = sourceWith(() => new Response(null));
   await assertRejects(() => source.open(4000), OciError, "Upstream resumes with nothing");
+});
+
+Deno.test("no answer to a range makes it throw anything but its own errors, or go on elsewhere", async () => {
+  const position = fc.oneof(fc.constantFrom(0, 3999, 4000, 9999, 10_000), fc.maxSafeNat());
+  const header = fc.oneof(
+    fc.string({ unit: fc.constantFrom(..."0123456789-/* bytes") }),
+    fc.tuple(position, position, position).map(([a, b, c]) => `bytes ${a}-${b}/${c}`),
+  );
+  await fc.assert(fc.asyncProperty(header, async (header) => {
+    const { source } = sourceWith(() => partial(header, bodyOf([BYTES.slice(4000)])));
+    try {
+      const body = await source.open(4000);
+      await body.cancel();
+      assert(/^bytes 4000-\d+\/(10000|\*)$/.test(header), header);
+    } catch (error) {
+      assert(error instanceof OciError || error instanceof MismatchError, `${error}`);
+    }
+  }));
 });
