@@ -1,4 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { parseConfig } from "../lib/config.ts";
 import { OciError } from "../lib/oci/error.ts";
 import { peerOf, Visits } from "../lib/visit.ts";
@@ -46,4 +47,24 @@ Deno.test("the host is the one that was named, port included; one that is none i
     const error = assertThrows(() => read(visits, { headers: { host } }), OciError, "Host");
     assertEquals(error.status, 400, host);
   }
+});
+
+Deno.test("whatever Host and X-Forwarded headers say, a visit has a host and a scheme, or is 400", () => {
+  const visits = visitsOf({ TRUST_PROXY: "true" });
+  const visible = fc.integer({ min: 0x20, max: 0x7e }).map((n) => String.fromCharCode(n));
+  const text = fc.oneof(
+    fc.string({ unit: visible }),
+    fc.string({ unit: fc.constantFrom(..."abc.:[]0123@/%-_") }),
+    fc.webAuthority({ withIPv4: true, withIPv6: true, withPort: true }),
+  );
+  fc.assert(fc.property(text, text, text, (host, proto, forwarded) => {
+    const headers = { host, "x-forwarded-proto": proto, "x-forwarded-for": forwarded };
+    try {
+      const visit = read(visits, { headers });
+      assertEquals(visit.host, host.trim());
+      assert(["http", "https"].includes(visit.scheme) && !/[/@\s%]/.test(visit.host));
+    } catch (error) {
+      assert(error instanceof OciError && error.status === 400, `${error}`);
+    }
+  }));
 });

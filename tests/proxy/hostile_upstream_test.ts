@@ -11,6 +11,7 @@ import { type Whole, whole } from "../support/http.ts";
 import { type HttpServer, startHttpServer } from "../support/http_server.ts";
 import { makeArtifact, makeImage, type Manifest } from "../support/image.ts";
 import { startProxy } from "../support/proxy_process.ts";
+import { captureLogs } from "../support/logs.ts";
 import { startTestProxy } from "../support/proxy.ts";
 import { toolTest } from "../support/requirements.ts";
 import { tempDir } from "../support/temp.ts";
@@ -406,6 +407,7 @@ for (const [name, body] of Object.entries(NO_MANIFESTS)) {
 }
 
 Deno.test("a manifest that is not what its digest or upstream's own header says is 502, counted, and not kept", async () => {
+  using logs = await captureLogs();
   await using all = await startAll();
   const { docker, proxy, get, stored } = all;
   const other = `sha256:${"0".repeat(64)}`;
@@ -415,6 +417,8 @@ Deno.test("a manifest that is not what its digest or upstream's own header says 
     const error = errorOf(await get(TAG), 502);
     assertMatch(error.message, /other content than the digest says/);
     assertEquals(proxy.stats.cacheEvents.get("mismatch"), i + 1);
+    const told = logs.find(/sent wrong bytes/).map(({ level }) => level);
+    assertEquals(told, Array(i + 1).fill("error"));
     rule.remove();
   }
   const rule = docker.faults.add({ kind: "manifest" }, { corruptAt: 100 });

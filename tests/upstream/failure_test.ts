@@ -121,6 +121,19 @@ Deno.test("Retry-After is upstream's where clients can read it, else a minute", 
   }
 });
 
+Deno.test("whatever Retry-After says, what is told is seconds or a date that clients can read", () => {
+  const text = fc.oneof(
+    fc.string({ unit: fc.integer({ min: 0x20, max: 0x7e }).map((n) => String.fromCharCode(n)) }),
+    fc.nat().map(String),
+    fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()),
+  );
+  fc.assert(fc.property(text, (said) => {
+    const told = retryAfter(new Headers({ "retry-after": said }));
+    assert(told === said.trim() || told === "60");
+    assert(/^\d{1,9}$/.test(told) || !Number.isNaN(Date.parse(told)), told);
+  }));
+});
+
 Deno.test("trouble is what a cached answer is better than: 429, 502 and 504, and no refusal", () => {
   const statuses = [400, 401, 403, 404, 416, 429, 500, 502, 503, 504];
   const trouble = statuses.filter((status) =>
