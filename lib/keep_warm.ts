@@ -77,7 +77,8 @@ export class KeepWarm {
 
   /** Tells what came of one image and keeps it; returns whether it is whole. */
   #note(image: string, warmed: WarmedImage): boolean {
-    const { ok, size, fetched, failures, digests } = warmed;
+    const { ok, size, fetched, failures } = warmed;
+    const digests = [...warmed.digests, ...warmed.lists];
     const before = this.#kept.get(image);
     // What an image lacks now it may have had before: better that than nothing.
     const all = ok ? digests : [...new Set([...before?.digests ?? [], ...digests])];

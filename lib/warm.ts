@@ -62,6 +62,8 @@ export interface WarmedImage {
   readonly digest?: string;
   /** The digests of its parts that are here. */
   readonly digests: readonly string[];
+  /** The digests of the lists that say what is attached to them. */
+  readonly lists: readonly string[];
   /** All parts that are here, in bytes. */
   readonly size: number;
   /** What of that was fetched now, in bytes. */
@@ -114,5 +116,5 @@ export async function warm(
 }
 
 function nothing(image: string, failure: WarmFailure): WarmedImage {
-  return { image, ok: false, digests: [], size: 0, fetched: 0, failures: [failure] };
+  return { image, ok: false, digests: [], lists: [], size: 0, fetched: 0, failures: [failure] };
 }

@@ -61,6 +61,7 @@ export class Warming {
   readonly #work: WorkList;
   readonly #seen = new Set<string>();
   readonly #here = new Map<string, number>();
+  readonly #lists = new Set<string>();
   readonly #failures: WarmFailure[] = [];
   readonly #manifestOnly: boolean;
   #caller: Caller;
@@ -93,6 +94,7 @@ export class Warming {
       ok: this.#failures.length === 0,
       digest,
       digests: [...this.#here.keys()],
+      lists: [...this.#lists],
       size: [...this.#here.values()].reduce((sum, size) => sum + size, 0),
       fetched: this.#fetched,
       failures: this.#failures,
@@ -314,14 +316,17 @@ export class Warming {
 
   /** Whether the registry lists what is attached to `digest`; what it lists is put on the work list. */
   async #referrers(digest: string, depth: number): Promise<boolean> {
+    const target = this.#target("referrers", digest);
     let answer: Answer;
     try {
-      answer = await this.#ask("GET", this.#target("referrers", digest));
+      answer = await this.#ask("GET", target);
     } catch (error) {
       // Many registries have no such API, and say so in different ways.
       const isUnknown = error instanceof OciError && error.status < 500 && error.status !== 429;
       if (!isUnknown) throw error;
       return false;
+    } finally {
+      for (const list of await this.#cache.referrers.kept(target)) this.#lists.add(list);
     }
     const bytes = await answer.response.bytes();
     const part: Part = { role: "referrer", reference: digest, depth };

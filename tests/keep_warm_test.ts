@@ -85,7 +85,7 @@ async function keptAfter(
         done.resolve();
         return await new Promise(() => {});
       }
-      const blank = { ok: true, size: 0, fetched: 0, failures: [], digests: [] };
+      const blank = { ok: true, size: 0, fetched: 0, failures: [], digests: [], lists: [] };
       return [{ image, ...blank, ...next }];
     },
   });
@@ -99,8 +99,12 @@ async function keptAfter(
 }
 
 Deno.test("what a warmed image consists of stays, and what it does not any more may leave", async () => {
-  const rounds = [[{ digests: ["a", "b"] }, { digests: ["c"] }], [{ digests: ["a"] }, {}]];
-  assertEquals(await keptAfter(rounds, { maxSize: 1000 }), [["a", "b", "c"], ["a"]]);
+  const rounds = [
+    [{ digests: ["a", "b"], lists: ["of a"] }, { digests: ["c"] }],
+    [{ digests: ["a"], lists: ["of a"] }, {}],
+  ];
+  const kept = await keptAfter(rounds, { maxSize: 1000 });
+  assertEquals(kept, [["a", "b", "of a", "c"], ["a", "of a"]]);
 });
 
 Deno.test("while an image cannot be had whole, what was kept of it before stays too", async () => {

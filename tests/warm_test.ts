@@ -42,6 +42,21 @@ const get = (proxy: TestProxy, path: string): Promise<Whole> =>
 /** Upstream is gone: no connection is accepted any more. */
 const takeDown = (docker: FakeRegistry) => docker.close();
 
+/** What oras asks about to see whether a registry lists referrers. */
+const NOTHING = `sha256:${"0".repeat(64)}`;
+
+Deno.test("what a warmed image's lists of referrers consist of is told, so that it stays", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  docker.add("library/app", "1", makeImage());
+  const { lists, digests } = await warmAll(proxy, "app:1");
+  assert(lists.length > 0);
+  for (const list of lists) {
+    assert(!digests.includes(list));
+    assert(await proxy.proxy.cache!.content.row(list));
+  }
+});
+
 Deno.test("a warmed index is closed: with upstream gone, everything it refers to is served", async () => {
   await using both = await startBoth();
   const { docker, proxy } = both;
@@ -115,6 +130,8 @@ Deno.test("what is attached by the referrers API comes along, and its list is se
 
   const list = await get(proxy, `referrers/${image.digest}`);
   assertEquals([list.status, list.headers.get("x-cache")], [200, "STALE"]);
+  const none = await get(proxy, `referrers/${NOTHING}`);
+  assertEquals([none.status, none.json.manifests], [200, []]);
   const digests = list.json.manifests.map(({ digest }: { digest: string }) => digest);
   assertEquals(digests.sort(), [signature.digest, sbom.digest].sort());
   for (const { digest, blobs } of [signature, sbom]) {
@@ -142,6 +159,8 @@ Deno.test("without the referrers API the fallback tag is warmed, and clients are
   await takeDown(docker);
 
   assertEquals((await get(proxy, `referrers/${image.digest}`)).status, 404);
+  // Who wants to know first whether there is such an API is told so too.
+  assertEquals((await get(proxy, `referrers/${NOTHING}`)).status, 404);
   assertEquals((await get(proxy, `manifests/${tag}`)).status, 200);
   assertEquals((await get(proxy, `manifests/${sbom.digest}`)).digest, sbom.digest);
 });

@@ -73,9 +73,9 @@ export class Cache {
   readonly relay: Relay;
   readonly store: BlobStore;
   readonly index: Index;
+  readonly referrers: Referrers;
   readonly #manifests: Manifests;
   readonly #blobs: Blobs;
-  readonly #referrers: Referrers;
   readonly #upkeep: Upkeep;
   readonly #engines: Engines;
 
@@ -86,9 +86,9 @@ export class Cache {
     this.relay = parts.relay;
     this.store = parts.store;
     this.index = parts.index;
+    this.referrers = parts.referrers;
     this.#manifests = parts.manifests;
     this.#blobs = parts.blobs;
-    this.#referrers = parts.referrers;
     this.#upkeep = parts.upkeep;
     this.#engines = parts.engines;
   }
@@ -168,7 +168,7 @@ export class Cache {
       case "blob":
         return await this.#blobs.answer(request);
       case "referrers":
-        return await this.#referrers.answer(request);
+        return await this.referrers.answer(request);
       default:
         return await this.relay.answer(request);
     }

@@ -194,6 +194,7 @@ export class Inventory {
     try {
       const { os, architecture, variant } = JSON.parse(new TextDecoder().decode(bytes)) ?? {};
       if (typeof os !== "string" || typeof architecture !== "string") return undefined;
+      if (os === "" || architecture === "") return undefined; // of what runs nowhere
       return [os, architecture, ...typeof variant === "string" && variant ? [variant] : []]
         .join("/");
     } catch {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Access } from "../access.ts";
+import type { Access, RepositoryKey } from "../access.ts";
 import { type Answer, plainAnswer } from "../answer.ts";
 import { cacheLog } from "../log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
@@ -12,6 +12,7 @@ import { digestOf, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { forwardedSearch, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
+import type { Target } from "../transforms/route.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { readBounded } from "../upstream/body.ts";
 import { isUpstreamTrouble } from "../upstream/failure.ts";
@@ -24,6 +25,12 @@ const DEADLINE = 60_000;
 
 /** Kept in place of a list where the registry has no such API: clients then look for a tag. */
 const NO_API = new TextEncoder().encode(`{"errors":[{"code":"NOT_FOUND"}]}`);
+
+/** oras asks first about a digest that nothing has, to see whether the registry has such an API. */
+const NOTHING = `sha256:${"0".repeat(64)}`;
+const NOBODY = new TextEncoder().encode(
+  JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, manifests: [] }),
+);
 
 /**
  * The tag that a list is noted under. It must not be one that a manifest can have: no tag contains a
@@ -132,8 +139,23 @@ export class Referrers {
     const known = await this.#index.tag(key, noteOf(target.reference));
     const isNew = known?.digest !== digest && !await this.#access.isPublic(key);
     if (isNew) await this.#access.grew(caller, key);
+    await this.#note(key, target.reference, body);
+    await this.#note(key, NOTHING, body === NO_API ? NO_API : NOBODY);
+  }
+
+  async #note(key: RepositoryKey, subject: string, body: Uint8Array): Promise<void> {
+    const digest = digestOf(body);
     if (!await this.#content.put(digest, body as Uint8Array<ArrayBuffer>)) return;
-    await this.#index.setTag(key, noteOf(target.reference), { digest, checkedAt: this.#now() });
+    await this.#index.setTag(key, noteOf(subject), { digest, checkedAt: this.#now() });
+  }
+
+  /** The digests of what is kept to answer about `target` while upstream is away. */
+  async kept(target: Target): Promise<string[]> {
+    const key = repositoryKey(target);
+    const notes = await Promise.all(
+      [target.reference, NOTHING].map((subject) => this.#index.tag(key, noteOf(subject))),
+    );
+    return notes.flatMap((note) => note ? [note.digest] : []);
   }
 
   /** What was kept, where the caller may still have it. */

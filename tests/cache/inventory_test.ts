@@ -71,6 +71,14 @@ Deno.test("of an image without an index the config tells the platform", async ()
   assertEquals((await list(proxy)).map(({ platforms }) => platforms), [["linux/arm64/v8"]]);
 });
 
+Deno.test("an image that says it runs on nothing has no platform", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  docker.add("library/app", "1", makeImage({ platform: { os: "", architecture: "" } }));
+  await warm(proxy.proxy, ["app:1"]);
+  assertEquals((await list(proxy)).map(({ platforms }) => platforms), [[]]);
+});
+
 Deno.test("an index that names a child a hundred times, and so do its children, is looked at once", async () => {
   await using both = await startBoth();
   const { docker, proxy } = both;

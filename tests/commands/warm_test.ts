@@ -11,6 +11,7 @@ const GOOD: WarmedImage = {
   image: IMAGE,
   ok: true,
   digest: DIGEST,
+  lists: [],
   digests: [DIGEST, "x"],
   size: 2048,
   fetched: 1024,
