@@ -24,5 +24,5 @@ VOLUME /cache
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
   CMD ["deno", "run", "--cached-only", "--allow-net", "--allow-read", "--allow-env", "main.ts", "health"]
-ENTRYPOINT ["deno", "run", "--cached-only", "--v8-flags=--expose-gc", "--allow-net", "--allow-read", "--allow-write", "--allow-env", "--allow-sys", "main.ts"]
+ENTRYPOINT ["deno", "run", "--cached-only", "--no-code-cache", "--v8-flags=--expose-gc", "--allow-net", "--allow-read", "--allow-write", "--allow-env", "--allow-sys", "main.ts"]
 CMD ["serve"]
