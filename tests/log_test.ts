@@ -33,6 +33,13 @@ function pick(fields: Fields, names: readonly string[]): Fields {
 
 const NAMES = ["method", "status", "registry", "repository", "reference", "kind", "bytes", "cache"];
 
+/** What is answered to `text` until the connection ends. */
+async function rawExchange({ port }: ProxyProcess, text: string): Promise<string> {
+  using conn = await Deno.connect({ hostname: "127.0.0.1", port });
+  await conn.write(new TextEncoder().encode(text));
+  return await new Response(conn.readable).text();
+}
+
 Deno.test("each request is one line at info, with what was asked, answered, and where it came from", async () => {
   await using upstream = await startFakeRegistry();
   const image = makeImage({ layers: [3000] });
@@ -276,6 +283,20 @@ Deno.test("a request that fails says why in its own line, also where the client 
     JSON.stringify(tls["detail"]),
     /certificate|handshake|InvalidContentType|corrupt|tls/i,
   );
+});
+
+Deno.test("what is no request has its line too, with nothing of what it was", async () => {
+  await using proxy = await startProxy({ env: { LOG_FORMAT: "json" } });
+  const answer = await rawExchange(proxy, "GET /v2/S3cr3t HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n");
+  assertMatch(answer, /^HTTP\/1\.1 400 /);
+  await proxy.log(/Refused/);
+  const line = JSON.parse(proxy.logs().find((one) => one.includes("Refused"))!);
+  assertEquals(pick(line, ["status", "client", "error"]), {
+    status: 400,
+    client: "127.0.0.1",
+    error: "Exactly one Host is needed",
+  });
+  assert(!proxy.logs().join("\n").includes("S3cr3t"));
 });
 
 Deno.test("what a registry repeats of a credential is not in the line", async () => {

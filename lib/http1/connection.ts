@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer";
 import { type Answer, headOf } from "../answer.ts";
 import type { HotRequest } from "../hot.ts";
+import { requestLog } from "../log.ts";
 import { readBody } from "./body.ts";
 import type { Buffers } from "./buffers.ts";
 import {
@@ -306,13 +307,20 @@ export class Connection implements Held {
   }
 
   async #refuse(error: HttpError, method: string | undefined): Promise<void> {
-    const { code, message } = error;
+    const { code, message, status } = error;
+    // No more of it: what is no request may hold anything, a credential too.
+    requestLog.info("Refused what is no request: {status}", {
+      status,
+      client: this.#client,
+      code,
+      error: message,
+    });
     const text = JSON.stringify({ errors: [{ code, message }] });
     const headers = new Headers({
       "content-type": "application/json",
       "docker-distribution-api-version": "registry/2.0",
     });
-    const reply = { status: error.status, headers };
+    const reply = { status, headers };
     const framing = { kind: "length", length: Buffer.byteLength(text) } as const;
     const head = replyHead(reply, { framing, keepAlive: false, minor: 1 });
     this.#wait("client");
