@@ -4,6 +4,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { gzipSync } from "node:zlib";
 
 /** An answer that was read to its end. */
 export interface Whole {
@@ -244,4 +245,20 @@ export function connectionOf(conn: Deno.Conn): RawConnection {
 
 function encode(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text);
+}
+
+/**
+ * Whether this Deno's fetch undoes an encoding that nobody asked for (2.5 does, and leaves no trace of it): what
+ * comes of it then is right, or found out by its digest.
+ */
+export async function fetchDecodes(): Promise<boolean> {
+  const encoded = new Uint8Array(gzipSync("text"));
+  const headers = { "content-encoding": "gzip", "content-length": String(encoded.byteLength) };
+  await using server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    () => new Response(encoded, { headers }),
+  );
+  const url = `http://127.0.0.1:${server.addr.port}/`;
+  const response = await fetch(url, { headers: { "accept-encoding": "identity" } });
+  return await response.text() === "text";
 }
