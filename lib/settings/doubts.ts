@@ -49,6 +49,11 @@ export function doubtsAbout(
     if (isOurs && /^(DENO|OTEL)_/.test(name)) {
       return [`${name}: Read by Deno when it starts: set it in the environment`];
     }
+    // The names of registries are anybody's to choose.
+    const [first = "", ...rest] = name.split("_");
+    if (rest.length > 0 && closest(first, ["UPSTREAM"])) {
+      return [`${name}: Unknown setting, did you mean ${["UPSTREAM", ...rest].join("_")}?`];
+    }
     const meant = name.length < SHORTEST ? undefined : closest(name, SETTINGS);
     if (meant) return [`${name}: Unknown setting, did you mean ${meant}?`];
     return isOurs ? [`${name}: Unknown setting`] : [];

@@ -4,10 +4,20 @@ import { doubtsAbout } from "../../lib/settings/doubts.ts";
 import { SETTINGS } from "../../lib/settings/environment.ts";
 
 Deno.test("a name that is nearly a setting is doubtful, other programs' variables are not", () => {
-  const names = ["CACHE_ENABLE", "TRUSTPROXY", "PATH", "HOME", "HOSTS", "CACHE_PORT", "LC_TIME"];
+  const names = [
+    "CACHE_ENABLE",
+    "TRUSTPROXY",
+    "PATH",
+    "HOME",
+    "HOSTS",
+    "CACHE_PORT",
+    "LC_TIME",
+    "UPSTREM_CORP",
+  ];
   assertEquals(doubtsAbout(names), [
     "CACHE_ENABLE: Unknown setting, did you mean CACHE_ENABLED?",
     "TRUSTPROXY: Unknown setting, did you mean TRUST_PROXY?",
+    "UPSTREM_CORP: Unknown setting, did you mean UPSTREAM_CORP?",
   ]);
 });
 
