@@ -34,11 +34,11 @@ export function foundRow(
 export async function recover(
   store: BlobStore,
   index: Index,
-  options: FoundOptions = {},
+  options: FoundOptions & { readonly unsettled?: readonly string[] } = {},
 ): Promise<void> {
   const { isRunning } = options;
   await store.sweep(isRunning);
-  for (const digest of await index.unsettled()) {
+  for (const digest of options.unsettled ?? await index.unsettled()) {
     if (await isRunning?.(digest)) continue;
     const entry = await store.stat(digest);
     if (entry) await index.restoreBlobs([foundRow(entry, options)]);
@@ -81,7 +81,12 @@ export interface OpenedIndex {
  */
 export async function openIndex(
   dir: string,
-  options: FoundOptions & { readonly store: BlobStore; readonly onDamaged?: () => void },
+  options: FoundOptions & {
+    readonly store: BlobStore;
+    readonly onDamaged?: () => void;
+    /** Whether the caller compares store and index: the store may be away now. @default {false} */
+    readonly isElsewhere?: boolean;
+  },
 ): Promise<OpenedIndex> {
   const { store, onDamaged } = options;
   const path = join(dir, "index.sqlite");
@@ -90,6 +95,7 @@ export async function openIndex(
   const openOnce = async () => {
     const index = new SqliteIndex(path, { onDamaged });
     try {
+      if (options.isElsewhere) return index;
       if (index.isNew) await rebuildLoudly(store, index, options);
       await recover(store, index, options);
       return index;

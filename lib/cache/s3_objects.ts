@@ -45,6 +45,7 @@ export interface S3Body {
 const REQUEST_TIMEOUT = 60_000;
 /** The same for requests that a client waits for, ms. */
 const FIRST_BYTE_TIMEOUT = 10_000;
+const SMALL = 2 ** 20;
 /** The service copies by itself, but all of it before it answers, ms. */
 const COPY_TIMEOUT = 10 * 60_000;
 const ATTEMPTS = 3;
@@ -166,7 +167,9 @@ export class S3Objects {
 
   /** Stores all of `bytes`. */
   async put(key: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await this.#request("PUT", key, { payload: bytes });
+    // What is small is a manifest, and a client waits for it.
+    const ms = bytes.byteLength < SMALL ? FIRST_BYTE_TIMEOUT : REQUEST_TIMEOUT;
+    await this.#request("PUT", key, { payload: bytes, ms });
   }
 
   /** Removes the object; what is not there is removed already. */
@@ -342,10 +345,12 @@ export class S3Objects {
       query?: string | Record<string, string>;
       payload?: Uint8Array<ArrayBuffer>;
       status?: number;
+      /** @default {REQUEST_TIMEOUT} */
+      ms?: number;
       onHeaders?: (headers: Headers) => void;
     } = {},
   ): Promise<string> {
-    const { query, payload, status, onHeaders } = options;
+    const { query, payload, status, ms = REQUEST_TIMEOUT, onHeaders } = options;
     const attempt = async () => {
       const response = await this.#client.makeRequest({
         method,
@@ -360,7 +365,7 @@ export class S3Objects {
     };
     for (let n = 1;; n++) {
       try {
-        const text = await within(attempt(), { ms: REQUEST_TIMEOUT, what: "The store" });
+        const text = await within(attempt(), { ms, what: "The store" });
         this.#reached();
         return text;
       } catch (error) {

@@ -12,6 +12,7 @@ import { cacheLog } from "../log.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { BlobStore } from "./blob_store.ts";
+import { CatchUp } from "./catch_up.ts";
 import type { EngineEvents, Engines } from "./engines.ts";
 import { Drafts } from "./drafts.ts";
 import { FileStore } from "./file_store.ts";
@@ -31,6 +32,8 @@ import { Together } from "./together.ts";
 
 /** How often what dead instances left is looked for, ms. */
 const UPKEEP_EVERY = 60_000;
+/** How long a start waits for the store, ms. */
+const FIRST_PATIENCE = 3_000;
 /** An object was verified before it became one. */
 const WHOLE = { isWhole: true } as const;
 
@@ -56,9 +59,14 @@ export async function openShared(cache: CacheConfig, options: SharedOptions): Pr
 
 function openS3(
   location: S3Setting,
-  { drafts, options }: { drafts: Drafts; options: SharedOptions },
+  { drafts, options, ...parts }: {
+    drafts: Drafts;
+    options: SharedOptions;
+    onBack?: () => void;
+  },
 ): S3Store {
   const { idle, stats } = options;
+  const { onBack } = parts;
   const onDown = (cause: unknown) => {
     stats.cacheEvents.add("store_down");
     cacheLog.error("The store is gone, serving without it: {cause}", { cause: causeOf(cause) });
@@ -66,6 +74,7 @@ function openS3(
   const onUp = () => {
     stats.cacheEvents.add("store_up");
     cacheLog.info("The store is back");
+    onBack?.();
   };
   return new S3Store({ objects: new S3Objects(location, { onDown, onUp }), drafts, idle });
 }
@@ -75,10 +84,16 @@ async function openAlone(
   location: S3Setting,
   { dir, drafts, options }: { dir: string; drafts: Drafts; options: SharedOptions },
 ): Promise<Engines> {
-  const store = openS3(location, { drafts, options });
+  let onBack = (): void => {};
+  const store = openS3(location, { drafts, options, onBack: () => onBack() });
   const { onDamaged } = options.events;
-  const { index, wasKilled } = await openIndex(dir, { ...WHOLE, store, onDamaged });
+  const opening = { ...WHOLE, store, onDamaged, isElsewhere: true };
+  const { index, wasKilled } = await openIndex(dir, opening);
   await drafts.sweep();
+  const catchUp = await CatchUp.begin({ ...WHOLE, store, index, dir, isNew: index.isNew });
+  onBack = () => void catchUp.run();
+  await atFirst(catchUp.run());
+  const timer = setInterval(onBack, UPKEEP_EVERY);
   return {
     store,
     index,
@@ -86,7 +101,10 @@ async function openAlone(
     wasKilled,
     repair: () => replaceIndex(dir, { ...WHOLE, store, index }),
     // deno-lint-ignore require-await -- SQLite is done at once
-    close: async () => index.close(),
+    close: async () => {
+      clearInterval(timer);
+      index.close();
+    },
   };
 }
 
@@ -119,7 +137,7 @@ async function openTogether(
     await index.replay();
     await upkeep.run();
   };
-  await upkeep.run();
+  await atFirst(upkeep.run());
   void warnOfEviction(redis);
   const timer = setInterval(() => upkeep.run(), UPKEEP_EVERY);
   return {
@@ -135,6 +153,14 @@ async function openTogether(
       lock.close();
     },
   };
+}
+
+/** Waits for `work`, but not for long where others do not answer: it goes on, and clients are served. */
+async function atFirst(work: Promise<void>): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, FIRST_PATIENCE));
+  await Promise.race([work, limit]);
+  clearTimeout(timer);
 }
 
 async function openRedis(
