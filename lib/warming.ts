@@ -5,6 +5,7 @@
  */
 import type { Caller } from "./access.ts";
 import type { Answer } from "./answer.ts";
+import { COSIGN_SUFFIXES } from "./cache/attachments.ts";
 import type { Cache } from "./cache/cache.ts";
 import { orAborted } from "./deadline.ts";
 import type { ImageName } from "./image_name.ts";
@@ -30,8 +31,6 @@ import { WorkList } from "./work_list.ts";
 const MAX_DEPTH = 4;
 /** Of one image; an index of 4 MiB could name some 20,000. */
 const MAX_PARTS = 10_000;
-/** Where cosign puts what it attaches, on registries old and new. */
-const COSIGN_SUFFIXES = [".sig", ".att", ".sbom"];
 /** Progress of a layer is reported each time this much more is here, bytes. */
 const REPORT_EVERY = 2 ** 20;
 

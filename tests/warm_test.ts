@@ -165,6 +165,42 @@ Deno.test("without the referrers API the fallback tag is warmed, and clients are
   assertEquals((await get(proxy, `manifests/${sbom.digest}`)).digest, sbom.digest);
 });
 
+Deno.test("what is not attached to a warmed image is known to be nowhere while upstream is away", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  docker.control.referrers = "missing";
+  const image = makeImage();
+  docker.add("library/app", "1", image);
+  assert((await warmAll(proxy, "app:1")).ok);
+  await takeDown(docker);
+  const tag = image.digest.replace(":", "-");
+  for (const suffix of ["", ".sig", ".att", ".sbom"]) {
+    assertEquals((await get(proxy, `manifests/${tag}${suffix}`)).status, 404, suffix);
+  }
+  // Of anything else nobody knows.
+  assertEquals((await get(proxy, "manifests/2")).status, 502);
+  assertEquals((await get(proxy, `manifests/${tag}.other`)).status, 502);
+  assertEquals((await get(proxy, `manifests/sha256-${"0".repeat(64)}.sig`)).status, 502);
+});
+
+Deno.test("a signature that comes later is found, and what is gone with its image is not remembered", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const image = makeImage();
+  docker.add("library/app", "1", image);
+  const tag = `${image.digest.replace(":", "-")}.sig`;
+  const status = async () => (await get(proxy, `manifests/${tag}`)).status;
+  await warmAll(proxy, "app:1");
+  assertEquals(await status(), 404);
+  docker.add("library/app", tag, makeImage({ seed: 9 }));
+  assertEquals(await status(), 200);
+  docker.untag("library/app", tag);
+  const { cache } = proxy.proxy;
+  await cache!.content.remove(image.digest, "removed");
+  const tags = await Array.fromAsync(cache!.index.tags());
+  assertEquals(tags.filter(({ tag }) => tag.startsWith("referrers/absent/")), []);
+});
+
 for (const suffix of [".sig", ".att", ".sbom"]) {
   Deno.test(`cosign's ${suffix} tag is warmed with its content`, async () => {
     await using both = await startBoth();

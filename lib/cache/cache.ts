@@ -15,6 +15,7 @@ import { Asker } from "../upstream/ask.ts";
 import type { Upstream } from "../upstream/client.ts";
 import { span } from "../trace.ts";
 import { causeOf } from "../upstream/send.ts";
+import { Attachments } from "./attachments.ts";
 import type { BlobStore } from "./blob_store.ts";
 import { Blobs, type BlobsOptions } from "./blobs.ts";
 import { Content } from "./content.ts";
@@ -58,6 +59,7 @@ interface Parts {
   readonly access: Access;
   readonly asker: Asker;
   readonly relay: Relay;
+  readonly attachments: Attachments;
   readonly manifests: Manifests;
   readonly blobs: Blobs;
   readonly referrers: Referrers;
@@ -74,6 +76,7 @@ export class Cache {
   readonly store: BlobStore;
   readonly index: Index;
   readonly referrers: Referrers;
+  readonly #attachments: Attachments;
   readonly #manifests: Manifests;
   readonly #blobs: Blobs;
   readonly #upkeep: Upkeep;
@@ -87,6 +90,7 @@ export class Cache {
     this.store = parts.store;
     this.index = parts.index;
     this.referrers = parts.referrers;
+    this.#attachments = parts.attachments;
     this.#manifests = parts.manifests;
     this.#blobs = parts.blobs;
     this.#upkeep = parts.upkeep;
@@ -150,8 +154,19 @@ export class Cache {
     const redirect = config.storeRedirect ? store.redirect?.bind(store) : undefined;
     const blobs = new Blobs({ ...shared, together, redirect, queue: options.queue });
     const referrers = new Referrers(shared);
+    const attachments = new Attachments(shared);
     upkeep.start();
-    return new Cache({ ...shared, store, index, manifests, blobs, referrers, upkeep, engines });
+    return new Cache({
+      ...shared,
+      store,
+      index,
+      attachments,
+      manifests,
+      blobs,
+      referrers,
+      upkeep,
+      engines,
+    });
   }
 
   /** The answer to a GET or HEAD of a manifest or blob; anything else is not cached. */
@@ -164,7 +179,7 @@ export class Cache {
   async #answer(request: TargetRequest): Promise<Answer> {
     switch (request.target.kind) {
       case "manifest":
-        return await this.#manifests.answer(request);
+        return await this.#attachments.answer(request, () => this.#manifests.answer(request));
       case "blob":
         return await this.#blobs.answer(request);
       case "referrers":

@@ -33,16 +33,19 @@ const NOBODY = new TextEncoder().encode(
 );
 
 /**
- * The tag that a list is noted under. It must not be one that a manifest can have: no tag contains a
- * slash.
+ * What the tags begin with under which is noted what is attached to what. They must not be ones that a
+ * manifest can have: no tag contains a slash.
  */
+export const NOTES = "referrers/";
+
+/** The tag that a list is noted under. */
 function noteOf(subject: string): string {
-  return `referrers/${subject}`;
+  return `${NOTES}${subject}`;
 }
 
-/** Whether `tag` is a note of this module's and no tag that somebody could pull. */
+/** Whether `tag` is a note and no tag that somebody could pull. */
 export function isReferrersNote(tag: string): boolean {
-  return tag.startsWith("referrers/");
+  return tag.startsWith(NOTES);
 }
 
 /** Options for {@linkcode Referrers}. */

@@ -6,6 +6,7 @@
 import { clientName } from "../image_name.ts";
 import { formatImage } from "../oci/reference.ts";
 import type { Registry } from "../registry.ts";
+import { subjectOf } from "./attachments.ts";
 import type { Index, TagEntry } from "./index.ts";
 import { Inventory, type InventorySource, isSelected, type Selection } from "./inventory.ts";
 
@@ -84,15 +85,6 @@ export async function removeImages(source: RemovalSource, selection: Selection):
     bytes += size;
   }
   return { images, entries, bytes };
-}
-
-/**
- * The digest that a tag says it is about: cosign's `sha256-<hex>.sig`, and `sha256-<hex>` of the referrers'
- * tag schema (OCI distribution specification, "Referrers Tag Schema").
- */
-function subjectOf(tag: string): string | undefined {
-  const hex = /^sha256-([0-9a-f]{64})(\.\w+)?$/.exec(tag)?.[1];
-  return hex && `sha256:${hex}`;
 }
 
 function nameOf({ registry: id, repository, tag }: TagEntry, registries: readonly Registry[]) {

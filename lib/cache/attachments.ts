@@ -1,0 +1,84 @@
+/**
+ * Tags by which something is attached to a manifest: cosign's signatures, and lists of referrers where a registry
+ * has no API for them. Clients ask for all that there might be, so that "there is none" has to be known too
+ * while upstream is away: else what is signed cannot be verified, and what is not cannot be listed.
+ *
+ * @module
+ */
+import type { Access } from "../access.ts";
+import type { Answer } from "../answer.ts";
+import { OciError } from "../oci/error.ts";
+import type { TargetRequest } from "../relay.ts";
+import { repositoryKey } from "../upstream/ask.ts";
+import { isUpstreamTrouble } from "../upstream/failure.ts";
+import { NOTES } from "./referrers.ts";
+import type { Notes } from "./resilient.ts";
+
+/** What cosign appends to the tag of a digest. */
+export const COSIGN_SUFFIXES = [".sig", ".att", ".sbom"];
+
+/**
+ * The digest that a tag is about: cosign's `sha256-<hex>.sig`, and `sha256-<hex>` (OCI distribution specification,
+ * "Referrers Tag Schema"). Undefined for any other tag.
+ */
+export function subjectOf(tag: string): string | undefined {
+  const [, hex, suffix = ""] = /^sha256-([0-9a-f]{64})(\.[a-z]+)?$/.exec(tag) ?? [];
+  if (hex === undefined || suffix !== "" && !COSIGN_SUFFIXES.includes(suffix)) return undefined;
+  return `sha256:${hex}`;
+}
+
+/** Options for {@linkcode Attachments}. */
+export interface AttachmentsOptions {
+  readonly index: Notes;
+  readonly access: Access;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
+/** What is known not to be attached. */
+export class Attachments {
+  readonly #index: Notes;
+  readonly #access: Access;
+  readonly #now: () => number;
+
+  constructor(options: AttachmentsOptions) {
+    this.#index = options.index;
+    this.#access = options.access;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** What `next` answers for a manifest, or 404 for what upstream did not have when it could be asked. */
+  async answer(request: TargetRequest, next: () => Promise<Answer>): Promise<Answer> {
+    const { target } = request;
+    const subject = subjectOf(target.reference);
+    if (subject === undefined) return await next();
+    try {
+      return await next();
+    } catch (error) {
+      if (isUpstreamTrouble(error) && await this.#isAbsent(request)) {
+        throw new OciError("MANIFEST_UNKNOWN", "There was none when upstream could be asked");
+      }
+      if (error instanceof OciError && error.status === 404) await this.#note(request, subject);
+      throw error;
+    }
+  }
+
+  async #note({ target }: TargetRequest, subject: string): Promise<void> {
+    const key = repositoryKey(target);
+    // Only about what is here: anybody can ask about digests that nobody has.
+    if (!await this.#index.link({ ...key, digest: subject, kind: "manifest" })) return;
+    // It goes with its subject.
+    const note = { digest: subject, checkedAt: this.#now() };
+    await this.#index.setTag(key, noteOf(target.reference), note);
+  }
+
+  async #isAbsent({ target, caller }: TargetRequest): Promise<boolean> {
+    const key = repositoryKey(target);
+    return await this.#access.mayReadStale(caller, key) &&
+      await this.#index.tag(key, noteOf(target.reference)) !== undefined;
+  }
+}
+
+function noteOf(tag: string): string {
+  return `${NOTES}absent/${tag}`;
+}
