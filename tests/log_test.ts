@@ -299,6 +299,22 @@ Deno.test("what is no request has its line too, with nothing of what it was", as
   assert(!proxy.logs().join("\n").includes("S3cr3t"));
 });
 
+Deno.test("a client that tries https first is told of at debug alone", async () => {
+  const lines: Fields[] = [];
+  for (const LOG_LEVEL of ["info", "debug"]) {
+    await using proxy = await startProxy({ env: { LOG_FORMAT: "json", LOG_LEVEL } });
+    const answer = await rawExchange(proxy, "\x16\x03\x01\x02");
+    assertMatch(answer, /^HTTP\/1\.1 400 /);
+    await proxy.stop();
+    lines.push(
+      ...(await jsonLines(proxy)).filter(({ message }) => /Refused/.test(String(message))),
+    );
+  }
+  assertEquals(lines.map((line) => pick(line, ["level", "error"])), [
+    { level: "DEBUG", error: "TLS, and only plain http is spoken here" },
+  ]);
+});
+
 Deno.test("what a registry repeats of a credential is not in the line", async () => {
   await using upstream = await startFakeRegistry();
   const said = "Bearer S3cr3t-token of eyJhbGciOi.S3cr3t.sig at /x?sig=S3cr3t is no good";

@@ -17,6 +17,7 @@ import {
   keepsAlive,
   parseHead,
   type RequestHead,
+  TlsHelloError,
 } from "./head.ts";
 import type { Held, Waiting } from "./connections.ts";
 import { Outbound } from "./outbound.ts";
@@ -308,8 +309,9 @@ export class Connection implements Held {
 
   async #refuse(error: HttpError, method: string | undefined): Promise<void> {
     const { code, message, status } = error;
-    // No more of it: what is no request may hold anything, a credential too.
-    requestLog.info("Refused what is no request: {status}", {
+    // No more of it: what is no request may hold anything, a credential too. That a client tries https first is
+    // no news.
+    requestLog[error instanceof TlsHelloError ? "debug" : "info"]("Refused: {status}", {
       status,
       client: this.#client,
       code,

@@ -33,6 +33,14 @@ export class HttpError extends Error {
   }
 }
 
+/** What begins like TLS. Clients that may use plain http try https first, and wait 10 s for an answer. */
+export class TlsHelloError extends HttpError {
+  constructor() {
+    super(400, "TLS, and only plain http is spoken here");
+  }
+}
+
+const TLS_HELLO = "\x16";
 const TOKEN = /^[!#$%&'*+\-.^_`|~\w]+$/;
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const HOST = /^([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i;
@@ -50,7 +58,8 @@ export function parseHead(
   // Blank lines before a request line are skipped (RFC 9112 §2.2).
   let from = 0;
   while (text.startsWith("\r\n", from)) from += 2;
-  // A TLS handshake, above all: clients that may use plain http try https first, and wait 10 s for an answer.
+  if (text[from] === TLS_HELLO) throw new TlsHelloError();
+  // At once, too: what is no request may have no end either.
   if (from < text.length && text[from] !== "\r" && !TOKEN.test(text[from]!)) {
     throw new HttpError(400, "Malformed request line");
   }
