@@ -57,8 +57,7 @@ async function accept(listener: Deno.TcpListener, server: Server): Promise<void>
       conn = await listener.accept();
     } catch (error) {
       if (server.isClosing) return;
-      server.complain(error);
-      server.connections.shed();
+      server.makeRoom(error);
       await new Promise((resolve) => setTimeout(resolve, ACCEPT_AGAIN));
       continue;
     }
@@ -147,8 +146,9 @@ export class Server implements Http1Server, ConnectionContext {
     }
   }
 
-  /** Says once in a while that no connection can be accepted: it may go on for long. */
-  complain(error: unknown): void {
+  /** After `error`, for want of handles mostly: some who ask for nothing go. Says so once in a while. */
+  makeRoom(error: unknown): void {
+    this.connections.shed();
     if (this.now < this.#quietUntil) return;
     this.#quietUntil = this.now + QUIET;
     programLog.warn("Cannot accept a connection: {cause}", { cause: (error as Error).message });

@@ -126,14 +126,31 @@ export class Bridge implements Held {
 
 /** What speaks HTTP/2. */
 export class Bridges {
-  readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  readonly #abort = new AbortController();
+  readonly #fetch: Fetch;
+  readonly #ended = Promise.withResolvers<void>();
   /** By the address that the inner connection comes from. */
   readonly #bridges = new Map<string, Bridge>();
+  #server: Deno.HttpServer<Deno.NetAddr> | undefined;
+  #abort = new AbortController();
   #isEnding = false;
 
-  /** Listens on a port of its own, where only who is passed on by {@linkcode open} is answered. */
   constructor(fetch: Fetch) {
+    this.#fetch = fetch;
+    this.#server = this.#serve();
+  }
+
+  /** Where it listens. Only who is passed on by {@linkcode open} is answered there. */
+  get addr(): Deno.NetAddr | undefined {
+    return this.#server?.addr;
+  }
+
+  /** Settles when it has ended. */
+  get finished(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  #serve(): Deno.HttpServer<Deno.NetAddr> {
+    this.#abort = new AbortController();
     // A variable: Deno 2.5 does not know all of its members.
     const settings = {
       hostname: "127.0.0.1",
@@ -142,18 +159,29 @@ export class Bridges {
       automaticCompression: false,
       onListen() {},
     };
-    this.#server = Deno.serve(settings, (request, { remoteAddr, completed }) => {
+    const server = Deno.serve(settings, (request, { remoteAddr, completed }) => {
       const bridge = this.#bridges.get(nameOf(remoteAddr));
       // Somebody else on this machine, past the certificate and in the name of nobody.
       if (!bridge) return new Response(null, { status: 421 });
       const info = { remoteAddr: bridge.client, scheme: "https" } as const;
-      return bridge.request(completed, () => fetch(request, info));
+      return bridge.request(completed, () => this.#fetch(request, info));
     });
+    const end = () => this.#gone();
+    server.finished.then(end, end);
+    return server;
+  }
+
+  /** It ends by itself, for good, where it cannot accept a connection for want of handles. */
+  #gone(): void {
+    this.#server = undefined;
+    if (this.#isEnding) return this.#ended.resolve();
+    for (const bridge of this.#bridges.values()) bridge.close();
   }
 
   /** A bridge for a client that has been promised HTTP/2. Rejects where the system has no room for it. */
   async open(outer: Socket, now: () => number): Promise<Bridge> {
-    const { hostname, port } = this.#server.addr;
+    if (this.#isEnding) throw new Error("Closed");
+    const { hostname, port } = (this.#server ??= this.#serve()).addr;
     const inner = await Deno.connect({ hostname, port });
     inner.setNoDelay(true);
     const name = nameOf(inner.localAddr as Deno.NetAddr);
@@ -167,19 +195,16 @@ export class Bridges {
   shutdown(): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    this.#server.shutdown();
+    if (this.#server) this.#server.shutdown();
+    else this.#ended.resolve();
   }
 
   /** Ends it at once; after `shutdown`, as soon as its bridges are closed. */
   close(): void {
     if (this.#isEnding) return; // Deno takes it for an error
     this.#isEnding = true;
-    this.#abort.abort();
-  }
-
-  /** Settles when it has ended. */
-  get finished(): Promise<void> {
-    return this.#server.finished;
+    if (this.#server) this.#abort.abort();
+    else this.#ended.resolve();
   }
 }
 

@@ -16,7 +16,7 @@ export interface Certificate {
 }
 
 /** How often it is seen whether connections still come in, ms. */
-const WATCH = 10_000;
+const WATCH = 5_000;
 /** How long a connection from here may take to come in, ms. */
 const KNOCK = 5_000;
 
@@ -32,7 +32,7 @@ export interface TlsOptions {
   readonly onConnection: (socket: TLSSocket) => void;
   /** Called when connections cannot come in, for want of handles mostly. */
   readonly onTrouble: (error: unknown) => void;
-  /** Milliseconds. @default {10000} */
+  /** Milliseconds. @default {5000} */
   readonly watch?: number;
 }
 

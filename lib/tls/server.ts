@@ -5,22 +5,21 @@
  */
 import type { TLSSocket } from "node:tls";
 import type { Handler } from "../http1/connection.ts";
-import type { Held } from "../http1/connections.ts";
 import { type Http1Server, type ServeOptions, Server } from "../http1/server.ts";
-import { Bridges } from "../http2/bridge.ts";
+import { type Bridge, Bridges } from "../http2/bridge.ts";
 import { type Certificate, handshake, openTls } from "./door.ts";
 import { TlsSocket } from "./socket.ts";
 
 /** Options for {@linkcode serveTls}. */
 export interface ServeTlsOptions extends ServeOptions {
   readonly tls: Certificate;
-  /** How often it is seen whether connections still come in, ms. @default {10000} */
+  /** How often it is seen whether connections still come in, ms. @default {5000} */
   readonly watch?: number;
 }
 
 /** Listens with TLS, for HTTP/2 too where the handler has a `fetch`. Rejects as `openTls` does. */
 export async function serveTls(options: ServeTlsOptions, handler: Handler): Promise<Http1Server> {
-  const { hostname, port, tls } = options;
+  const { hostname, port, tls, watch } = options;
   const bridges = handler.fetch && new Bridges(handler.fetch.bind(handler));
   const protocols = [...bridges ? ["h2"] : [], "http/1.1"];
   let server: Server | undefined;
@@ -28,22 +27,10 @@ export async function serveTls(options: ServeTlsOptions, handler: Handler): Prom
     if (server?.connections.hasRoom()) greet(socket, { server, bridges });
     else socket.destroy();
   };
+  const onTrouble = (error: unknown) => server?.makeRoom(error);
+  const door = { hostname, port, tls, protocols, watch, onConnection, onTrouble };
   try {
-    const { watch } = options;
-    const onTrouble = (error: unknown) => {
-      server?.complain(error);
-      server?.connections.shed();
-    };
-    const door = await openTls({
-      hostname,
-      port,
-      tls,
-      protocols,
-      watch,
-      onConnection,
-      onTrouble,
-    });
-    server = new Server(door, { handler, options, scheme: "https", annex: bridges });
+    server = new Server(await openTls(door), { handler, options, scheme: "https", annex: bridges });
     return server;
   } catch (error) {
     bridges?.close();
@@ -51,28 +38,40 @@ export async function serveTls(options: ServeTlsOptions, handler: Handler): Prom
   }
 }
 
-/** Leads a client to what it agrees on. Never rejects. */
-async function greet(
-  socket: TLSSocket,
-  { server, bridges }: { server: Server; bridges: Bridges | undefined },
-): Promise<void> {
+/** What a client is led to. */
+interface Hall {
+  readonly server: Server;
+  readonly bridges: Bridges | undefined;
+}
+
+/** Leads a client to what it agrees on in its handshake. Never rejects. */
+async function greet(socket: TLSSocket, { server, bridges }: Hall): Promise<void> {
   const { remoteAddress: hostname = "", remotePort: port = 0 } = socket;
-  const close = () => void socket.destroy();
-  const guest: Held = {
-    waiting: { on: "rest of request", since: server.now },
-    retire: close,
-    close,
-  };
+  const client = new TlsSocket(socket, { transport: "tcp", hostname, port });
+  const close = () => client.close();
+  const waiting = { on: "rest of request", since: server.now } as const;
+  let bridge: Bridge | undefined;
   try {
-    const client = new TlsSocket(socket, { transport: "tcp", hostname, port });
-    const bridge = await server.hold(guest, async () => {
+    await server.hold({ waiting, retire: close, close }, async () => {
       const isHttp2 = await handshake(socket) === "h2";
-      return isHttp2 && bridges && await bridges.open(client, () => server.now);
+      if (isHttp2 && bridges) bridge = await open(client, { server, bridges });
     });
-    if (server.isClosing) throw new Error("Closed");
-    if (bridge) await server.hold(bridge, () => bridge.run());
-    else await server.serve(client);
   } catch {
-    close(); // it came to nothing
+    return close(); // it came to nothing
+  }
+  if (server.isClosing) (bridge ?? client).close();
+  else if (bridge) await server.hold(bridge, () => bridge!.run());
+  else await server.serve(client);
+}
+
+async function open(
+  client: TlsSocket,
+  { server, bridges }: { server: Server; bridges: Bridges },
+): Promise<Bridge> {
+  try {
+    return await bridges.open(client, () => server.now);
+  } catch (error) {
+    server.makeRoom(error);
+    throw error;
   }
 }
