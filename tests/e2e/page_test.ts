@@ -113,7 +113,7 @@ pageTest(
     await textOf(readout, /^In this hour: /);
     assertEquals(await page.locator(".plot").first().locator(".column").count(), 60);
     await page.getByText("30 days", { exact: true }).click();
-    await textOf(readout, /^In these 30 days: [\d.]+% \(\d+ requests\)$/);
+    await textOf(readout, /^In 30 days: [\d.]+% \(\d+ requests\)$/);
     await page.getByRole("radio", { name: "30 days" }).press("ArrowLeft");
     await textOf(readout, /^In this day: /);
     assertEquals(await page.locator(".plot").first().locator(".column").count(), 96);

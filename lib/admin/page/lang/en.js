@@ -70,7 +70,7 @@ export const en = {
   "traffic.range.month": "30 days",
   "traffic.in.hour": "In this hour",
   "traffic.in.day": "In this day",
-  "traffic.in.month": "In these 30 days",
+  "traffic.in.month": "In 30 days",
   "traffic.ratio": "Answered from the cache",
   "traffic.bytes": "Where the bytes came from",
   "traffic.hits": "hits",
@@ -79,7 +79,7 @@ export const en = {
   "traffic.fromUpstream": "from upstream",
   "traffic.noRatio": "no pulls",
   "traffic.ratioIn": "{span}: {ratio} ({requests} requests)",
-  "traffic.bytesIn": "{span}: {cache} from the cache, {upstream} from upstream",
+  "traffic.bytesIn": "{span}: {cache} cached, {upstream} fetched",
   "chart.table": "As a list",
 
   "fills.title": "Downloads",

@@ -76,7 +76,7 @@ export const zh = {
   "traffic.fromUpstream": "来自上游",
   "traffic.noRatio": "无拉取",
   "traffic.ratioIn": "{span}：{ratio}（{requests} 次请求）",
-  "traffic.bytesIn": "{span}：来自缓存 {cache}，来自上游 {upstream}",
+  "traffic.bytesIn": "{span}：缓存 {cache}，上游 {upstream}",
   "chart.table": "以列表显示",
 
   "fills.title": "正在下载",
