@@ -47,25 +47,8 @@ function linkField({ registry, repository, kind }: LinkKey): string {
   return `${registry} ${repository} ${kind}`;
 }
 
-function tagRow(value: string): TagRow {
-  const [checkedAt, digest = ""] = value.split(" ");
-  return { checkedAt: Number(checkedAt), digest };
-}
-
-function blobRow(reply: Reply): BlobRow {
-  const [digest, size, createdAt, verifiedAt, usedAt] = list(reply);
-  return {
-    digest: String(digest),
-    size: Number(size),
-    createdAt: Number(createdAt),
-    verifiedAt: Number(verifiedAt),
-    usedAt: Number(usedAt),
-  };
-}
-
-function rowArguments({ digest, size, createdAt, verifiedAt, usedAt }: BlobRow): string[] {
-  return [digest, ...[size, createdAt, verifiedAt, usedAt].map(String)];
-}
+/** A clock that is this far from Redis', ms, is not worth a word, nor a conversion. */
+const SAME_TIME = 2_000;
 
 /** Options for {@linkcode RedisIndex}. */
 export interface RedisIndexOptions {
@@ -79,13 +62,18 @@ export interface RedisIndexOptions {
   readonly now?: () => number;
 }
 
-/** The shared index. Every method throws when Redis is down. */
+/**
+ * The shared index. Every method throws when Redis is down. Times in it are by Redis' clock, so that a proof or
+ * a tag that one instance notes holds no longer for others whose clocks differ.
+ */
 export class RedisIndex implements Index {
   readonly #redis: Redis;
   readonly #instance: string;
   readonly #inUse: number;
   readonly #atWork: number;
   readonly #now: () => number;
+  /** What Redis' clock is ahead of ours, ms. */
+  #ahead = 0;
   #promised = 0;
   #turn: Promise<unknown> = Promise.resolve();
   readonly #heartbeat: ReturnType<typeof setInterval>;
@@ -103,22 +91,62 @@ export class RedisIndex implements Index {
     Deno.unrefTimer(this.#heartbeat);
   }
 
+  /** Compares our clock with Redis'; returns what Redis' is ahead, ms, and 0 for next to nothing. */
+  async compareClocks(): Promise<number> {
+    const before = this.#now();
+    const [seconds, micros] = list(await this.#redis.run(scripts.CLOCK)).map(Number);
+    const there = seconds! * 1000 + micros! / 1000;
+    const ahead = Math.round(there - (before + this.#now()) / 2);
+    return this.#ahead = Math.abs(ahead) < SAME_TIME ? 0 : ahead;
+  }
+
+  /** `at` by Redis' clock, as an argument. 0 stays: it is no time. */
+  #there(at: number): string {
+    return String(at === 0 ? 0 : at + this.#ahead);
+  }
+
+  /** The same by ours. */
+  #here(at: Reply | undefined): number {
+    return Number(at) === 0 ? 0 : Number(at) - this.#ahead;
+  }
+
+  #tagRow(value: string): TagRow {
+    const [checkedAt, digest = ""] = value.split(" ");
+    return { checkedAt: this.#here(checkedAt), digest };
+  }
+
+  #blobRow(reply: Reply): BlobRow {
+    const [digest, size, createdAt, verifiedAt, usedAt] = list(reply);
+    return {
+      digest: String(digest),
+      size: Number(size),
+      createdAt: this.#here(createdAt),
+      verifiedAt: this.#here(verifiedAt),
+      usedAt: this.#here(usedAt),
+    };
+  }
+
+  #rowArguments({ digest, size, createdAt, verifiedAt, usedAt }: BlobRow): string[] {
+    const times = [createdAt, verifiedAt, usedAt].map((at) => this.#there(at));
+    return [digest, String(size), ...times];
+  }
+
   async blob(digest: string): Promise<BlobRow | undefined> {
     const [row, usedAt] = await Promise.all([
       this.#redis.command("HMGET", this.#redis.key(`b:${digest}`), "size", "created", "verified"),
       this.#redis.command("ZSCORE", this.#redis.key("u"), digest),
     ]);
     const values = list(row);
-    return text(values[0]) === undefined ? undefined : blobRow([digest, ...values, usedAt]);
+    return text(values[0]) === undefined ? undefined : this.#blobRow([digest, ...values, usedAt]);
   }
 
   async addBlob(row: BlobRow): Promise<void> {
-    await this.#redis.run(scripts.ADD_BLOB, ...rowArguments(row));
+    await this.#redis.run(scripts.ADD_BLOB, ...this.#rowArguments(row));
   }
 
   async restoreBlobs(rows: readonly BlobRow[]): Promise<void> {
     for (let i = 0; i < rows.length; i += PAGE) {
-      const args = rows.slice(i, i + PAGE).flatMap(rowArguments);
+      const args = rows.slice(i, i + PAGE).flatMap((row) => this.#rowArguments(row));
       await this.#redis.run(scripts.RESTORE_BLOBS, ...args);
     }
   }
@@ -130,19 +158,19 @@ export class RedisIndex implements Index {
   async touch(uses: ReadonlyMap<string, number>): Promise<void> {
     const entries = [...uses];
     for (let i = 0; i < entries.length; i += PAGE) {
-      const args = entries.slice(i, i + PAGE).flatMap(([digest, at]) => [String(at), digest]);
+      const args = entries.slice(i, i + PAGE).flatMap(([digest, at]) => [this.#there(at), digest]);
       await this.#redis.command("ZADD", this.#redis.key("u"), "XX", "GT", ...args);
     }
   }
 
   async setVerified(digest: string, at: number): Promise<void> {
-    await this.#redis.run(scripts.SET_VERIFIED, digest, String(at));
+    await this.#redis.run(scripts.SET_VERIFIED, digest, this.#there(at));
   }
 
   async leastRecent(limit: number, options: LeastRecentOptions = {}): Promise<readonly BlobRow[]> {
     const { before = Infinity, skip = 0 } = options;
     const until = Math.min(before, this.#now() - this.#inUse);
-    return await this.#least("u", { limit, skip, until: String(until) });
+    return await this.#least("u", { limit, skip, until: this.#there(until) });
   }
 
   async leastVerified(limit: number): Promise<readonly BlobRow[]> {
@@ -160,7 +188,7 @@ export class RedisIndex implements Index {
       String(skip),
       String(limit),
     );
-    return list(reply).map(blobRow);
+    return list(reply).map((row) => this.#blobRow(row));
   }
 
   async *blobs(): AsyncIterable<BlobRow> {
@@ -221,18 +249,20 @@ export class RedisIndex implements Index {
   }
 
   async addLink(key: LinkKey, { mediaType }: LinkRow): Promise<void> {
-    const args = [key.digest, linkField(key), mediaType, repositoryText(key), String(this.#now())];
+    const now = this.#there(this.#now());
+    const args = [key.digest, linkField(key), mediaType, repositoryText(key), now];
     await this.#redis.run(scripts.ADD_LINK, ...args);
   }
 
   async tag(key: RepositoryKey, tag: string): Promise<TagRow | undefined> {
     const name = this.#redis.key(`t:${repositoryText(key)}`);
     const value = text(await this.#redis.command("HGET", name, tag));
-    return value === undefined ? undefined : tagRow(value);
+    return value === undefined ? undefined : this.#tagRow(value);
   }
 
   async setTag(key: RepositoryKey, tag: string, { digest, checkedAt }: TagRow): Promise<void> {
-    await this.#redis.run(scripts.SET_TAG, repositoryText(key), tag, digest, String(checkedAt));
+    const at = this.#there(checkedAt);
+    await this.#redis.run(scripts.SET_TAG, repositoryText(key), tag, digest, at);
   }
 
   async removeTag(key: RepositoryKey, tag: string): Promise<void> {
@@ -244,7 +274,7 @@ export class RedisIndex implements Index {
       const [registry = "", repository = ""] = String(name).split(" ");
       const pairs = list(await this.#redis.command("HGETALL", this.#redis.key(`t:${name}`)));
       for (let i = 0; i < pairs.length; i += 2) {
-        const row = tagRow(String(pairs[i + 1]));
+        const row = this.#tagRow(String(pairs[i + 1]));
         yield { registry, repository, tag: String(pairs[i]), ...row };
       }
     }
@@ -257,15 +287,15 @@ export class RedisIndex implements Index {
       await this.#redis.run(scripts.LOOK, repositoryText(question), kind, digest, tag, grant),
     );
     const [meaning, mediaType, publicSince] = [reply[0], reply[1], reply[3]].map(text);
-    const meant = meaning === undefined ? undefined : tagRow(meaning);
+    const meant = meaning === undefined ? undefined : this.#tagRow(meaning);
     const [size, createdAt, verifiedAt] = list(reply[2]);
     return {
       tag: meant,
       link: mediaType === undefined ? undefined : { mediaType },
       row: text(size) === undefined
         ? undefined
-        : blobRow([meant?.digest ?? digest, size!, createdAt!, verifiedAt!, createdAt!]),
-      publicSince: publicSince === undefined ? undefined : Number(publicSince),
+        : this.#blobRow([meant?.digest ?? digest, size!, createdAt!, verifiedAt!, createdAt!]),
+      publicSince: publicSince === undefined ? undefined : this.#here(publicSince),
       isGranted: reply[4] === 1,
     };
   }
@@ -273,24 +303,30 @@ export class RedisIndex implements Index {
   async publicSince(key: RepositoryKey): Promise<number | undefined> {
     const name = this.#redis.key("P");
     const at = text(await this.#redis.command("ZSCORE", name, repositoryText(key)));
-    return at === undefined ? undefined : Number(at);
+    return at === undefined ? undefined : this.#here(at);
   }
 
   async setPublic(key: RepositoryKey, at: number | undefined): Promise<void> {
     const name = this.#redis.key("P");
     if (at === undefined) await this.#redis.command("ZREM", name, repositoryText(key));
-    else await this.#redis.command("ZADD", name, String(at), repositoryText(key));
+    else await this.#redis.command("ZADD", name, this.#there(at), repositoryText(key));
   }
 
   async prune(before: number, cursor?: string): Promise<string | undefined> {
     const skip = Number(cursor ?? 0);
-    const reply = await this.#redis.run(scripts.PRUNE, String(before), String(PAGE), String(skip));
+    const reply = await this.#redis.run(
+      scripts.PRUNE,
+      this.#there(before),
+      String(PAGE),
+      String(skip),
+    );
     const next = Number(reply);
     return next < 0 ? undefined : String(next);
   }
 
   async unsettle(digest: string): Promise<void> {
-    await this.#redis.command("ZADD", this.#redis.key("x"), String(this.#now()), digest);
+    const at = this.#there(this.#now());
+    await this.#redis.command("ZADD", this.#redis.key("x"), at, digest);
   }
 
   async settle(digest: string): Promise<void> {
@@ -298,7 +334,7 @@ export class RedisIndex implements Index {
   }
 
   async unsettled(): Promise<readonly string[]> {
-    const until = String(this.#now() - this.#atWork);
+    const until = this.#there(this.#now() - this.#atWork);
     const key = this.#redis.key("x");
     return list(await this.#redis.command("ZRANGE", key, "-inf", until, "BYSCORE")).map(String);
   }

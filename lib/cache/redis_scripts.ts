@@ -129,6 +129,11 @@ export const LEAST = script(`
   return found
 `);
 
+/** → seconds microseconds */
+export const CLOCK = script(`
+  return redis.call('TIME')
+`);
+
 /** → what Redis does when its memory is full, where it tells */
 export const POLICY = script(`
   return redis.call('INFO', 'memory'):match('maxmemory_policy:(%S+)')

@@ -134,12 +134,17 @@ async function openTogether(
   const leases = new RedisLeases(redis, self);
   const upkeep = new SharedUpkeep({ store, index: remote, leases, redis });
   isBack = async () => {
+    await compareClocks(remote);
     await index.replay();
     await upkeep.run();
   };
+  await compareClocks(remote);
   await atFirst(upkeep.run());
   void warnOfEviction(redis);
-  const timer = setInterval(() => upkeep.run(), UPKEEP_EVERY);
+  const timer = setInterval(() => {
+    void compareClocks(remote);
+    void upkeep.run();
+  }, UPKEEP_EVERY);
   return {
     store,
     index,
@@ -190,6 +195,16 @@ async function openRedis(
       });
     },
   });
+}
+
+/** Learns what Redis' clock is ahead of ours, if it is there; that is told where it matters. */
+async function compareClocks(index: RedisIndex): Promise<void> {
+  try {
+    const ahead = await index.compareClocks();
+    if (ahead !== 0) cacheLog.warn("The clock differs from Redis' by {ms} ms", { ms: ahead });
+  } catch {
+    // It is away, or may not be asked: what was learned last holds.
+  }
 }
 
 /**

@@ -219,6 +219,60 @@ toolTest("promises of an instance that died end, those of a living one do not", 
   },
 });
 
+toolTest("what instances note means the same to all, however much their clocks differ", {
+  needs: REDIS,
+  async fn() {
+    const server = await redisServer();
+    const HOUR = 3_600_000;
+    for (const skew of [-25 * HOUR, -10 * 60_000, 500, 10 * 60_000, 25 * HOUR]) {
+      const redis = await connect(server);
+      const right = new RedisIndex(redis, { instance: "right" });
+      const now = () => Date.now() + skew;
+      const wrong = new RedisIndex(redis, { instance: "wrong", now });
+      try {
+        await right.compareClocks();
+        await wrong.compareClocks();
+        const key = { registry: "r", repository: "a/b" };
+        const digest = digestOf(new Uint8Array([1]));
+        const at = Date.now() - HOUR;
+        // As each of them has it on its own clock, an hour ago.
+        const ages = async (index: RedisIndex, clock: () => number) => {
+          const row = (await index.blob(digest))!;
+          const facts = await index.look({ ...key, kind: "blob", by: { digest } });
+          const tag = await index.look({ ...key, kind: "blob", by: { tag: "1" } });
+          const times = [row.createdAt, row.usedAt, row.verifiedAt, facts.row!.createdAt];
+          times.push(facts.publicSince!, (await index.publicSince(key))!, tag.tag!.checkedAt);
+          times.push((await index.tag(key, "1"))!.checkedAt);
+          times.push((await Array.fromAsync(index.tags()))[0]!.checkedAt);
+          times.push((await index.leastRecent(1))[0]!.usedAt);
+          return times.map((time) => clock() - time);
+        };
+        for (const [writer, there] of [[wrong, at + skew], [right, at]] as const) {
+          const row = { digest, size: 1, createdAt: there, usedAt: there, verifiedAt: there };
+          await writer.addBlob(row);
+          await writer.addLink({ ...key, digest, kind: "blob" }, { mediaType: "" });
+          await writer.setTag(key, "1", { digest, checkedAt: there });
+          await writer.setPublic(key, there);
+          for (const [reader, clock] of [[right, Date.now], [wrong, now]] as const) {
+            for (const age of await ages(reader, clock)) {
+              assert(Math.abs(age - HOUR) < 10_000, `${age} ms instead of an hour, ${skew}`);
+            }
+          }
+          // What one works on now is nobody's to settle yet.
+          await writer.unsettle(digest);
+          assertEquals([await right.unsettled(), await wrong.unsettled()], [[], []]);
+          await writer.settle(digest);
+          await writer.removeBlob(digest);
+        }
+      } finally {
+        right.close();
+        wrong.close();
+        redis.close();
+      }
+    }
+  },
+});
+
 toolTest("while Redis is gone what was seen is known, and what happened is told when it is back", {
   needs: REDIS,
   async fn() {
