@@ -114,7 +114,11 @@ pageTest(
     assertEquals(await page.locator(".plot").first().locator(".column").count(), 60);
     await page.getByText("30 days", { exact: true }).click();
     await textOf(readout, /^In 30 days: [\d.]+% \(\d+ requests\)$/);
-    await page.getByRole("radio", { name: "30 days" }).press("ArrowLeft");
+    await page.getByText("Day", { exact: true }).click();
+  await textOf(readout, /^In this day: /);
+  await page.getByRole("radio", { name: "Day", exact: true }).press("ArrowRight");
+  await textOf(readout, /^In 30 days: /);
+  await page.getByRole("radio", { name: "30 days" }).press("ArrowLeft");
     await textOf(readout, /^In this day: /);
     assertEquals(await page.locator(".plot").first().locator(".column").count(), 96);
     await page.reload();
