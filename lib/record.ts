@@ -55,10 +55,13 @@ export interface Asked {
 
 /** Reads it at once: of a request whose client has left, Deno tells nothing any more but throws. */
 export function askedBy(request: Request, client: string | undefined): Asked {
+  const url = URL.parse(request.url);
   return {
     method: request.method,
-    path: pathOf(request.url),
-    host: request.headers.get("host") ?? "",
+    // Alone: a query may hold a secret that a client put there by mistake.
+    path: url?.pathname ?? "-",
+    // HTTP/2 has no such header.
+    host: request.headers.get("host") ?? url?.host ?? "",
     client,
     started: performance.now(),
   };
@@ -130,9 +133,4 @@ function labelsOf(
 /** The image of a request for a manifest, as its pulls are counted. */
 function imageOf({ registry, repository, reference }: Meaning): string {
   return `${registry} ${repository} ${reference}`;
-}
-
-/** The path alone: a query may hold a secret that a client put there by mistake. */
-function pathOf(url: string): string {
-  return URL.parse(url)?.pathname ?? "-";
 }

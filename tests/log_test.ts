@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { join } from "@std/path";
 import { formatText } from "../lib/log.ts";
 import { startFakeRegistry } from "./support/fake_registry.ts";
 import { startFakeStorage } from "./support/fake_storage.ts";
@@ -6,7 +7,8 @@ import { basicHeader } from "./support/fake_token.ts";
 import { rawRequest, whole } from "./support/http.ts";
 import { makeImage } from "./support/image.ts";
 import { type ProxyProcess, startProxy } from "./support/proxy_process.ts";
-import { freePort } from "./support/temp.ts";
+import { testCertificate } from "./support/secure.ts";
+import { freePort, tempDir } from "./support/temp.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -313,6 +315,38 @@ Deno.test("a client that tries https first is told of at debug alone", async () 
   assertEquals(lines.map((line) => pick(line, ["level", "error"])), [
     { level: "DEBUG", error: "TLS, and only plain http is spoken here" },
   ]);
+});
+
+Deno.test("over TLS a line says which host was asked, by HTTP/2 too, and at debug why a handshake failed", async () => {
+  await using dir = await tempDir();
+  const { ca, cert, key } = await testCertificate();
+  const [TLS_CERT, TLS_KEY] = [join(dir.path, "cert.pem"), join(dir.path, "key.pem")];
+  await Deno.writeTextFile(TLS_CERT, cert);
+  await Deno.writeTextFile(TLS_KEY, key);
+  await using proxy = await startProxy({
+    env: { TLS_CERT, TLS_KEY, LOG_FORMAT: "json", LOG_LEVEL: "debug" },
+  });
+  const host = `localhost:${proxy.port}`;
+  for (const http2 of [true, false]) {
+    using client = Deno.createHttpClient({ http2, http1: !http2, caCerts: [ca] });
+    assertEquals((await whole(`https://${host}/health`, { client })).status, 200);
+  }
+  // Its client does not know the authority.
+  await assertRejects(() => fetch(`https://${host}/health`));
+  await rawExchange(proxy, "GET / HTTP/1.1\r\n\r\n").catch(() => {});
+  await proxy.stop();
+  const lines = await jsonLines(proxy);
+  assertEquals(requests(lines).map((line) => line["host"]), [host, host]);
+  if (!lines.some(({ message }) => /^TLS with/.test(String(message)))) {
+    // Before Deno 2.9 TLS is served by Deno, which tells nothing of it.
+    assert(Deno.version.deno < "2.9");
+    return;
+  }
+  const failed = lines.filter(({ message }) =>
+    /^TLS with 127\.0\.0\.1 failed/.test(String(message))
+  );
+  assertEquals(failed.length, 2);
+  assertMatch(String(failed[0]!["cause"]), /UnknownCA/);
 });
 
 Deno.test("what a registry repeats of a credential is not in the line", async () => {

@@ -8,6 +8,7 @@
 import { createServer, type Server as NetServer, type Socket as NetSocket } from "node:net";
 import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
 import type { Door } from "../http1/server.ts";
+import { requestLog } from "../log.ts";
 
 /** PEM. */
 export interface Certificate {
@@ -95,7 +96,11 @@ class TlsDoor implements Door {
     const ALPNProtocols = [...this.#options.protocols];
     const secureContext = this.#context;
     const secure = new TLSSocket(socket, { isServer: true, secureContext, ALPNProtocols });
-    secure.on("error", () => {}); // told by "close"
+    const client = socket.remoteAddress; // gone when it has failed
+    secure.on("error", ({ message }: Error) => {
+      // Nobody else is told of a client that does not trust the certificate, or speaks plain http.
+      requestLog.debug("TLS with {client} failed: {cause}", { client, cause: message });
+    });
     this.#options.onConnection(secure);
   }
 
