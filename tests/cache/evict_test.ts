@@ -117,6 +117,15 @@ Deno.test("a hundred admissions at once stay within the cap together", async () 
   assert(bytes + reserved <= 1_000, `${bytes} + ${reserved}`);
 });
 
+Deno.test("admissions that need room at once evict what they need together, and no more", async () => {
+  using t = setUp(100);
+  for (let n = 0; n < 10; n++) await t.fill(n, 10);
+  t.clock.now += MINUTE;
+  const asked = await Promise.all([15, 15, 15, 25].map((bytes) => t.space.reserve(bytes)));
+  assert(asked.every((admission) => admission !== undefined));
+  assertEquals(t.here(), [7, 8, 9]);
+});
+
 Deno.test("an admission that is refused evicts nothing", async () => {
   using t = setUp(100);
   for (const n of [1, 2, 3]) await t.fill(n, 20);

@@ -203,6 +203,33 @@ Deno.test("fifty who ask for the same at once cost one question", async () => {
   assertEquals(t.asked(), ["GET manifests/latest"]);
 });
 
+Deno.test("nobody joins a question that was asked with another's credential", async () => {
+  for (const method of ["GET", "HEAD"] as const) {
+    for (const isOld of [false, true]) {
+      await using t = startPolicies();
+      t.handle(upstream(() => ONE));
+      if (isOld) await t.ask("manifest", "latest", { user: "ann" });
+      t.clock.now += 10 * t.ttl;
+      t.asked();
+      const gate = Promise.withResolvers<void>();
+      t.handle(async (method, path, headers) => {
+        const who = headers.get("authorization");
+        await gate.promise;
+        if (who !== "Bearer ann") return new Response(null, { status: 401 });
+        return upstream(() => ONE)(method, path);
+      });
+      const hers = t.ask("manifest", "latest", { user: "ann", method });
+      const others = ["bob", undefined].map((user) =>
+        assertRejects(() => t.ask("manifest", "latest", { user, method }), OciError)
+      );
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      gate.resolve();
+      assertEquals((await hers).status, 200);
+      for (const { status } of await Promise.all(others)) assertEquals(status, 401);
+    }
+  }
+});
+
 Deno.test("a manifest with wrong bytes is an error before its first byte, counted, and not kept", async () => {
   await using t = startPolicies();
   t.handle(() => new Response(TWO.slice(), { headers: { "content-type": TYPE } }));

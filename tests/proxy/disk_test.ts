@@ -210,6 +210,20 @@ Deno.test("what is larger than the cap is passed on, and the disk never holds mo
   assert(t.proxy.stats.cacheEvents.get("no_room") >= 6);
 });
 
+Deno.test("a cap that was lowered is kept when the proxy starts again", async () => {
+  await using t = await setUp();
+  await pull(t.proxy, t.image);
+  await t.proxy.restart({ env: { CACHE_MAX_SIZE: "100KiB" } });
+  // What was stored a moment ago stays for a moment: who waited for it may not have come yet.
+  const { content } = t.proxy.proxy.cache!;
+  await until(async () => {
+    await content.space.trim();
+    return await stored(t.proxy) <= 100 * 1024;
+  }, 10_000);
+  assertEquals((await pull(t.proxy, t.image)).length, 2 + t.image.blobs.length);
+  assert(await stored(t.proxy) <= 100 * 1024);
+});
+
 Deno.test("content that was evicted under an index of images is fetched again when it is asked for", async () => {
   await using t = await setUp();
   const children = ["amd64", "arm64"].map((architecture, i) =>

@@ -1,0 +1,77 @@
+import { assertEquals } from "@std/assert";
+import { Content } from "../../lib/cache/content.ts";
+import type { Engines } from "../../lib/cache/engines.ts";
+import { SqliteIndex } from "../../lib/cache/sqlite_index.ts";
+import { Upkeep } from "../../lib/cache/upkeep.ts";
+import { Stats } from "../../lib/stats.ts";
+import { digestOf, randomBytes } from "../support/content.ts";
+import { MemoryStore } from "../support/memory_store.ts";
+import { until } from "../support/until.ts";
+
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+
+/** A cache whose content was stored a day apart, oldest first, and what keeps it. */
+async function setUp({ maxSize = 1_000 } = {}) {
+  const clock = { now: 1_000 * DAY };
+  const now = () => clock.now;
+  const index = new SqliteIndex(":memory:", { now });
+  const store = new MemoryStore();
+  store.now = now;
+  const content = new Content({ index, store, maxSize: 1_000, stats: new Stats(), now, idle: 1 });
+  const digests: string[] = [];
+  for (let n = 0; n < 4; n++) {
+    const bytes = randomBytes(100, n);
+    digests.push(digestOf(bytes));
+    await content.put(digests[n]!, bytes);
+    clock.now += DAY;
+  }
+  await content.space.flush();
+  const kept = new Content({ index, store, maxSize, stats: new Stats(), now, idle: 1 });
+  const engines: Engines = {
+    store,
+    index,
+    isOwnDisk: false,
+    wasKilled: false,
+    close: () => Promise.resolve(),
+  };
+  const here = () => digests.filter((digest) => index.blob(digest) !== undefined);
+  return { clock, content: kept, engines, digests, here, [Symbol.dispose]: () => index.close() };
+}
+
+/** What is to be done again and again, by how often, ms: done when the test says so. */
+function captureIntervals() {
+  const { setInterval } = globalThis;
+  const every = new Map<number | undefined, () => void>();
+  const capture = (work: () => void, ms?: number) => {
+    every.set(ms, work);
+    return setInterval(() => {}, 2 ** 31 - 1);
+  };
+  globalThis.setInterval = capture as typeof setInterval;
+  return { every, [Symbol.dispose]: () => void (globalThis.setInterval = setInterval) };
+}
+
+Deno.test("what is not used for CACHE_BLOB_TTL leaves every ten minutes, and what is used is noted sooner", async () => {
+  using t = await setUp();
+  using intervals = captureIntervals();
+  const { content, engines } = t;
+  const upkeep = new Upkeep({ content, engines, blobTtl: 2.5 * DAY });
+  upkeep.start();
+  t.content.space.use(t.digests[0]!);
+  intervals.every.get(5_000)!();
+  await until(async () => (await engines.index.blob(t.digests[0]!))!.usedAt === t.clock.now);
+  intervals.every.get(10 * MINUTE)!();
+  await until(() => t.here().length < 4);
+  await upkeep.stop();
+  assertEquals(t.here(), [t.digests[0], t.digests[2], t.digests[3]]);
+});
+
+Deno.test("a cap that was lowered is kept from the start on", async () => {
+  using t = await setUp({ maxSize: 250 });
+  using _ = captureIntervals();
+  const { content, engines } = t;
+  const upkeep = new Upkeep({ content, engines, blobTtl: 365 * DAY });
+  upkeep.start();
+  await upkeep.stop();
+  assertEquals(t.here(), t.digests.slice(2));
+});
