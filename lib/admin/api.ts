@@ -186,12 +186,7 @@ export class Api {
   #clientConfig(query: URLSearchParams) {
     const kind = CLIENT_KINDS.find((known) => known === query.get("kind"));
     if (!kind) throw invalid(`kind: Expected ${CLIENT_KINDS.join(", ")}`);
-    const { files, steps } = clientConfig(kind, instanceOf(this.#proxy.config, baseOf(query)));
-    return {
-      kind,
-      files: files.map(({ path, language, text }) => ({ path, language, content: text })),
-      note: steps.join("\n"),
-    };
+    return clientConfig(kind, instanceOf(this.#proxy.config, baseOf(query)));
   }
 
   #command(query: URLSearchParams) {

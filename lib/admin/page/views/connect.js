@@ -136,9 +136,14 @@ function configBox(base) {
     try {
       const config = await get(withQuery("api/client-config", { kind, base: base() }), { signal });
       panel.replaceChildren(
-        ...config.files.map(({ path, content }) => copyBlock(content, { title: path })),
-        ...config.note
-          ? [copyBlock(config.note, { title: t("config.then"), what: t("config.thenWhat") })]
+        ...config.files.map(({ path, text }) => copyBlock(text, { title: path })),
+        ...config.steps.length > 0
+          ? [
+            copyBlock(config.steps.join("\n"), {
+              title: t("config.then"),
+              what: t("config.thenWhat"),
+            }),
+          ]
           : [],
       );
     } catch (error) {
