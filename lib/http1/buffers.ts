@@ -8,6 +8,8 @@
 const SMALLEST = 2 ** 16;
 /** Larger ones are not faster. */
 const LARGEST = 2 ** 20;
+/** A buffer is at most this part of what its client has taken, so that many who come at once take little. */
+const SHARE = 1 / 4;
 /** What all in use take together, as long as the smallest will do: bytes. */
 const BUDGET = 16 * 2 ** 20;
 /** Free ones of each size that are kept, bytes. */
@@ -19,24 +21,32 @@ export class Buffers {
   #inUse = 0;
   #isUsed = false;
 
-  /** A buffer; what is in it is left over from somebody else. */
+  /** A small buffer; what is in it is left over from somebody else. */
   take(): Uint8Array<ArrayBuffer> {
+    return this.#take(SMALLEST);
+  }
+
+  #take(size: number): Uint8Array<ArrayBuffer> {
     this.#inUse++;
     this.#isUsed = true;
-    const size = this.#size();
     return this.#free.get(size)?.pop() ?? new Uint8Array(size);
   }
 
-  /** `buffer`, or a smaller one in its place where there are many more in use by now. */
-  renew(buffer: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-    if (buffer.byteLength <= 2 * this.#size()) return buffer;
+  /**
+   * `buffer`, or another one in its place: a larger one for who has taken `sent` bytes already, a smaller one
+   * where there are many more in use by now.
+   */
+  renew(buffer: Uint8Array<ArrayBuffer>, sent: number): Uint8Array<ArrayBuffer> {
+    const most = this.#most();
+    const wanted = Math.min(most, powerOf2(sent * SHARE));
+    if (buffer.byteLength >= wanted && buffer.byteLength <= 2 * most) return buffer;
     this.give(buffer);
-    return this.take();
+    return this.#take(Math.max(SMALLEST, wanted));
   }
 
   /** The size of each if all in use were the same: a power of two. */
-  #size(): number {
-    const share = 2 ** Math.floor(Math.log2(BUDGET / Math.max(1, this.#inUse)));
+  #most(): number {
+    const share = powerOf2(BUDGET / Math.max(1, this.#inUse));
     return Math.max(SMALLEST, Math.min(LARGEST, share));
   }
 
@@ -54,4 +64,9 @@ export class Buffers {
     if (this.#inUse === 0 && !this.#isUsed) this.#free.clear();
     this.#isUsed = false;
   }
+}
+
+/** The largest power of two that is not above `n`, 1 at least. */
+function powerOf2(n: number): number {
+  return 2 ** Math.max(0, Math.floor(Math.log2(n)));
 }

@@ -70,7 +70,7 @@ export class Outbound {
         if (!bytes) break;
         await this.#writeChunk(bytes, framing);
         sent += bytes.byteLength;
-        buffer = buffers.renew(buffer);
+        buffer = buffers.renew(buffer, sent);
       }
       await this.#finish(sent, framing);
     } finally {

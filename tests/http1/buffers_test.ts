@@ -3,24 +3,37 @@ import { Buffers } from "../../lib/http1/buffers.ts";
 
 const MIB = 2 ** 20;
 
-Deno.test("buffers are smaller the more are in use, and used again", () => {
+Deno.test("a buffer is small at first, larger for who has taken much, and used again", () => {
   const buffers = new Buffers();
-  const taken = Array.from({ length: 200 }, () => buffers.take());
-  const sizes = taken.map(({ byteLength }) => byteLength);
-  assertEquals(sizes, sizes.toSorted((a, b) => b - a));
-  assertEquals([sizes[0], sizes.at(-1)], [MIB, MIB / 16]);
-  assertEquals(new Set(taken).size, 200);
-  for (const buffer of taken) buffers.give(buffer);
-  assert(taken.includes(buffers.take()));
+  let buffer = buffers.take();
+  assertEquals(buffer.byteLength, MIB / 16);
+  const sizes: number[] = [];
+  for (let sent = 0; sent < 16 * MIB; sent += buffer.byteLength) {
+    buffer = buffers.renew(buffer, sent);
+    if (buffer.byteLength !== sizes.at(-1)) sizes.push(buffer.byteLength);
+  }
+  assertEquals(sizes, [MIB / 16, MIB / 8, MIB / 4, MIB / 2, MIB]);
+  assertEquals(buffers.renew(buffer, 1000 * MIB), buffer);
+  buffers.give(buffer);
+  assertEquals(buffers.renew(buffers.take(), 1000 * MIB), buffer);
 });
 
-Deno.test("who took a large buffer early gets a small one when many have come", () => {
+Deno.test("buffers are smaller the more are in use", () => {
   const buffers = new Buffers();
   const taken = Array.from({ length: 200 }, () => buffers.take());
-  const renewed = taken.map((buffer) => buffers.renew(buffer));
-  const total = renewed.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  assert(total <= 32 * MIB, `${total}`);
-  assertEquals(new Set(renewed).size, 200);
+  assertEquals(new Set(taken).size, 200);
+  const renewed = taken.map((buffer) => buffers.renew(buffer, 1000 * MIB));
+  assertEquals(new Set(renewed.map(({ byteLength }) => byteLength)), new Set([MIB / 16]));
+});
+
+Deno.test("who has a large buffer gets a small one when many have come", () => {
+  const buffers = new Buffers();
+  const early = Array.from({ length: 16 }, () => buffers.renew(buffers.take(), 1000 * MIB));
+  assertEquals(new Set(early.map(({ byteLength }) => byteLength)), new Set([MIB]));
+  for (let i = 0; i < 184; i++) buffers.take();
+  const renewed = early.map((buffer) => buffers.renew(buffer, 1000 * MIB));
+  assertEquals(new Set(renewed.map(({ byteLength }) => byteLength)), new Set([MIB / 16]));
+  assertEquals(new Set(renewed).size, 16);
 });
 
 Deno.test("a buffer is let go when nothing was needed for a while, and not before", () => {
