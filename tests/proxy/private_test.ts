@@ -376,6 +376,31 @@ for (const learning of ["fails", "works"]) {
   }
 }
 
+/** What somebody may ask for without having asked for a manifest before. */
+const ALONE: Readonly<Record<string, string>> = {
+  "a layer": `team/open/blobs/${newer.layers[0]!.digest}`,
+  "a list of referrers": `team/open/referrers/${open.digest}`,
+};
+for (const [what, path] of Object.entries(ALONE)) {
+  Deno.test(`${what} that only ann has seen, since the repository was public, is nobody's while upstream is away`, async () => {
+    using clock = moveClock();
+    await using all = await startAll();
+    const { docker, proxy } = all;
+    docker.add("team/open", undefined, makeArtifact(open));
+    const before = [...Object.values(pathsOf("team/open", open)), ALONE["a list of referrers"]!];
+    for (const path of before) assertEquals((await ask(proxy.url, path)).status, 200);
+    docker.setAccess("team/open", ["ann"]);
+    docker.add("team/open", "2", newer);
+    docker.add("team/open", undefined, makeArtifact(open, { seed: 9 }));
+    clock.pass(90 * MINUTE);
+    assertEquals((await ask(proxy.url, path, ann)).status, 200);
+    await docker.down();
+    clock.pass(20_000);
+    assertEquals((await ask(proxy.url, path)).status < 400, false);
+    assertEquals((await ask(proxy.url, path, bob)).status < 400, false);
+  });
+}
+
 for (const minutes of [10, 90]) {
   Deno.test(`what came ${minutes} minutes after everybody read its repository, which is public still, is everybody's while upstream is away`, async () => {
     using clock = moveClock();
