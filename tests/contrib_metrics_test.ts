@@ -117,9 +117,11 @@ Deno.test("what alerts watch is told from the start: of a series that begins wit
   const { text } = await new Metrics(proxy.proxy, lag).render();
   lag.close();
   const rules = await Deno.readTextFile(ALERTS);
-  const watched = [...rules.matchAll(/increase\(([^[]+)\[/g)].map(([, series]) => series!);
-  assert(watched.length >= 3);
-  for (const series of watched) assert(text.includes(`${series} 0\n`), series);
+  const watched = [...rules.matchAll(/increase\((\w+)(?:\{([^}]*)\})?\[/g)];
+  assert(watched.length >= 5);
+  for (const [series, name, label = ""] of watched) {
+    assert(new RegExp(`^${name}\\{.*${label}.*\\} 0$`, "m").test(text), series);
+  }
 });
 
 Deno.test("a quota is told of the name that clients mean", async () => {

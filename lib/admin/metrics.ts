@@ -54,7 +54,9 @@ export class Metrics {
 
   /** The text for a scrape, and its media type. */
   async render(): Promise<{ readonly text: string; readonly contentType: string }> {
-    const { stats } = this.#proxy;
+    const { stats, config: { registries } } = this.#proxy;
+    const ofEach = (...labels: string[]) =>
+      registries.flatMap(({ name }) => labels.map((label) => `${name} ${label}`));
     const metrics = new Writer();
     metrics.counters("requests_total", "Requests, by how they were answered", {
       labels: ["registry", "kind", "status", "cache"],
@@ -65,11 +67,11 @@ export class Metrics {
     metrics.counter("bytes_from_upstream_total", "Bytes downloaded", stats.bytesFromUpstream);
     metrics.counters("upstream_requests_total", "Answers of upstreams", {
       labels: ["registry", "status"],
-      from: stats.upstreamRequests.entries(),
+      from: fromZero(ofEach("5xx"), stats.upstreamRequests),
     });
     metrics.counters("upstream_errors_total", "Requests that upstreams did not answer", {
       labels: ["registry", "reason"],
-      from: stats.upstreamErrors.entries(),
+      from: fromZero(ofEach("timeout", "network"), stats.upstreamErrors),
     });
     metrics.counters("upstream_retries_total", "Requests to upstreams that were repeated", {
       labels: ["registry"],
