@@ -58,3 +58,14 @@ Deno.test("a source that breaks off breaks the stream", async () => {
   assertEquals(ends.length, 1);
   assert(ends[0]! < SIZE);
 });
+
+Deno.test("what a source lends until its next read stays as it is in the stream", async () => {
+  const lent = new Uint8Array(3);
+  let reads = 0;
+  const source: ByteSource = {
+    read: () => Promise.resolve(++reads > 4 ? undefined : lent.fill(reads)),
+    end() {},
+  };
+  const chunks = await Array.fromAsync(streamOf(source));
+  assertEquals(chunks, [1, 2, 3, 4].map((n) => new Uint8Array(3).fill(n)));
+});
