@@ -31,6 +31,8 @@ export interface Bench {
   readonly rounds: number;
   /** How long one measurement under load takes, seconds. */
   readonly seconds: number;
+  /** How long a soak takes. */
+  readonly minutes: number;
   /** Tells what is being done. */
   readonly say: (text: string) => void;
 }
