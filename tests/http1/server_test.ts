@@ -5,6 +5,7 @@ import type { HotRequest } from "../../lib/hot.ts";
 import type { Handler } from "../../lib/http1/connection.ts";
 import { type Http1Server, serveHttp1, type ServeOptions } from "../../lib/http1/server.ts";
 import { openRaw, type RawAnswer, rawRequest } from "../support/http.ts";
+import { until } from "../support/until.ts";
 
 type Respond = (request: Request) => Response | Answer | Promise<Response | Answer>;
 
@@ -418,6 +419,40 @@ Deno.test("who says nothing, says half, or takes nothing is broken off after a w
     assert(await ended < 2 ** 40);
     client.close();
   });
+});
+
+Deno.test("of too many connections the longest idle go, so that another has room", async () => {
+  using server = serve(() => new Response("served"), { most: 20 });
+  const idle = [];
+  for (let i = 0; i < 60; i++) {
+    const client = await openRaw(server.at);
+    if (i % 2) await client.write("GET / HT");
+    idle.push(client);
+  }
+  assertEquals(text(await rawRequest(server.at, { path: "/" })), "served");
+  let gone = 0;
+  const left = Promise.withResolvers<void>();
+  const answers = idle.map((client) => client.answer().then(() => ++gone === 40 && left.resolve()));
+  await left.promise;
+  for (const client of idle) client.close();
+  await Promise.all(answers);
+});
+
+Deno.test("where all connections have something under way another is refused, and none of them ends", async () => {
+  const go = Promise.withResolvers<void>();
+  let asked = 0;
+  using server = serve(async () => {
+    asked++;
+    await go.promise;
+    return new Response("done");
+  }, { most: 2 });
+  const answers = [1, 2].map(() => rawRequest(server.at, { path: "/" }));
+  await until(() => asked === 2);
+  const refused = await openRaw(server.at);
+  assertEquals((await refused.answer()).status, 0);
+  refused.close();
+  go.resolve();
+  assertEquals((await Promise.all(answers)).map(text), ["done", "done"]);
 });
 
 Deno.test("shutting down ends idle connections, and lets answers under way finish", async () => {

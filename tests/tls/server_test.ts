@@ -1,11 +1,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
 import { plainAnswer } from "../../lib/answer.ts";
 import type { RequestInfo } from "../../lib/http1/connection.ts";
 import type { Http1Server } from "../../lib/http1/server.ts";
 import { serveTls, type ServeTlsOptions } from "../../lib/tls/server.ts";
+import { makeCertificate } from "../support/certificate.ts";
 import { connectionOf } from "../support/http.ts";
 import { beginning, FRAME, frame, framesOf, get, joined } from "../support/http2.ts";
 import { connectTls, testCertificate } from "../support/secure.ts";
+import { tempDir } from "../support/temp.ts";
 import { until } from "../support/until.ts";
 
 type Respond = (request: Request, info: RequestInfo) => Response | Promise<Response>;
@@ -76,14 +79,20 @@ Deno.test("HTTP/1 and HTTP/2 are served at one port, to clients whose address is
     seen.push(info);
     return new Response(new URL(request.url).pathname);
   });
+  const { ca } = await testCertificate();
   for (const protocol of PROTOCOLS) {
     await t.step(protocol, async () => {
-      using client = await clientOf(protocol);
+      const localAddress = "127.0.0.9";
+      using client = Deno.createHttpClient({
+        http1: protocol !== "h2",
+        http2: protocol === "h2",
+        caCerts: [ca],
+        localAddress,
+      });
       const response = await fetch(`${server.url}/here`, { client });
       assertEquals(await response.text(), "/here");
       const { remoteAddr, scheme } = seen.pop()!;
-      assertEquals([(remoteAddr as Deno.NetAddr).hostname, scheme], ["127.0.0.1", "https"]);
-      assert((remoteAddr as Deno.NetAddr).port !== server.port);
+      assertEquals([(remoteAddr as Deno.NetAddr).hostname, scheme], [localAddress, "https"]);
     });
   }
 });
@@ -328,6 +337,36 @@ Deno.test("closing breaks everything off at once", async () => {
   await ended(half);
   await gone;
   await server.finished;
+});
+
+Deno.test({
+  name:
+    "a listener that had no handle left for another connection serves again when there are some",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    await using dir = await tempDir();
+    const { certPath, keyPath, ca } = await makeCertificate(dir.path);
+    const child = join(import.meta.dirname!, "..", "support", "tls_child.ts");
+    const command = `ulimit -n 100 && exec "${Deno.execPath()}" run -A "${child}" "$0" "$1"`;
+    await using server = new Deno.Command("sh", {
+      args: ["-c", command, certPath, keyPath],
+      stdout: "piped",
+    }).spawn();
+    const lines = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const port = Number((await lines.read()).value);
+    const crowd: Deno.Conn[] = [];
+    for (let i = 0; i < 150; i++) crowd.push(await connect(port));
+    await Promise.all(crowd.slice(0, 50).map(ended));
+    for (const conn of crowd) conn.close();
+    for (const http2 of [false, true]) {
+      using client = Deno.createHttpClient({ http1: !http2, http2, caCerts: [ca] });
+      const isServed = () =>
+        fetch(`https://localhost:${port}`, { client, signal: AbortSignal.timeout(1000) })
+          .then(async (response) => await response.text() === "served", () => false);
+      await until(isServed, 30_000);
+    }
+    await lines.cancel();
+  },
 });
 
 Deno.test("with TLS an HTTP/1 connection ends with a word, so that nobody takes it for cut off", async () => {
