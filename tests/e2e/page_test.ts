@@ -93,6 +93,14 @@ pageTest("an upstream that fails is down, in words", async ({ page, proxy, upstr
   await attention.waitFor({ state: "hidden" });
 });
 
+pageTest("who only asks for health has pulled nothing", async ({ page, proxy }) => {
+  for (let i = 0; i < 3; i++) await whole(`${proxy.url}/health`);
+  await textOf(page.locator(".sentence"), /^Nobody has pulled anything yet/);
+  await page.reload();
+  await textOf(page.locator(".sentence"), /^Nobody has pulled anything yet/);
+  assertEquals(await page.locator(".headline .note").first().innerText(), "of 0 requests");
+});
+
 pageTest("two names of one upstream are shown as one", async ({ page }) => {
   const text = await textOf(page.locator(".unasked"), /quay\.io/);
   assert(!text.includes("registry.k8s.io"), text);
@@ -115,10 +123,10 @@ pageTest(
     await page.getByText("30 days", { exact: true }).click();
     await textOf(readout, /^In 30 days: [\d.]+% \(\d+ requests\)$/);
     await page.getByText("Day", { exact: true }).click();
-  await textOf(readout, /^In this day: /);
-  await page.getByRole("radio", { name: "Day", exact: true }).press("ArrowRight");
-  await textOf(readout, /^In 30 days: /);
-  await page.getByRole("radio", { name: "30 days" }).press("ArrowLeft");
+    await textOf(readout, /^In this day: /);
+    await page.getByRole("radio", { name: "Day", exact: true }).press("ArrowRight");
+    await textOf(readout, /^In 30 days: /);
+    await page.getByRole("radio", { name: "30 days" }).press("ArrowLeft");
     await textOf(readout, /^In this day: /);
     assertEquals(await page.locator(".plot").first().locator(".column").count(), 96);
     await page.reload();

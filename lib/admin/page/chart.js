@@ -86,7 +86,7 @@ export function chart({ title, legend = [], bars, top, describe, summarize, labe
   const fillTable = () => {
     if (!table.open) return;
     body.replaceChildren(
-      ...columns.filter((column) => column.requests > 0 || column.bytesFromUpstream > 0).reverse()
+      ...columns.filter(isSomething).reverse()
         .map((column) => h("tr", {}, h("td", {}, describe(column)))),
     );
     if (!body.hasChildNodes()) body.append(h("tr", {}, h("td", {}, summarize(columns))));
@@ -139,6 +139,10 @@ export function chart({ title, legend = [], bars, top, describe, summarize, labe
       fillTable();
     },
   };
+}
+
+function isSomething({ hit, stale, miss, bytesFromUpstream }) {
+  return hit + stale + miss + bytesFromUpstream > 0;
 }
 
 function barOf(parts, { i, full, width }) {

@@ -5,6 +5,7 @@
  */
 import { h, s, setText } from "../dom.js";
 import { count, duration, NONE, percent, size, times } from "../format.js";
+import { contentRequests, ratioOf } from "../ratio.js";
 import { t } from "../i18n.js";
 import { section } from "../parts.js";
 import { attentionList } from "./attention.js";
@@ -51,12 +52,6 @@ export function overviewView(main, { live }) {
       store.set(state.overview);
     } else if (what !== "connection") show(state);
   });
-}
-
-/** The answers among which a hit is one: what was never to be cached does not count. */
-function ratioOf({ hit, stale, miss }) {
-  const all = hit + stale + miss;
-  return all > 0 ? (hit + stale) / all : undefined;
 }
 
 /** The load line of a ship: how deep it lies is how much the cache answers. */
@@ -111,10 +106,10 @@ function verdict() {
     element,
     set(overview) {
       const { allTime, now } = overview;
-      const { requests, bytesFromCache, bytesFromUpstream, since } = allTime;
+      const { bytesFromCache, bytesFromUpstream, since } = allTime;
       const part = ratioOf(allTime);
       setText(ratio, part === undefined ? NONE : percent(part));
-      setText(ratioNote, t("verdict.requests", { n: count(requests) }));
+      setText(ratioNote, t("verdict.requests", { n: count(contentRequests(allTime)) }));
       setText(saved, size(bytesFromCache));
       setText(savedNote, t("verdict.since", { time: duration(now - since) }));
       water.setAttribute("y", String(104 - 88 * (part ?? 0)));
@@ -131,11 +126,11 @@ function verdict() {
 }
 
 function sentenceOf({ cache, allTime, limits }, part) {
-  const { requests, bytesFromCache, bytesFromUpstream } = allTime;
+  const { bytesFromCache, bytesFromUpstream } = allTime;
   if (cache === null) return t("verdict.off");
-  if (requests === 0) return t("verdict.unused");
+  if (part === undefined) return t("verdict.unused");
   if (limits.cacheOnly) return t("verdict.cacheOnly");
-  if (part === undefined || bytesFromCache === 0) return t("verdict.filling");
+  if (bytesFromCache === 0) return t("verdict.filling");
   if (bytesFromUpstream === 0) return t("verdict.allCache");
   const factor = (bytesFromCache + bytesFromUpstream) / bytesFromUpstream;
   return t(factor >= 1.5 ? "verdict.pays" : "verdict.notYet", { times: times(factor) });

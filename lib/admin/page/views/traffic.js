@@ -7,6 +7,7 @@ import { chart, columnsOf, roundUp } from "../chart.js";
 import { freshId, h } from "../dom.js";
 import { clock, count, day, percent, size } from "../format.js";
 import { t } from "../i18n.js";
+import { contentRequests, ratioOf } from "../ratio.js";
 
 const RANGES = ["hour", "day", "month"];
 
@@ -91,16 +92,11 @@ function rangeChoice({ range, onRange }) {
   );
 }
 
-function ratioOf({ hit, stale, miss }) {
-  const all = hit + stale + miss;
-  return all > 0 ? (hit + stale) / all : undefined;
-}
-
 function ratioText(column) {
   const part = ratioOf(column);
   return {
     ratio: part === undefined ? t("traffic.noRatio") : percent(part),
-    requests: count(column.requests),
+    requests: count(contentRequests(column)),
   };
 }
 
@@ -110,7 +106,6 @@ function bytesText({ bytesFromCache, bytesFromUpstream }) {
 
 function sum(columns) {
   const total = {
-    requests: 0,
     hit: 0,
     miss: 0,
     stale: 0,
