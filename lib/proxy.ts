@@ -15,6 +15,7 @@ import { numbered, requestLog } from "./log.ts";
 import { OciError, renderError } from "./oci/error.ts";
 import { pullScope } from "./oci/scope.ts";
 import { type Asked, askedBy, failureOf, type Meaning, record, recorder } from "./record.ts";
+import type { Registry } from "./registry.ts";
 import { answerCatalog, answerPing, CATALOG_SCOPE } from "./registry_requests.ts";
 import type { Stats } from "./stats.ts";
 import { answerToken } from "./token_endpoint.ts";
@@ -170,7 +171,8 @@ export class Proxy {
       case "token": {
         const { registry, pathMode } = found;
         const context = { table, tokens: upstream.tokens, hasCache: parts.cache !== undefined };
-        return plainAnswer(await answerToken(request, { registry, pathMode, ...context }));
+        const onRegistry = ({ name }: Registry) => meaning.registry = name;
+        return await answerToken(request, { registry, pathMode, onRegistry, ...context });
       }
       case "ping": {
         const context = { registry: found.registry, access: parts.access, upstream, idle };

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { type Answer, jsonAnswer } from "./answer.ts";
 import { upstreamLog } from "./log.ts";
 import { OciError } from "./oci/error.ts";
 import type { Registry } from "./registry.ts";
@@ -30,6 +31,8 @@ export interface TokenContext {
   readonly tokens: Tokens;
   /** With a cache, what is public can be served while upstream's realm is away. */
   readonly hasCache: boolean;
+  /** Told of the registry that is meant, before it is asked. */
+  readonly onRegistry?: (registry: Registry) => void;
 }
 
 const MAX_FORM = 64 * 1024;
@@ -87,20 +90,13 @@ async function readRequest(request: Request): Promise<TokenRequest> {
   }
 }
 
-function tokenResponse(token: Token, now: number): Response {
-  const body = new TextEncoder().encode(JSON.stringify({
+function tokenAnswer(token: Token, now: number): Answer {
+  return jsonAnswer({
     token: token.token,
     access_token: token.token,
     expires_in: Math.max(MIN_LIFE, Math.floor((token.expiresAt - now) / 1000)),
     issued_at: new Date(token.issuedAt).toISOString(),
     refresh_token: token.refreshToken,
-  }));
-  return new Response(body, {
-    headers: {
-      "content-type": "application/json",
-      "content-length": String(body.byteLength),
-      "cache-control": "no-store",
-    },
   });
 }
 
@@ -113,17 +109,18 @@ function anonymousToken(now: number): Token {
  * The answer to a token request. Throws an `OciError`: 401 for what the registry refuses, 400 for a form
  * that is none, 429 or 502/504 when its realm gives no answer and a placeholder would not help.
  */
-export async function answerToken(request: Request, context: TokenContext): Promise<Response> {
+export async function answerToken(request: Request, context: TokenContext): Promise<Answer> {
   const { pathMode, table, tokens, hasCache } = context;
   const asked = await readRequest(request);
   const registry = pathMode
     ? chooseTokenRegistry(asked.scopes, table, context.registry)
     : context.registry;
+  context.onRegistry?.(registry);
   const scopes = upstreamScopes(asked.scopes, registry, { pathMode, table });
   try {
     const requirement = await tokens.requirement(registry);
     const token = await obtain({ ...asked, scopes }, { registry, requirement, tokens });
-    return tokenResponse(token, Date.now());
+    return tokenAnswer(token, Date.now());
   } catch (error) {
     // Who only wants to pull gets what is public from the cache; who logs in must not be told it worked.
     if (!hasCache || !isUpstreamTrouble(error) || asked.scopes.length === 0) throw error;
@@ -131,7 +128,7 @@ export async function answerToken(request: Request, context: TokenContext): Prom
       registry: registry.name,
       cause: error.message,
     });
-    return tokenResponse(anonymousToken(Date.now()), Date.now());
+    return tokenAnswer(anonymousToken(Date.now()), Date.now());
   }
 }
 

@@ -59,9 +59,10 @@ Deno.test("each request is one line at info, with what was asked, answered, and 
   await whole(`${base}/blobs/${layer!.digest}`, { headers: { range: "bytes=0-9" } });
   await whole(`${base}/tags/list`);
   const missing = await whole(`${base}/manifests/none`);
+  const token = await whole(`${proxy.url}/v2/auth?scope=repository:corp/team/app:pull`);
   const refused = await whole(`${base}/manifests/1`, { method: "DELETE" });
 
-  const asked = requests(await jsonLines(proxy, 9)).filter(({ kind }) => kind !== "health");
+  const asked = requests(await jsonLines(proxy, 10)).filter(({ kind }) => kind !== "health");
   const about = { registry: "corp", repository: "team/app" };
   const manifest = { ...about, kind: "manifest", reference: "1" };
   const blob = { ...about, kind: "blob", reference: layer!.digest };
@@ -81,6 +82,10 @@ Deno.test("each request is one line at info, with what was asked, answered, and 
       bytes: missing.bytes.byteLength,
     },
     {
+      ...pick({ ...got, registry: "corp", kind: "token" }, NAMES),
+      bytes: token.bytes.byteLength,
+    },
+    {
       ...pick({ method: "DELETE", status: 405, kind: "target" }, NAMES),
       bytes: refused.bytes.byteLength,
     },
@@ -89,7 +94,7 @@ Deno.test("each request is one line at info, with what was asked, answered, and 
     assertEquals(line["host"], proxy.host);
     assertEquals(line["client"], "127.0.0.1");
     assert(Number.isInteger(line["ms"]), `ms: ${line["ms"]}`);
-    assertMatch(String(line["path"]), /^\/v2\/corp\/team\/app\//);
+    assertMatch(String(line["path"]), /^\/v2\/(corp\/team\/app\/|auth$)/);
   }
 });
 

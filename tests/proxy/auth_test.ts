@@ -362,6 +362,7 @@ Deno.test("a token lives as long as the realm says, a minute where it does not, 
     assertMatch(json.token, /^token-/);
     assert(Math.abs(Date.parse(json.issued_at) - Date.now()) < 60_000);
     assertEquals(headers.get("cache-control"), "no-store");
+    assertEquals(headers.get("docker-distribution-api-version"), "registry/2.0");
     lives.push(json.expires_in);
   }
   // From when it is answered: a moment may have passed since the realm did.
