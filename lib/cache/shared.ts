@@ -19,7 +19,7 @@ import { FileStore } from "./file_store.ts";
 import { RedisGrants } from "./grants.ts";
 import type { Index } from "./index.ts";
 import { type Leases, RedisLeases } from "./lease.ts";
-import { openIndex, rebuildLoudly, recover, replaceIndex } from "./recover.ts";
+import { openIndex, rebuild, rebuildLoudly, recover, replaceIndex } from "./recover.ts";
 import { Redis, RedisDownError } from "./redis.ts";
 import { RedisIndex } from "./redis_index.ts";
 import { POLICY } from "./redis_scripts.ts";
@@ -136,7 +136,7 @@ async function openTogether(
   isBack = async () => {
     await compareClocks(remote);
     await index.replay();
-    await upkeep.run();
+    await upkeep.doubt();
   };
   await compareClocks(remote);
   await atFirst(upkeep.run());
@@ -245,9 +245,17 @@ interface SharedParts {
 /** What one of the instances does for all, now and then. */
 class SharedUpkeep {
   readonly #parts: SharedParts;
+  /** Whether Redis may have lost its last writes: what they told of is in the store. */
+  #isInDoubt = false;
 
   constructor(parts: SharedParts) {
     this.#parts = parts;
+  }
+
+  /** The same after Redis was away: a failover or a restart may have cost it the last moments. Never throws. */
+  async doubt(): Promise<void> {
+    this.#isInDoubt = true;
+    await this.run();
   }
 
   /** Fills an empty index from the store, and settles what dead instances left. Never throws. */
@@ -262,7 +270,8 @@ class SharedUpkeep {
         if (await redis.command("EXISTS", made) === 0) {
           await rebuildLoudly(store, index, WHOLE);
           await redis.command("SET", made, "1");
-        }
+        } else if (this.#isInDoubt) await rebuild(store, index, WHOLE);
+        this.#isInDoubt = false;
         const isRunning = (digest: string) => leases.isTaken(digest);
         await recover(store, index, { ...WHOLE, isRunning });
       } finally {

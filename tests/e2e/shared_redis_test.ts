@@ -5,13 +5,15 @@
  */
 import { assertEquals } from "@std/assert";
 import { randomOf } from "../support/content.ts";
-import { redisCommand } from "../support/engines.ts";
+import { redisCommand, startRedis, startS3, startSentinel } from "../support/engines.ts";
+import { startFakeRegistry } from "../support/fake_registry.ts";
 import { pull, startFleet } from "../support/fleet.ts";
 import { whole } from "../support/http.ts";
 import { blobsOf, makeImage } from "../support/image.ts";
 import { captureLogs } from "../support/logs.ts";
-import type { TestProxy } from "../support/proxy.ts";
+import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 import { toolTest } from "../support/requirements.ts";
+import { freePort } from "../support/temp.ts";
 import { until } from "../support/until.ts";
 
 const BOTH = ["redis-server", "versitygw"] as const;
@@ -132,4 +134,77 @@ toolTest("whatever keys Redis drops by itself, nobody gets wrong bytes or what i
 async function dropKey(port: number): Promise<void> {
   const script = `"redis.call('DEL',redis.call('RANDOMKEY')or'')"`;
   assertEquals(await redisCommand(port, `EVAL ${script} 0`), "$-1");
+}
+
+toolTest("a failover that loses the last writes loses nobody a byte, and instances are one again", {
+  needs: BOTH,
+  async fn() {
+    await using stack = new AsyncDisposableStack();
+    const master = stack.use(await startRedis());
+    const replicaof = ["--replicaof", "127.0.0.1", String(master.port)];
+    const replica = stack.use(await startRedis({ args: replicaof }));
+    const sentinel = stack.use(await startSentinel(master));
+    const s3 = stack.use(await startS3());
+    const registry = stack.use(await startFakeRegistry({ auth: "token" }));
+    const start = () =>
+      startTestProxy({
+        upstreams: { docker: registry },
+        env: {
+          CACHE_STORE: s3.url,
+          CACHE_INDEX: sentinel.url,
+          ...s3.env,
+          HOST: "127.0.0.1",
+          PORT: String(freePort()),
+        },
+      });
+    const a = stack.use(await start());
+    const b = stack.use(await start());
+    const [old, young, rare] = [1, 2, 3].map((seed) => makeImage({ seed, layers: [100_000] }));
+    registry.add("team/app", "1", old!);
+    registry.add("team/app", "2", young!);
+    registry.add("team/app", "3", rare!);
+    await pull(a, old!);
+    const entries = async ({ proxy }: TestProxy) => (await proxy.cache!.index.totals()).entries;
+    await until(async () => await entries(a) === 3);
+    // One replica has everything so far, and nothing from here on.
+    assertEquals(await redisCommand(master.port, "WAIT 1 5000"), ":1");
+    // The sentinel has to know of it, too.
+    await until(async () => await replicasOf(sentinel.port) === 1);
+    replica.signal("SIGSTOP");
+    await pull(a, young!, { tag: "2" });
+    await pull(a, rare!, { tag: "3" });
+    await until(async () => await entries(a) === 9);
+    await master.kill();
+    replica.signal("SIGCONT");
+    for (const proxy of [a, b]) {
+      await pull(proxy, old!);
+      await pull(proxy, young!, { tag: "2" });
+    }
+    // Who asked nothing meanwhile may not have noticed.
+    const rowsOf = async ({ proxy }: TestProxy) => {
+      try {
+        return await Array.fromAsync(proxy.cache!.index.blobs());
+      } catch {
+        return []; // it is away
+      }
+    };
+    await until(async () => (await rowsOf(a)).length >= 3 && (await rowsOf(b)).length >= 3, 30_000);
+    await until(async () => {
+      await pull(a, young!, { tag: "2" });
+      const caches = new Set([...await pull(b, old!), ...await pull(b, young!, { tag: "2" })]);
+      return caches.size === 1 && caches.has("HIT");
+    }, 30_000);
+    // What nobody asked for again is counted again, too.
+    await until(async () => (await rowsOf(b)).length === 9);
+    const { bytes, reserved } = await b.proxy.cache!.index.totals();
+    const rows = await rowsOf(b);
+    assertEquals([rows.length, reserved], [9, 0]);
+    assertEquals(bytes, rows.reduce((sum, { size }) => sum + size, 0));
+  },
+});
+
+/** How many replicas of its master a sentinel knows. */
+async function replicasOf(port: number): Promise<number> {
+  // The first line of an array's answer is its length.
+  return Number((await redisCommand(port, "SENTINEL REPLICAS main")).slice(1));
 }

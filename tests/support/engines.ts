@@ -122,14 +122,19 @@ export async function redisCommand(port: number, command: string): Promise<strin
   return new TextDecoder().decode(buffer.subarray(0, n)).split("\r\n")[0]!;
 }
 
-/** Starts a sentinel that watches `master` under the name `main`. */
+/** Starts a sentinel that watches `master` under the name `main`, and takes it for dead after half a second. */
 export async function startSentinel(master: Engine): Promise<Engine> {
   const dir = await Deno.makeTempDir({ prefix: "sentinel-" });
   const port = await freePort();
   const config = `${dir}/sentinel.conf`;
   await Deno.writeTextFile(
     config,
-    `port ${port}\nbind 127.0.0.1\ndir ${dir}\nsentinel monitor main 127.0.0.1 ${master.port} 1\n`,
+    [
+      ...[`port ${port}`, "bind 127.0.0.1", `dir ${dir}`],
+      `sentinel monitor main 127.0.0.1 ${master.port} 1`,
+      "sentinel down-after-milliseconds main 500",
+      "sentinel failover-timeout main 3000",
+    ].join("\n"),
   );
   return await engine({
     dir,
