@@ -106,7 +106,8 @@ export class Upstream {
       this.#downUntil.delete(request.registry.id);
       return answer;
     } catch (error) {
-      if (error instanceof OciError && error.status >= 502) {
+      // Not where we refused to go on: one odd redirect would keep every tag of the registry from being asked for.
+      if (error instanceof OciError && error.status >= 502 && error.cause !== undefined) {
         this.#downUntil.set(request.registry.id, this.#now() + DOWN_FOR);
       }
       throw error;

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { type Admission, Space } from "../../lib/cache/evict.ts";
+import type { Index } from "../../lib/cache/index.ts";
 import { SqliteIndex } from "../../lib/cache/sqlite_index.ts";
 import { Stats } from "../../lib/stats.ts";
 import { diskFull, MemoryStore } from "../support/memory_store.ts";
@@ -122,6 +123,27 @@ Deno.test("admissions that need room at once evict what they need together, and 
   for (let n = 0; n < 10; n++) await t.fill(n, 10);
   t.clock.now += MINUTE;
   const asked = await Promise.all([15, 15, 15, 25].map((bytes) => t.space.reserve(bytes)));
+  assert(asked.every((admission) => admission !== undefined));
+  assertEquals(t.here(), [7, 8, 9]);
+});
+
+Deno.test("so they do where the index is far away", async () => {
+  using t = setUp(100);
+  for (let n = 0; n < 10; n++) await t.fill(n, 10);
+  t.clock.now += MINUTE;
+  const far = new Proxy<Index>(t.index, {
+    get(index, name) {
+      const value = Reflect.get(index, name, index);
+      if (typeof value !== "function") return value;
+      return async (...args: unknown[]) => {
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        return value.apply(index, args);
+      };
+    },
+  });
+  const { store, stats } = t;
+  const space = new Space({ index: far, store, stats, maxSize: 100, now: () => t.clock.now });
+  const asked = await Promise.all([15, 15, 15, 25].map((bytes) => space.reserve(bytes)));
   assert(asked.every((admission) => admission !== undefined));
   assertEquals(t.here(), [7, 8, 9]);
 });

@@ -3,6 +3,7 @@
  * buffers within bounds, keeps nothing that is wrong, and goes on.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { join } from "@std/path";
 import { makeCertificate } from "../support/certificate.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { basicHeader } from "../support/fake_token.ts";
@@ -511,20 +512,30 @@ Deno.test("a blob that never comes is given up after some attempts", async () =>
   assertEquals(await stored(), []);
 });
 
+/** The bytes of all files in a folder. */
+function sizeOf(dir: string): number {
+  return [...Deno.readDirSync(dir)].reduce((sum, { name }) => {
+    return sum + Deno.statSync(join(dir, name)).size;
+  }, 0);
+}
+
 Deno.test("a blob that never ends is bounded by the cache, and nothing of it is kept", async () => {
   await using all = await startAll({ env: { CACHE_MAX_SIZE: "8MiB" } });
   const { docker, proxy, get, stored } = all;
   docker.faults.add({ reference: LARGE }, { endless: true });
   const response = await fetch(`${proxy.url}/v2/team/app/blobs/${LARGE}`);
   let read = 0;
+  let onDisk = 0;
   try {
     for await (const chunk of response.body!) {
       read += chunk.byteLength;
+      onDisk = Math.max(onDisk, sizeOf(join(proxy.cacheDir, "fills")));
       if (read > 64 * 2 ** 20) break;
     }
   } catch {
     // Broken off: the client knows that it is not whole.
   }
+  assert(onDisk > 2 ** 20 && onDisk <= 8 * 2 ** 20, `${onDisk} bytes`);
   assertEquals(await stored(), []);
   assertEquals((await get(TAG)).status, 200);
 });

@@ -31,6 +31,7 @@ export type UpstreamHandler = (
 /** Upstream's trouble as `send` tells it. */
 export const UNREACHABLE = new OciError("UNAVAILABLE", "Cannot reach registry.test", {
   status: 502,
+  cause: new Error("connection refused"),
 });
 
 const TTL = 60_000;

@@ -261,7 +261,10 @@ Deno.test("a registry's base path is put before what it is asked for", async () 
 });
 
 Deno.test("a registry that cannot be reached counts as down for ten seconds, or until it answers", async () => {
-  let error: OciError | undefined = new OciError("UNAVAILABLE", "Cannot reach", { status: 504 });
+  let error: OciError | undefined = new OciError("UNAVAILABLE", "Cannot reach", {
+    status: 504,
+    cause: new Error("No answer"),
+  });
   const { upstream, request, pass } = upstreamWith(() => error ?? new Response());
   assertEquals(upstream.isDown(HUB), false);
   await assertRejects(() => request(), OciError);
@@ -275,6 +278,14 @@ Deno.test("a registry that cannot be reached counts as down for ten seconds, or 
   error = undefined;
   await request();
   assertEquals(upstream.isDown(HUB), false);
+});
+
+Deno.test("a registry is not down because it redirects to where nobody goes", async () => {
+  for (const location of ["ftp://cdn.example/", "https://u:p@cdn.example/", "/round"]) {
+    const { upstream, request } = upstreamWith(() => to(location));
+    await assertRejects(() => request(), OciError);
+    assertEquals(upstream.isDown(HUB), false, location);
+  }
 });
 
 Deno.test("a registry that refuses or limits is not down", async () => {
