@@ -2,6 +2,7 @@
  * Logins through the proxy: right and wrong ones, and private repositories that stay private though they are cached.
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { startBuildKit } from "../support/buildkit.ts";
 import { startContainerd } from "../support/containerd.ts";
 import { type Docker, type DockerOptions, startDockerd } from "../support/docker.ts";
 import { basicHeader } from "../support/fake_token.ts";
@@ -9,6 +10,7 @@ import { makeImage } from "../support/image.ts";
 import { type ProxyProcess, startProxy } from "../support/proxy_process.ts";
 import { type Tool, toolTest } from "../support/requirements.ts";
 import { makeContainers } from "../support/skopeo.ts";
+import { tempDir } from "../support/temp.ts";
 import { type Registry, startRegistry } from "../support/upstream.ts";
 
 const IMAGE = makeImage({ layers: [1000, 50_000] });
@@ -215,3 +217,37 @@ toolTest("skopeo, podman and containerd bring their own credentials, in path mod
     await assertSilent(proxy);
   },
 });
+
+toolTest(
+  "BuildKit builds from what is private with its user's own login for the proxy, and with no other",
+  {
+    needs: ["root", "unshare", "runc", "buildkitd", "buildctl", "docker-registry", "openssl"],
+    async fn() {
+      await using registry = await startPrivate();
+      await using proxy = await startFor(registry);
+      const config = [
+        `[registry."ghcr.io"]\nmirrors = ["${proxy.host}/ghcr.io"]`,
+        `[registry."${proxy.host}"]\nhttp = true\n`,
+      ].join("\n");
+      // Refused by the mirror, it asks the real one, which is not there.
+      await using buildkit = await startBuildKit({ config, hosts: { "ghcr.io": "127.0.0.1" } });
+      await using dir = await tempDir();
+      let builds = 0;
+      const build = async (name: string, logins: Record<string, string>) => {
+        await Deno.writeTextFile(`${dir.path}/Dockerfile`, `FROM ${name}\n`);
+        const { code } = await buildkit.build(dir.path, { to: `${dir.path}/${builds++}`, logins });
+        await buildkit.forget();
+        return code === 0;
+      };
+      for (const name of ["ghcr.io/team/secret:v1", `${proxy.host}/ghcr.io/team/secret:v1`]) {
+        assertEquals(await build(name, {}), false);
+        assertEquals(await build(name, { [proxy.host]: "ann:wrong" }), false);
+        assertEquals(await build(name, { [proxy.host]: `ann:${USERS.ann}` }), true);
+        assertEquals(await build(name, { [proxy.host]: `bob:${USERS.bob}` }), false);
+        assertEquals(await build(name, {}), false);
+      }
+      assertEquals(registry.storage!.log.length, 3, "each blob came once");
+      await assertSilent(proxy);
+    },
+  },
+);

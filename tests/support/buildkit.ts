@@ -28,6 +28,8 @@ export interface BuildOptions {
   readonly as?: "local" | "oci";
   /** Such as `linux/arm64`. @default {the daemon's own} */
   readonly platforms?: readonly string[];
+  /** Logins, `name:password` by host. @default {none} */
+  readonly logins?: Readonly<Record<string, string>>;
   /** Whether what is run has no network. @default {false} */
   readonly isOffline?: boolean;
 }
@@ -61,8 +63,10 @@ export async function startBuildKit(options: BuildKitOptions): Promise<BuildKit>
     ],
     env: { ...options.env },
   });
+  const env = { DOCKER_CONFIG: join(dir, "client") };
+  await Deno.mkdir(env.DOCKER_CONFIG);
   const buildctl = (...args: string[]) =>
-    run(which("buildctl") ?? "buildctl", ["--addr", address, ...args]);
+    run(which("buildctl") ?? "buildctl", ["--addr", address, ...args], { env });
 
   async function stop() {
     await daemon.stop();
@@ -76,8 +80,11 @@ export async function startBuildKit(options: BuildKitOptions): Promise<BuildKit>
     throw error;
   }
   return {
-    build: (context, { to, as = "local", platforms, isOffline }) =>
-      buildctl(
+    async build(context, { to, as = "local", platforms, logins = {}, isOffline }) {
+      const auths = Object.entries(logins).map(([host, login]) => [host, { auth: btoa(login) }]);
+      const settings = { auths: Object.fromEntries(auths) };
+      await Deno.writeTextFile(join(env.DOCKER_CONFIG, "config.json"), JSON.stringify(settings));
+      return await buildctl(
         "build",
         "--frontend=dockerfile.v0",
         "--progress=plain",
@@ -89,7 +96,8 @@ export async function startBuildKit(options: BuildKitOptions): Promise<BuildKit>
           "--output",
           `type=${as},dest=${to}${as === "oci" ? ",tar=false,compression=uncompressed" : ""}`,
         ],
-      ),
+      );
+    },
     async forget() {
       const { code, stderr } = await buildctl("prune", "--all");
       if (code !== 0) throw new Error(stderr);
