@@ -89,6 +89,15 @@ async function says(port: number, say: string, expected: RegExp): Promise<boolea
   }
 }
 
+async function accepts(port: number): Promise<boolean> {
+  try {
+    (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+    return true;
+  } catch {
+    return false; // not yet
+  }
+}
+
 /** Starts a Redis that writes down every command, so that it comes back with what it had. */
 export async function startRedis(
   options: { args?: readonly string[]; persistent?: boolean } = {},
@@ -145,25 +154,35 @@ export async function startSentinel(master: Engine): Promise<Engine> {
   });
 }
 
-/** Starts an S3 server with one bucket, `cache`. */
-export async function startS3(): Promise<Engine> {
+/** Starts an S3 server with one bucket, `cache`; with `tls` for `localhost`. */
+export async function startS3(
+  options: {
+    readonly tls?: { readonly certPath: string; readonly keyPath: string };
+    readonly secret?: string;
+  } = {},
+): Promise<Engine> {
+  const { tls, secret = "secret" } = options;
   const dir = await Deno.makeTempDir({ prefix: "s3-" });
   await Deno.mkdir(`${dir}/data/cache`, { recursive: true });
   const port = await freePort();
-  const env = { AWS_ACCESS_KEY_ID: "access", AWS_SECRET_ACCESS_KEY: "secret" };
+  const env = { AWS_ACCESS_KEY_ID: "access", AWS_SECRET_ACCESS_KEY: secret };
   return await engine({
     dir,
     port,
-    url: `s3://cache/registry?endpoint=http://127.0.0.1:${port}`,
+    url: tls
+      ? `s3://cache/registry?endpoint=https://localhost:${port}`
+      : `s3://cache/registry?endpoint=http://127.0.0.1:${port}`,
     env,
     spawn: () =>
       background(which("versitygw")!, {
         cwd: dir,
         args: [
           ...["--access", env.AWS_ACCESS_KEY_ID, "--secret", env.AWS_SECRET_ACCESS_KEY],
+          ...tls ? ["--cert", tls.certPath, "--key", tls.keyPath] : [],
           ...["--port", `127.0.0.1:${port}`, "--quiet", "posix", `${dir}/data`],
         ],
       }),
-    isReady: () => says(port, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", /^HTTP/),
+    isReady: () =>
+      tls ? accepts(port) : says(port, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", /^HTTP/),
   });
 }
