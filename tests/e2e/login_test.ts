@@ -229,14 +229,14 @@ toolTest(
         `[registry."ghcr.io"]\nmirrors = ["${proxy.host}/ghcr.io"]`,
         `[registry."${proxy.host}"]\nhttp = true\n`,
       ].join("\n");
-      // Refused by the mirror, it asks the real one, which is not there.
-      await using buildkit = await startBuildKit({ config, hosts: { "ghcr.io": "127.0.0.1" } });
       await using dir = await tempDir();
       let builds = 0;
       const build = async (name: string, logins: Record<string, string>) => {
+        // Each with a daemon of its own: one keeps tokens, and uses them for whoever has a login. Refused by the
+        // mirror, it asks the real registry, which is not there.
+        await using buildkit = await startBuildKit({ config, hosts: { "ghcr.io": "127.0.0.1" } });
         await Deno.writeTextFile(`${dir.path}/Dockerfile`, `FROM ${name}\n`);
         const { code } = await buildkit.build(dir.path, { to: `${dir.path}/${builds++}`, logins });
-        await buildkit.forget();
         return code === 0;
       };
       for (const name of ["ghcr.io/team/secret:v1", `${proxy.host}/ghcr.io/team/secret:v1`]) {
