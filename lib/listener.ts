@@ -50,7 +50,7 @@ export async function listen(proxy: Proxy, options: ListenOptions): Promise<List
 }
 
 /** Whether `node:tls` can serve: before Deno 2.9 it is made of what cannot give a connection up. */
-function canOwnTls(): boolean {
+export function canOwnTls(): boolean {
   const [major = 0, minor = 0] = Deno.version.deno.split(".").map(Number);
   return major > 2 || major === 2 && minor >= 9;
 }

@@ -62,20 +62,24 @@ export class Bridge implements Held {
     return this.#isRetired ? "goodbye" : "request";
   }
 
-  /** One request: `answer` makes its answer, which ends with `completed`. */
+  /** One request: `answer` makes its answer, which ends with `completed`, or is given up before. */
   async request(completed: Promise<void>, answer: () => Promise<Response>): Promise<Response> {
-    this.#requests++;
     let isAnswered = false;
+    let isOver = false;
+    this.#requests++;
     const end = () => {
+      isOver = true;
       this.#requests--;
       if (isAnswered) this.#answers--;
       this.#since = this.#now();
     };
     completed.then(end, end);
     const response = await answer();
-    isAnswered = true;
-    this.#answers++;
-    this.#since = this.#now();
+    if (!isOver) {
+      isAnswered = true;
+      this.#answers++;
+      this.#since = this.#now();
+    }
     return response;
   }
 

@@ -76,3 +76,32 @@ Deno.test("a bridge ends with either of its sides", async (t) => {
   bridges.close();
   await bridges.finished;
 });
+
+Deno.test("a bridge waits for what its requests wait for, also after one that was given up", async () => {
+  const bridges = new Bridges(() => Promise.resolve(new Response()));
+  const { client, outer } = await pair("192.0.2.7");
+  const bridge = await bridges.open(outer, () => 0);
+  assertEquals(bridge.waiting.on, "request");
+  const made = Promise.withResolvers<Response>();
+  const answering = bridge.request(Promise.reject(new Error("Given up")), () => made.promise);
+  assertEquals(bridge.waiting.on, "answer");
+  made.resolve(new Response());
+  await answering;
+  assertEquals(bridge.waiting.on, "request");
+  const sent = Promise.withResolvers<void>();
+  const other = Promise.withResolvers<Response>();
+  const answered = bridge.request(sent.promise, () => other.promise);
+  assertEquals(bridge.waiting.on, "answer");
+  other.resolve(new Response());
+  await answered;
+  assertEquals(bridge.waiting.on, "client");
+  sent.resolve();
+  await sent.promise;
+  assertEquals(bridge.waiting.on, "request");
+  bridge.retire();
+  assertEquals(bridge.waiting.on, "goodbye");
+  bridge.close();
+  client.close();
+  bridges.close();
+  await bridges.finished;
+});

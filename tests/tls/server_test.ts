@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { plainAnswer } from "../../lib/answer.ts";
 import type { RequestInfo } from "../../lib/http1/connection.ts";
 import type { Http1Server } from "../../lib/http1/server.ts";
+import { canOwnTls } from "../../lib/listener.ts";
 import { serveTls, type ServeTlsOptions } from "../../lib/tls/server.ts";
 import { makeCertificate } from "../support/certificate.ts";
 import { connectionOf } from "../support/http.ts";
@@ -10,6 +11,8 @@ import { beginning, FRAME, frame, framesOf, get, joined } from "../support/http2
 import { connectTls, testCertificate } from "../support/secure.ts";
 import { tempDir } from "../support/temp.ts";
 import { until } from "../support/until.ts";
+
+const test = canOwnTls() ? Deno.test : Deno.test.ignore;
 
 type Respond = (request: Request, info: RequestInfo) => Response | Promise<Response>;
 
@@ -73,7 +76,7 @@ async function connect(port: number): Promise<Deno.TcpConn> {
 /** The beginning of a handshake, which announces more. */
 const HALF_A_HANDSHAKE = new Uint8Array([0x16, 3, 1, 2, 0, 1]);
 
-Deno.test("HTTP/1 and HTTP/2 are served at one port, to clients whose address is known", async (t) => {
+test("HTTP/1 and HTTP/2 are served at one port, to clients whose address is known", async (t) => {
   const seen: RequestInfo[] = [];
   await using server = await serve((request, info) => {
     seen.push(info);
@@ -97,7 +100,7 @@ Deno.test("HTTP/1 and HTTP/2 are served at one port, to clients whose address is
   }
 });
 
-Deno.test("who makes no handshake, half of one, or says nothing after it is broken off", async (t) => {
+test("who makes no handshake, half of one, or says nothing after it is broken off", async (t) => {
   await t.step("no handshake", async () => {
     await using server = await serve(() => new Response(), { patience: { "rest of request": 1 } });
     using silent = await connect(server.port);
@@ -155,7 +158,7 @@ Deno.test("who makes no handshake, half of one, or says nothing after it is brok
   });
 });
 
-Deno.test("who does not take an answer is broken off, and its body is ended", async (t) => {
+test("who does not take an answer is broken off, and its body is ended", async (t) => {
   const patience = { "client": 100 };
   await t.step("http/1.1", async () => {
     const { body, ended: gone } = endless();
@@ -190,7 +193,7 @@ Deno.test("who does not take an answer is broken off, and its body is ended", as
   });
 });
 
-Deno.test("an answer that takes long to make is waited for, however little patience there is", async () => {
+test("an answer that takes long to make is waited for, however little patience there is", async () => {
   const go = Promise.withResolvers<void>();
   const patience = { "request": 50, "rest of request": 50, "client": 50 };
   await using server = await serve(async () => {
@@ -208,7 +211,7 @@ Deno.test("an answer that takes long to make is waited for, however little patie
   assertEquals(await Promise.all(answers), ["made", "made"]);
 });
 
-Deno.test("of too many connections the longest idle go, so that another has room", async (t) => {
+test("of too many connections the longest idle go, so that another has room", async (t) => {
   const kinds = {
     "without a handshake": connect,
     "http/1.1": (port: number) => connectTls(port, { protocol: "http/1.1" }),
@@ -234,7 +237,7 @@ Deno.test("of too many connections the longest idle go, so that another has room
   }
 });
 
-Deno.test("where all connections have something under way another is refused, and none of them ends", async () => {
+test("where all connections have something under way another is refused, and none of them ends", async () => {
   const go = Promise.withResolvers<void>();
   let asked = 0;
   await using server = await serve(async () => {
@@ -252,7 +255,7 @@ Deno.test("where all connections have something under way another is refused, an
   assertEquals(await Promise.all(answers), ["done", "done"]);
 });
 
-Deno.test("many requests at once on one connection of HTTP/2 get their own bodies", async () => {
+test("many requests at once on one connection of HTTP/2 get their own bodies", async () => {
   const bodyOf = (n: number) => new Uint8Array(50_000 + n * 1000).fill(n);
   await using server = await serve((request) =>
     new Response(new Blob([bodyOf(Number(new URL(request.url).pathname.slice(1)))]).stream())
@@ -264,7 +267,7 @@ Deno.test("many requests at once on one connection of HTTP/2 get their own bodie
   }));
 });
 
-Deno.test("a request of HTTP/2 that is given up ends its body, and leaves the others alone", async () => {
+test("a request of HTTP/2 that is given up ends its body, and leaves the others alone", async () => {
   const { body, ended: gone } = endless();
   const go = Promise.withResolvers<void>();
   await using server = await serve(async (request) => {
@@ -281,7 +284,40 @@ Deno.test("a request of HTTP/2 that is given up ends its body, and leaves the ot
   assertEquals(await (await other).text(), "fine");
 });
 
-Deno.test("a client of HTTP/2 that leaves ends the bodies of all its requests", async () => {
+test("a request of HTTP/2 that is given up before its answer counts no more, then or later", async () => {
+  const go = Promise.withResolvers<void>();
+  const late = Promise.withResolvers<void>();
+  let asked = 0;
+  const patience = { "request": 100, "client": 100 };
+  await using server = await serve(async (request) => {
+    asked++;
+    await (request.url.endsWith("/late") ? late : go).promise;
+    return new Response("made");
+  }, { patience });
+  using idle = await connectTls(server.port, { protocol: "h2" });
+  using other = await connectTls(server.port, { protocol: "h2" });
+  const given = get("/", { authority: "localhost" });
+  const reset = frame(FRAME.reset, new Uint8Array(4), { stream: 1 });
+  for (const conn of [idle, other]) await conn.write(joined([beginning(), given]));
+  await until(() => asked === 2);
+  await other.write(get("/late", { authority: "localhost", stream: 3 }));
+  await until(() => asked === 3);
+  for (const conn of [idle, other]) await conn.write(reset);
+  const kinds: number[] = [];
+  const reading = (async () => {
+    for await (const { type, stream } of framesOf(other)) if (stream === 3) kinds.push(type);
+  })();
+  go.resolve();
+  await ended(idle);
+  // The other has waited as long, but for an answer.
+  using silent = await connectTls(server.port, { protocol: "h2" });
+  await ended(silent);
+  late.resolve();
+  await reading;
+  assertEquals(kinds[0], FRAME.headers);
+});
+
+test("a client of HTTP/2 that leaves ends the bodies of all its requests", async () => {
   const bodies = [endless(), endless()];
   let asked = 0;
   await using server = await serve(() => new Response(bodies[asked++]!.body()));
@@ -294,7 +330,7 @@ Deno.test("a client of HTTP/2 that leaves ends the bodies of all its requests", 
   await Promise.all(bodies.map(({ ended }) => ended));
 });
 
-Deno.test("shutting down says goodbye to idle clients, and lets answers under way finish", async () => {
+test("shutting down says goodbye to idle clients, and lets answers under way finish", async () => {
   const go = Promise.withResolvers<void>();
   let asked = 0;
   await using server = await serve(async () => {
@@ -325,7 +361,7 @@ Deno.test("shutting down says goodbye to idle clients, and lets answers under wa
   await ending;
 });
 
-Deno.test("closing breaks everything off at once", async () => {
+test("closing breaks everything off at once", async () => {
   const { body, ended: gone } = endless();
   const server = await serve(() => new Response(body()));
   using half = await connect(server.port);
@@ -369,7 +405,7 @@ Deno.test({
   },
 });
 
-Deno.test("with TLS an HTTP/1 connection ends with a word, so that nobody takes it for cut off", async () => {
+test("with TLS an HTTP/1 connection ends with a word, so that nobody takes it for cut off", async () => {
   await using server = await serve(() => new Response("all of it"));
   const conn = await connectTls(server.port, { protocol: "http/1.1" });
   const client = connectionOf(conn);
@@ -380,7 +416,7 @@ Deno.test("with TLS an HTTP/1 connection ends with a word, so that nobody takes 
   client.close();
 });
 
-Deno.test("a port that is taken, or a key that is none, is an error at once", async () => {
+test("a port that is taken, or a key that is none, is an error at once", async () => {
   await using server = await serve(() => new Response());
   await assertRejects(
     () => serve(() => new Response(), { port: server.port }),
