@@ -234,12 +234,14 @@ for (const [name, other] of Object.entries(OTHERS)) {
 Deno.test("another realm or service of the registry means another token", async () => {
   const { tokens, exchange, asked } = tokensWith();
   await exchange({ scopes: PULL });
-  for (const challenge of [`Bearer realm="${REALM}2",service="a"`, `Bearer realm="${REALM}2"`]) {
+  for (const service of [`,service="registry.docker.io"`, `,service="a"`, ""]) {
+    const challenge = `Bearer realm="${REALM}2"${service}`;
     await tokens.learn(HUB, new Headers({ "www-authenticate": challenge }));
     await exchange({ scopes: PULL });
   }
   assertEquals(asked.map(({ url }) => [url.pathname, url.searchParams.get("service")]), [
     ["/token", "registry.docker.io"],
+    ["/token2", "registry.docker.io"],
     ["/token2", "a"],
     ["/token2", null],
   ]);
