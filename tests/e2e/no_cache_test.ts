@@ -128,7 +128,8 @@ Deno.test("With the cache on the program needs its cache modules: it is they tha
   assertStringIncludes(stdout + stderr, "lib/cache/");
 });
 
-Deno.test("Nothing of the cache is imported until it is asked for", async () => {
+/** What is loaded with a module of the program, without what it imports when first needed. */
+async function loadedWith(module: string): Promise<string[]> {
   const main = join(ROOT, "main.ts");
   const { modules } = JSON.parse(await must(Deno.execPath(), ["info", "--json", main]));
   interface Dependency {
@@ -141,7 +142,7 @@ Deno.test("Nothing of the cache is imported until it is asked for", async () => 
       dependencies?: readonly Dependency[];
     }) => [specifier, dependencies]),
   );
-  const start = [...graph.keys()].find((specifier) => specifier.endsWith("/main.ts"))!;
+  const start = [...graph.keys()].find((specifier) => specifier.endsWith(`/${module}`))!;
   const reached = new Set<string>();
   const visit = (specifier: string) => {
     if (reached.has(specifier)) return;
@@ -151,8 +152,22 @@ Deno.test("Nothing of the cache is imported until it is asked for", async () => 
     }
   };
   visit(start);
-  const files = [...reached].filter((specifier) => specifier.startsWith("file:")).map(fromFileUrl);
+  return [...reached];
+}
+
+Deno.test("Nothing of the cache is imported until it is asked for", async () => {
+  const reached = await loadedWith("main.ts");
+  const files = reached.filter((specifier) => specifier.startsWith("file:")).map(fromFileUrl);
   assert(files.includes(join(ROOT, "lib/proxy.ts")));
   assertEquals(files.filter((file) => file.startsWith(join(ROOT, "lib/cache"))), []);
-  assertEquals([...reached].filter((specifier) => /sqlite|redis|s3-lite/.test(specifier)), []);
+  assertEquals(reached.filter((specifier) => /sqlite|redis|s3-lite/.test(specifier)), []);
+});
+
+Deno.test("With files and SQLite nothing of Redis and S3 is imported", async () => {
+  const reached = await loadedWith("lib/cache/cache.ts");
+  assert(reached.some((specifier) => specifier.endsWith("/sqlite_index.ts")));
+  assertEquals(reached.filter((specifier) => /redis|s3/.test(specifier)), []);
+  const shared = await loadedWith("lib/cache/shared.ts");
+  assert(shared.some((specifier) => /npm.*redis/.test(specifier)));
+  assert(shared.some((specifier) => /npm.*s3-lite/.test(specifier)));
 });
