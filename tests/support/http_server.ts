@@ -66,6 +66,11 @@ export interface HttpServer {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** With the host, for a Deno that looks for it there. */
+function tlsOptions(pem: { cert: string; key: string }, host: string): tls.TlsOptions {
+  return { ...pem, host } as tls.TlsOptions;
+}
+
 /** Starts a server whose answers come from `handle`; an error thrown there is answered with 500. */
 export async function startHttpServer(
   handle: (request: ServerRequest) => ServerReply | Promise<ServerReply>,
@@ -90,11 +95,17 @@ export async function startHttpServer(
   async function up() {
     if (server) return;
     const next = options.tls
-      ? tls.createServer({ ...options.tls }, accept as (socket: tls.TLSSocket) => void)
+      ? tls.createServer(
+        tlsOptions(options.tls, hostname),
+        accept as (socket: tls.TLSSocket) => void,
+      )
       : net.createServer(accept);
+    // Deno 2.5 takes the host of a TLS server from its options, and a second argument for the callback.
+    const isOld = options.tls !== undefined && /^2\.[0-8]\./.test(Deno.version.deno);
     await new Promise<void>((resolve, reject) => {
       next.once("error", reject);
-      next.listen(port, hostname, resolve);
+      if (isOld) next.listen(port, resolve);
+      else next.listen(port, hostname, resolve);
     });
     port = (next.address() as net.AddressInfo).port;
     server = next;
