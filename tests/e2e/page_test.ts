@@ -292,9 +292,9 @@ pageTest(
     await page.getByLabel("Image", { exact: true }).fill("ghcr.io/x/y:1");
     const command = "docker pull proxy.lan:8080/ghcr.io/x/y:1";
     await page.getByText(command, { exact: true }).waitFor();
-    await page.getByRole("button", { name: "Copy: the command for docker" }).click();
-    await page.getByRole("button", { name: "Copy: the command for docker" })
-      .filter({ hasText: "Copied" }).waitFor();
+    const button = page.getByRole("button", { name: "Copy: the command for docker" });
+    // Looked for before the click: it is said for two seconds alone, and a click may take as long.
+    await Promise.all([button.filter({ hasText: "Copied" }).waitFor(), button.click()]);
     assertEquals(await page.evaluate("navigator.clipboard.readText()"), command);
     await page.getByLabel("Image", { exact: true }).fill("not an image");
     await textOf(page.locator("#command-problem"), /\S/);
