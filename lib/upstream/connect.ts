@@ -7,10 +7,10 @@
 import { lookup as systemLookup } from "node:dns";
 import type { IncomingMessage, RequestOptions } from "node:http";
 import type { LookupFunction } from "node:net";
-import { Readable } from "node:stream";
 import { OciError } from "../oci/error.ts";
 import type { Registry } from "../registry.ts";
 import { checkUrl, isOwnOrigin, isPrivateAddress } from "./guard.ts";
+import { bodyOfMessage } from "./message_body.ts";
 
 /** One request as {@linkcode Connect} takes it. */
 export interface ConnectRequest {
@@ -91,8 +91,7 @@ function responseOf(message: IncomingMessage): Response {
     message.resume();
     return new Response(null, { status, headers });
   }
-  const body = Readable.toWeb(message) as ReadableStream<Uint8Array<ArrayBuffer>>;
-  return new Response(body, { status, headers });
+  return new Response(bodyOfMessage(message), { status, headers });
 }
 
 /**
