@@ -12,12 +12,14 @@ const LARGEST = 2 ** 20;
 const SHARE = 1 / 4;
 /** What all in use take together, as long as the smallest will do: bytes. */
 const BUDGET = 16 * 2 ** 20;
-/** Free ones of each size that are kept, bytes. */
-const KEPT = 4 * 2 ** 20;
+/** Free ones that are kept, of all sizes together: bytes. */
+const KEPT = 8 * 2 ** 20;
 
 /** Buffers of a server's connections. */
 export class Buffers {
   readonly #free = new Map<number, Uint8Array<ArrayBuffer>[]>();
+  /** Bytes of the free ones. */
+  #kept = 0;
   #inUse = 0;
   #isUsed = false;
 
@@ -29,7 +31,9 @@ export class Buffers {
   #take(size: number): Uint8Array<ArrayBuffer> {
     this.#inUse++;
     this.#isUsed = true;
-    return this.#free.get(size)?.pop() ?? new Uint8Array(size);
+    const free = this.#free.get(size)?.pop();
+    if (free) this.#kept -= size;
+    return free ?? new Uint8Array(size);
   }
 
   /**
@@ -54,14 +58,19 @@ export class Buffers {
   give(buffer: Uint8Array<ArrayBuffer>): void {
     this.#inUse--;
     const size = buffer.byteLength;
+    if (this.#kept + size > KEPT) return;
+    this.#kept += size;
     const free = this.#free.get(size);
-    if (!free) this.#free.set(size, [buffer]);
-    else if (free.length * size < KEPT) free.push(buffer);
+    if (free) free.push(buffer);
+    else this.#free.set(size, [buffer]);
   }
 
   /** Lets go of what nobody has needed since the last time this was called. */
   trim(): void {
-    if (this.#inUse === 0 && !this.#isUsed) this.#free.clear();
+    if (this.#inUse === 0 && !this.#isUsed) {
+      this.#free.clear();
+      this.#kept = 0;
+    }
     this.#isUsed = false;
   }
 }

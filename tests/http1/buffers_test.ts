@@ -36,6 +36,23 @@ Deno.test("who has a large buffer gets a small one when many have come", () => {
   assertEquals(new Set(renewed).size, 16);
 });
 
+Deno.test("no more than eight megabytes of free buffers are kept, of whatever sizes", () => {
+  const buffers = new Buffers();
+  const all = new Set<Uint8Array>();
+  const use = (count: number, sent: number) => {
+    const taken = Array.from({ length: count }, () => buffers.renew(buffers.take(), sent));
+    for (const buffer of taken) buffers.give(buffer);
+    return taken;
+  };
+  for (const sent of [0, MIB, 2 * MIB, 1000 * MIB]) for (const one of use(16, sent)) all.add(one);
+  let kept = 0;
+  for (const sent of [0, MIB, 2 * MIB, 1000 * MIB]) {
+    const again = Array.from({ length: 16 }, () => buffers.renew(buffers.take(), sent));
+    for (const one of again) if (all.delete(one)) kept += one.byteLength;
+  }
+  assert(kept > 0 && kept <= 8 * MIB, `${kept}`);
+});
+
 Deno.test("a buffer is let go when nothing was needed for a while, and not before", () => {
   const buffers = new Buffers();
   const first = buffers.take();
