@@ -143,6 +143,8 @@ export class Metrics {
     metrics.gauge("fills", "Downloads into the cache under way", fills.length);
     const readers = fills.reduce((sum, fill) => sum + fill.readers, 0);
     metrics.gauge("fill_readers", "Clients that read from them", readers);
+    const waiting = this.#proxy.queue?.waiting ?? 0;
+    metrics.gauge("fills_waiting", "Downloads that wait for MAX_CONCURRENT_FILLS", waiting);
     metrics.counter("fill_joins_total", "Clients that joined one", stats.cacheEvents.get("joined"));
     metrics.counters("evictions_total", "What left the cache", {
       labels: ["reason"],

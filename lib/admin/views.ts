@@ -54,7 +54,7 @@ export async function overview(proxy: Proxy, lag: LoopLag) {
     rejected: Object.fromEntries(stats.rejected.entries()),
     memory: { rss: Deno.memoryUsage().rss },
     loopLagMs: lag.worst,
-    limits: { cacheOnly: config.cache?.only ?? false },
+    limits: { cacheOnly: config.cache?.only ?? false, waiting: proxy.queue?.waiting ?? 0 },
   };
 }
 

@@ -81,6 +81,27 @@ pageTest("a download is shown with its progress and clients while it lasts", asy
   await Promise.all(answers.map((answer) => answer.body!.cancel().catch(() => {})));
 });
 
+pageTest("downloads that wait for their turn are counted", async (all) => {
+  const { page, proxy, upstream } = all;
+  const image = makeImage({ seed: 7, layers: [400_000, 300_000, 200_000] });
+  upstream.add("team/app", "1", image);
+  const stall = upstream.faults.add({ kind: "blob" }, { stallAt: 100_000 });
+  await whole(`${proxy.url}/v2/team/app/manifests/1`);
+  const leave = new AbortController();
+  const pulling = image.layers.map(({ digest }) =>
+    fetch(`${proxy.url}/v2/team/app/blobs/${digest}`, { signal: leave.signal }).catch(() => {})
+  );
+  const queue = page.locator(".queue");
+  await textOf(queue, /^2 more wait for a turn/);
+  const metrics = await whole(`${all.url}metrics`);
+  assertStringIncludes(metrics.text, "\nregistry_proxy_fills_waiting 2\n");
+  stall.remove();
+  await upstream.down();
+  await queue.waitFor({ state: "hidden" });
+  leave.abort();
+  await Promise.all(pulling.map(async (one) => await (await one)?.body?.cancel().catch(() => {})));
+}, { env: { MAX_CONCURRENT_FILLS: "1" } });
+
 pageTest("an upstream that fails is down, in words", async ({ page, proxy, upstream }) => {
   upstream.control.failWith = 503;
   await whole(`${proxy.url}/v2/library/nginx/manifests/1`);

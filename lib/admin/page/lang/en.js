@@ -85,6 +85,8 @@ export const en = {
   "fills.title": "Downloads",
   "fills.none": "Nothing is being fetched from upstream.",
   "fills.more": "and {n} more",
+  "fills.waiting": ({ n, text }) =>
+    `${text} more ${plural(n, "waits", "wait")} for a turn: MAX_CONCURRENT_FILLS are under way.`,
   "fills.unnamed": "unknown repository",
   "fills.progress": "Download of {name}",
   "fills.unknown": "size unknown",

@@ -82,6 +82,7 @@ export const zh = {
   "fills.title": "正在下载",
   "fills.none": "当前没有从上游下载的内容。",
   "fills.more": "另有 {n} 个",
+  "fills.waiting": ({ text }) => `另有 ${text} 个在排队：已达到 MAX_CONCURRENT_FILLS。`,
   "fills.unnamed": "未知仓库",
   "fills.progress": "{name} 的下载进度",
   "fills.unknown": "大小未知",

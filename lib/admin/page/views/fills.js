@@ -11,15 +11,18 @@ import { bar } from "../parts.js";
 /** More would be no look. */
 const SHOWN = 20;
 
-/** `{ element, set(fills) }` */
+/** `{ element, set(fills, waiting) }`, where `waiting` more are not let in yet. */
 export function fillList() {
   const list = h("ul", { class: "fills" });
   const none = h("p", { class: "muted" }, t("fills.none"));
   const more = h("p", { class: "muted" });
+  const queue = h("p", { class: "muted queue" });
   const update = keyed(list, ({ digest }) => digest, makeFill);
   return {
-    element: h("div", {}, none, list, more),
-    set(fills) {
+    element: h("div", {}, none, list, more, queue),
+    set(fills, waiting = 0) {
+      queue.hidden = waiting === 0;
+      setText(queue, t("fills.waiting", { n: waiting, text: count(waiting) }));
       update(fills.slice(0, SHOWN));
       none.hidden = fills.length > 0;
       list.hidden = fills.length === 0;

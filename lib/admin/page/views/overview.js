@@ -42,7 +42,7 @@ export function overviewView(main, { live }) {
     attention.set(state);
     if (state.history) traffic.set(state.history, overview?.now ?? Date.now());
     if (state.registries) registries.set(state.registries, overview?.now);
-    if (state.fills) fills.set(state.fills);
+    if (state.fills) fills.set(state.fills, overview?.limits.waiting);
   };
   show(live.state);
   return live.listen((state, what) => {
