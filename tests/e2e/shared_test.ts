@@ -4,11 +4,15 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { FileStore } from "../../lib/cache/file_store.ts";
+import { S3Objects } from "../../lib/cache/s3_objects.ts";
+import { S3Store } from "../../lib/cache/s3_store.ts";
 import { startRedis, startS3 } from "../support/engines.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { ANY, pull, startFleet, token, watchRedis } from "../support/fleet.ts";
 import { whole } from "../support/http.ts";
 import { blobsOf, makeImage, makeLargeLayer, manifestsOf } from "../support/image.ts";
+import { captureLogs } from "../support/logs.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 import { startProxy } from "../support/proxy_process.ts";
 import { toolTest } from "../support/requirements.ts";
@@ -171,6 +175,7 @@ toolTest(
 toolTest("while Redis is gone every instance serves, and they are one again when it is back", {
   needs: BOTH,
   async fn() {
+    using logs = await captureLogs();
     await using fleet = await startFleet(2);
     const [a, b] = fleet.instances as [TestProxy, TestProxy];
     const old = makeImage({ seed: 1, layers: [100_000] });
@@ -201,6 +206,8 @@ toolTest("while Redis is gone every instance serves, and they are one again when
     const gets = fleet.registry.blobGets(large);
     assertEquals(new Set(await pull(b, young, { tag: "2" })), new Set(["HIT"]));
     assertEquals(fleet.registry.blobGets(large), gets);
+    // Of each instance one line each, however much was asked meanwhile.
+    assertEquals([logs.find(/^Redis is gone/).length, logs.find(/^Redis is back/).length], [2, 2]);
   },
 });
 
@@ -247,6 +254,7 @@ toolTest("a Redis that comes back empty is filled from the store", {
 toolTest("while the store is gone clients get everything from upstream, and hits when it is back", {
   needs: BOTH,
   async fn() {
+    using logs = await captureLogs();
     await using fleet = await startFleet(1);
     const [proxy] = fleet.instances as [TestProxy];
     const old = makeImage({ seed: 1, layers: [100_000] });
@@ -269,6 +277,10 @@ toolTest("while the store is gone clients get everything from upstream, and hits
     assertEquals(proxy.stats.cacheEvents.get("store_up"), 1);
     assertEquals(new Set(await pull(proxy, old)), new Set(["HIT"]));
     assertEquals(new Set(await pull(proxy, young, { tag: "2" })), new Set(["HIT"]));
+    const lines = [/^The store is gone/, /^The store is back/].map((text) =>
+      logs.find(text).length
+    );
+    assertEquals(lines, [1, 1]);
   },
 });
 
@@ -301,6 +313,11 @@ toolTest(
       await until(() =>
         [...other.proxy.cache!.content.fills].some((fill) => fill.received > 2 ** 20)
       );
+      const location = other.config.cache!.store;
+      assert(location.engine === "s3");
+      const objects = new S3Objects(location);
+      const uploads = async () => (await Array.fromAsync(objects.uploads("blobs/"))).length;
+      await until(async () => await uploads() === 1);
       await owner.kill();
       await first;
       assertEquals((await second).digest, digest);
@@ -313,6 +330,17 @@ toolTest(
       // What the dead one had promised ends with its lease.
       await until(async () => (await other.proxy.cache!.index.totals()).reserved === 0);
       assertEquals((await whole(other.url + path)).headers.get("x-cache"), "HIT");
+      // And what it had sent ahead to the store, which an instance looks for once a minute, goes.
+      const left = new S3Store({
+        objects,
+        drafts: new FileStore(other.cacheDir),
+        idle: 5_000,
+        now: () => Date.now() + 2 * 60_000,
+      });
+      assertEquals(await uploads(), 1);
+      await left.sweep();
+      assertEquals(await uploads(), 0);
+      assertEquals((await whole(other.url + path)).digest, digest);
     },
   },
 );
