@@ -5,6 +5,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { FileStore } from "../../lib/cache/file_store.ts";
+import { RedisGrants } from "../../lib/cache/grants.ts";
 import { RedisLeases } from "../../lib/cache/lease.ts";
 import { Redis, RedisDownError } from "../../lib/cache/redis.ts";
 import { RedisIndex } from "../../lib/cache/redis_index.ts";
@@ -337,9 +338,11 @@ async function exercise(url: string): Promise<void> {
     assert(redis.isUp, `No connection by ${url}`);
     const digest = digestOf(new Uint8Array([1]));
     await index.addBlob({ digest, size: 3, createdAt: 1, usedAt: 1, verifiedAt: 1 });
-    await index.addLink({ registry: "r", repository: "a/b", digest, kind: "blob" }, {
-      mediaType: "",
-    });
+    const about = { registry: "r", repository: "a/b", kind: "blob" } as const;
+    await index.addLink({ ...about, digest }, { mediaType: "" });
+    await new RedisGrants(redis).add("g", 60_000);
+    const facts = await index.look({ ...about, by: { digest }, grant: "g" });
+    assertEquals([facts.row?.size, facts.isGranted], [3, true]);
     assertEquals(await index.totals(), { bytes: 3, entries: 1, reserved: 0 });
     assert(await index.reserve(1, 100));
     const taken = await new RedisLeases(redis, { url: "http://a", key: "k" }).acquire("d");
