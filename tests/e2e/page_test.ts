@@ -327,6 +327,24 @@ pageTest(
   },
 );
 
+pageTest(
+  "an address that is none is told where it is typed, and what is shown stays",
+  async ({ page }) => {
+    const address = page.getByLabel("Where clients reach the proxy");
+    await address.fill("proxy.lan:8080");
+    const docker = page.locator(".commands", { hasText: "docker pull proxy.lan:8080/" });
+    await docker.waitFor();
+    await address.fill("http://proxy.lan:8080/path");
+    await page.getByText("without a path").waitFor();
+    assertEquals(await address.getAttribute("aria-invalid"), "true");
+    assert(await docker.isVisible());
+    await address.fill("https://registry.lan");
+    await page.locator(".commands", { hasText: "docker pull registry.lan/" }).waitFor();
+    assertEquals(await address.getAttribute("aria-invalid"), null);
+  },
+  { route: "#/connect" },
+);
+
 pageTest("there is configuration of this instance for each kind of client", async ({ page }) => {
   await page.getByLabel("Where clients reach the proxy").fill("https://proxy.lan");
   for (

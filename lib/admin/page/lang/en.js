@@ -243,6 +243,7 @@ export const en = {
   "connect.where": "Address",
   "connect.base": "Where clients reach the proxy",
   "connect.basePlaceholder": "as configured",
+  "connect.baseWrong": "An address such as http://proxy.lan:8080, without a path.",
   "connect.baseHint": "For example http://proxy.lan:8080; empty: as the proxy's own settings say.",
   "command.title": "One image",
   "command.image": "Image",

@@ -231,6 +231,7 @@ export const zh = {
   "connect.where": "地址",
   "connect.base": "客户端访问代理的地址",
   "connect.basePlaceholder": "按代理的配置",
+  "connect.baseWrong": "请填写不带路径的地址，例如 http://proxy.lan:8080。",
   "connect.baseHint": "例如 http://proxy.lan:8080;留空则按代理自身的配置。",
   "command.title": "单个镜像",
   "command.image": "镜像",

@@ -15,25 +15,29 @@ const TYPING = 250;
 
 /** Mounts the view; returns what ends it. */
 export function connectView(main) {
-  const command = commandBox(() => base());
-  const config = configBox(() => base());
+  // The last address that is one: what is shown stays while another is typed.
+  let base = "";
+  const command = commandBox(() => base);
+  const config = configBox(() => base);
   const hint = freshId("hint");
+  const problem = h("p", { id: "base-problem", class: "problem", role: "status" });
   const input = h("input", {
     type: "url",
     id: "base",
     placeholder: t("connect.basePlaceholder"),
     spellcheck: "false",
-    "aria-describedby": hint,
+    "aria-describedby": `${hint} base-problem`,
     oninput: later(() => {
+      const address = addressIn(input.value);
+      const isWrong = address === undefined;
+      problem.textContent = isWrong ? t("connect.baseWrong") : "";
+      if (isWrong) return input.setAttribute("aria-invalid", "true");
+      input.removeAttribute("aria-invalid");
+      base = address;
       command.ask();
       config.ask();
     }),
   });
-  // An operator on another machine sees this one by the name that its clients use, most likely.
-  function base() {
-    const text = input.value.trim();
-    return text === "" || /^https?:\/\//.test(text) ? text : `http://${text}`;
-  }
   main.append(
     h("h1", { tabindex: "-1", "data-focus": true }, t("nav.connect")),
     section(
@@ -44,6 +48,7 @@ export function connectView(main) {
         h("label", { for: "base" }, t("connect.base")),
         input,
         h("p", { id: hint, class: "hint" }, t("connect.baseHint")),
+        problem,
       ),
     ),
     section(t("command.title"), command.element),
@@ -51,6 +56,15 @@ export function connectView(main) {
   );
   command.ask();
   config.ask();
+}
+
+/** The address in what was typed, without a path; undefined where there is none. */
+function addressIn(text) {
+  const trimmed = text.trim();
+  if (trimmed === "") return "";
+  const url = URL.parse(/^https?:\/\//.test(trimmed) ? trimmed : `http://${trimmed}`);
+  const isPlain = url && url.pathname === "/" && !url.search && !url.hash && !url.username;
+  return isPlain ? url.origin : undefined;
 }
 
 function later(run) {

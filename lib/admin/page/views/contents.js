@@ -83,7 +83,8 @@ function blobTable(blobs, title) {
 }
 
 /** What all of them begin with tells nothing. */
-function mediaType({ mediaType }) {
+/** A media type, without what all of them begin with. */
+export function mediaType({ mediaType }) {
   const short = mediaType.replace(/^application\/vnd\.(oci\.image|docker)\./, "");
   return h("code", { class: "muted", title: mediaType }, short);
 }

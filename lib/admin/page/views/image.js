@@ -12,7 +12,7 @@ import { t } from "../i18n.js";
 import { notify } from "../notice.js";
 import { digestWithCopy, failure, since, textOf } from "../parts.js";
 import { linkTo } from "../router.js";
-import { contents } from "./contents.js";
+import { contents, mediaType } from "./contents.js";
 
 /** Mounts the view; returns what ends it. */
 export function imageView(main, { live, route }) {
@@ -135,7 +135,7 @@ export function imageView(main, { live, route }) {
         "dl",
         { class: "facts" },
         fact(t("image.digest"), digestWithCopy(image.digest)),
-        fact(t("image.mediaType"), h("code", {}, image.mediaType)),
+        fact(t("image.mediaType"), mediaType(image)),
         fact(t("image.stored"), size(stored)),
         fact(t("images.checkedAt"), since(image.checkedAt, now)),
         image.usedAt && fact(t("images.usedAt"), since(image.usedAt, now)),
