@@ -25,6 +25,7 @@ const EVENTS = [
   "evicted_removed",
   "redis_down",
   "redis_refuses",
+  "redis_accepts",
   "redis_up",
   "store_down",
   "store_up",

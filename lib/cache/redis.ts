@@ -136,7 +136,7 @@ export interface RedisOptions {
   /** Called once each time it begins to refuse writes. */
   readonly onRefused?: (cause: unknown) => void;
   /** Called once each time it comes back, or takes writes again. */
-  readonly onUp: () => void;
+  readonly onUp: (from: "down" | "refusing") => void;
 }
 
 /** The connection. */
@@ -245,11 +245,11 @@ export class Redis {
       this.#lastError = error as Error;
       return;
     }
-    if (this.#isUp && !this.#isRefusing) return;
+    const before = [!this.#isUp && "down", this.#isRefusing && "refusing"] as const;
     clearInterval(this.#prober);
     this.#isUp = true;
     this.#isRefusing = false;
-    this.#options.onUp();
+    for (const from of before) if (from) this.#options.onUp(from);
   }
 
   close(): void {

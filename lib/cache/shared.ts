@@ -186,9 +186,9 @@ async function openRedis(
         cause: causeOf(cause),
       });
     },
-    onUp() {
-      stats.cacheEvents.add("redis_up");
-      cacheLog.info("Redis is back");
+    onUp(from) {
+      stats.cacheEvents.add(from === "down" ? "redis_up" : "redis_accepts");
+      cacheLog.info(from === "down" ? "Redis is back" : "Redis takes writes again");
       onUp().catch((error) => {
         // It went again: the next return goes on.
         cacheLog.debug("Could not tell Redis everything: {cause}", { cause: causeOf(error) });

@@ -60,7 +60,8 @@ for (const { what, on, off } of REFUSALS) {
             assertEquals(stats.cacheEvents.get("redis_down"), 0);
           }
           assertEquals(await redisCommand(fleet.redis.port, off), "+OK");
-          await until(() => a.stats.cacheEvents.get("redis_up") === 1);
+          await until(() => a.stats.cacheEvents.get("redis_accepts") === 1);
+          assertEquals(a.stats.cacheEvents.get("redis_up"), 0);
           // A store that was full is believed to be for a minute.
           if (store === "redis" && what === "is full") return;
           await until(async () => {
