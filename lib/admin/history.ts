@@ -66,7 +66,6 @@ export function isRange(text: string): text is Range {
   return Object.hasOwn(RANGES, text);
 }
 
-const TICK = 10_000;
 /** Written every so many ticks: what a killed process forgets. */
 const TICKS_PER_SAVE = 30;
 const FILE = "history.json";
@@ -114,6 +113,8 @@ function combine(one: Sums, other: Sums, sign: 1 | -1): Sums {
 export interface HistoryOptions {
   /** The folder of the cache; without one nothing outlives the process. */
   readonly dir?: string;
+  /** How often it looks, ms. @default {10_000} */
+  readonly tick?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -145,7 +146,7 @@ export class History {
     this.#timer = setInterval(() => {
       this.#take();
       if (++this.#ticks % TICKS_PER_SAVE === 0) void this.save();
-    }, TICK);
+    }, options.tick ?? 10_000);
     Deno.unrefTimer(this.#timer);
   }
 

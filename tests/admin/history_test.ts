@@ -8,6 +8,7 @@ import { whole } from "../support/http.ts";
 import { makeImage } from "../support/image.ts";
 import { startTestProxy } from "../support/proxy.ts";
 import { tempDir } from "../support/temp.ts";
+import { until } from "../support/until.ts";
 
 const MINUTE = 60_000;
 const NOON = Date.UTC(2026, 0, 15, 12);
@@ -57,6 +58,20 @@ Deno.test("a restart forgets nothing of it", async () => {
   const { since, hit: all, bytesFromCache } = history.total;
   assertEquals([since, all, bytesFromCache], [first.startedAt, 7, 70]);
   await history.close();
+});
+
+Deno.test("of a process that is killed what is older than some minutes is kept", async () => {
+  await using dir = await tempDir();
+  const stats = new Stats();
+  const running = new History(stats, { dir: dir.path, tick: 1 });
+  hit(stats, 3);
+  const after = () => {
+    const next = new History(new Stats(), { dir: dir.path });
+    void next.close();
+    return next.total.hit;
+  };
+  await until(() => after() === 3);
+  await running.close();
 });
 
 Deno.test("what one process counted is counted once, however often its listener starts", async () => {
