@@ -68,7 +68,11 @@ export const soak: Row = {
       const [, second, ...later] = peaks;
       const series = [{ server: "ours", figure: "most RSS MB in each minute", values: peaks }];
       if (second === undefined || later.length === 0) {
-        return { series, checks: [], notes: [`After ${minutes} minutes there is nothing to compare.`] };
+        return {
+          series,
+          checks: [],
+          notes: [`After ${minutes} minutes there is nothing to compare.`],
+        };
       }
       return {
         series,

@@ -34,9 +34,11 @@ function isOfType(value: unknown, type: string): boolean {
     case "object":
       return isObject(value);
     case "number":
+      return typeof value === "number";
     case "string":
+      return typeof value === "string";
     case "boolean":
-      return typeof value === type;
+      return typeof value === "boolean";
   }
   throw new Error(`Unknown type ${type}`);
 }
