@@ -1,5 +1,5 @@
 /**
- * Four instances as processes of their own, 200 clients, and somebody who kills instances, Redis and the store
+ * Four instances as processes of their own, 200 clients, and somebody who kills or stops instances, Redis and the store
  * at random: nobody ever completes a wrong byte, and everybody gets everything in the end.
  *
  * @module
@@ -95,8 +95,14 @@ toolTest("instances, Redis and store are killed at random, and 200 clients get e
 
     for (let kill = 0; kill < KILLS && !isOver; kill++) {
       await new Promise((resolve) => setTimeout(resolve, 200 + random() * 600));
-      const victim = pick(["instance", "instance", "redis", "store"]);
-      if (victim === "instance") {
+      const victim = pick(["instance", "instance", "redis", "store", "pause"]);
+      if (victim === "pause") {
+        // It neither answers nor refuses.
+        const pid = pick([redis.pid, s3.pid, ...instances.map((instance) => instance.pid)]);
+        Deno.kill(pid, "SIGSTOP");
+        await new Promise((resolve) => setTimeout(resolve, random() * 3_000));
+        Deno.kill(pid, "SIGCONT");
+      } else if (victim === "instance") {
         const i = Math.floor(random() * INSTANCES);
         await instances[i]!.kill();
         instances[i] = await start(i);
