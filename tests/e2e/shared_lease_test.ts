@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { S3Objects } from "../../lib/cache/s3_objects.ts";
 import { startRedis, startS3 } from "../support/engines.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
@@ -136,5 +136,35 @@ toolTest("who takes over while upstream fails leaves the download to the next wh
       const answer = await whole(proxy.url + path, { signal: AbortSignal.timeout(30_000) });
       assertEquals(answer.digest, digest);
     }
+  },
+});
+
+toolTest("wrong bytes become no object anywhere, and what was sent ahead of them is dropped", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(2);
+    const [a, b] = fleet.instances as [TestProxy, TestProxy];
+    const size = 20 * 2 ** 20;
+    const image = makeImage({ layers: [makeLargeLayer(size)] });
+    fleet.registry.add("team/app", "1", image);
+    const { digest } = blobsOf(image)[1]!;
+    const fault = { rate: 20 * 2 ** 20, corruptAt: size - 10 };
+    const wrong = fleet.registry.faults.add({ kind: "blob", reference: digest }, fault);
+    const path = `/v2/team/app/blobs/${digest}`;
+    const location = a.config.cache!.store;
+    assert(location.engine === "s3");
+    const objects = new S3Objects(location);
+    const uploads = async () => (await Array.fromAsync(objects.uploads("blobs/"))).length;
+    const first = assertRejects(() => whole(a.url + path));
+    await until(() => fleet.registry.blobGets(digest) === 1);
+    const second = assertRejects(() => whole(b.url + path));
+    await until(async () => await uploads() > 0);
+    await Promise.all([first, second]);
+    for (const { proxy } of fleet.instances) await proxy.cache!.content.settled(digest);
+    await until(async () => await uploads() === 0);
+    assertEquals(await a.proxy.cache!.store.stat(digest), undefined);
+    assertEquals(await b.proxy.cache!.index.blob(digest), undefined);
+    wrong.remove();
+    for (const proxy of [a, b]) assertEquals((await whole(proxy.url + path)).digest, digest);
   },
 });
