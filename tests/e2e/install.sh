@@ -10,7 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # program:package, the first package that Debian knows of those that offer a program
 debian='dockerd:docker.io docker:docker.io docker:docker-cli containerd:containerd ctr:containerd skopeo:skopeo
-podman:podman runc:runc umoci:umoci docker-registry:docker-registry nginx:nginx-light redis-server:redis-server
+podman:podman runc:runc umoci:umoci docker-registry:docker-registry nginx:nginx-light caddy:caddy redis-server:redis-server
 chromium:chromium openssl:openssl curl:curl unshare:util-linux'
 
 # program package@version, pinned: another version here is another build there

@@ -19,6 +19,7 @@ export type Tool =
   | "umoci"
   | "docker-registry"
   | "nginx"
+  | "caddy"
   | "redis-server"
   | "chromium"
   | "openssl"
