@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { subjectOf } from "../cache/attachments.ts";
 import { type HeldImage, Inventory } from "../cache/inventory.ts";
 import { clientName, resolveImage } from "../image_name.ts";
 import { OciError } from "../oci/error.ts";
@@ -101,8 +102,11 @@ export class Images {
     const limit = Math.min(MAX_LIMIT, numberOf(query, "limit", 50));
     const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter((word) => word !== "");
     const registry = query.get("registry");
+    const attached = query.get("attached") ?? "true";
+    if (!["true", "false"].includes(attached)) throw invalid("attached: Expected true, false");
     const found = (await this.#all()).filter((image) => {
       if (registry && image.registry !== registry) return false;
+      if (attached === "false" && subjectOf(image.tag) !== undefined) return false;
       const text = `${image.name} ${image.platforms.join(" ")}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });

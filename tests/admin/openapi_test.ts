@@ -180,6 +180,8 @@ Deno.test("every answer of the operator's API is as openapi.json describes it", 
   const { images, total } = await api.ask("GET /api/images?q=app&sort=hits&order=asc&limit=5");
   assertEquals([total, images[0].registry], [1, "docker.io"]);
   await api.ask("GET /api/images?sort=colour");
+  await api.ask("GET /api/images?attached=false");
+  await api.ask("GET /api/images?attached=maybe");
   const one = "registry=docker.io&repository=library/app";
   const details = await api.ask(`GET /api/image?${one}&tag=1`);
   assertEquals(details.usedAt, images[0].usedAt);

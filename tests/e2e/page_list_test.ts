@@ -69,6 +69,24 @@ pageTest("ten thousand images are searched, sorted and paged", async ({ page }) 
   },
 });
 
+pageTest("signatures are listed when they are asked for", async ({ page }) => {
+  const total = page.locator(".total");
+  await textOf(total, /^1 image$/);
+  await page.getByLabel("Signatures too").check();
+  await textOf(total, /^2 images$/);
+  await textOf(page.locator(".images tbody"), /sha256-\w{12}….sig/);
+  await page.reload();
+  await textOf(total, /^2 images$/);
+  await page.getByLabel("Signatures too").uncheck();
+  await textOf(total, /^1 image$/);
+}, {
+  route: "#/images",
+  async before(_page, both) {
+    await withOne(both);
+    await note(both.proxy, [["library/first", `${IMAGE.digest.replace(":", "-")}.sig`]]);
+  },
+});
+
 pageTest("names are text, whatever they hold", async ({ page }) => {
   const tag = page.locator(".images code", { hasText: "onerror" });
   assertEquals(await textOf(tag, /onerror/), '<img src=x onerror="document.title=1">');

@@ -140,6 +140,7 @@ export const en = {
   "images.search": "Search",
   "images.searchHint": "nginx 1.29 arm64",
   "images.registry": "Registry",
+  "images.attached": "Signatures too",
   "images.all": "All",
   "images.repository": "Repository",
   "images.tag": "Tag",

@@ -135,6 +135,7 @@ export const zh = {
   "images.search": "搜索",
   "images.searchHint": "nginx 1.29 arm64",
   "images.registry": "仓库服务",
+  "images.attached": "包括签名",
   "images.all": "全部",
   "images.repository": "仓库",
   "images.tag": "标签",

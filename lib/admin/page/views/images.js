@@ -30,6 +30,7 @@ export function imagesView(main, { live, route }) {
   const query = {
     q: route.query.get("q") ?? "",
     registry: route.query.get("registry") ?? "",
+    attached: route.query.get("attached") === "true" ? "true" : "",
     sort: route.query.get("sort") ?? "usedAt",
     order: route.query.get("order") ?? "desc",
     offset: Math.max(0, Number.parseInt(route.query.get("offset") ?? "0", 10) || 0),
@@ -53,6 +54,12 @@ export function imagesView(main, { live, route }) {
     id: "registry",
     onchange: () => ask({ registry: registry.value, offset: 0 }),
   }, h("option", { value: "" }, t("images.all")));
+  // What cosign attaches is a tag too, and there may be three of them for each image.
+  const attached = h("input", {
+    type: "checkbox",
+    checked: query.attached === "true",
+    onchange: () => ask({ attached: attached.checked ? "true" : "", offset: 0 }),
+  });
   const total = h("p", { class: "total", role: "status" });
   const sorts = COLUMNS.map((column) =>
     sortHeading({ ...column, text: t(`images.${column.name}`), onSort: sortBy(column) })
@@ -81,6 +88,7 @@ export function imagesView(main, { live, route }) {
       { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
       h("label", {}, h("span", {}, t("images.search")), search),
       h("label", {}, h("span", {}, t("images.registry")), registry),
+      h("label", { class: "tick" }, attached, h("span", {}, t("images.attached"))),
       total,
     ),
     table,
@@ -107,7 +115,8 @@ export function imagesView(main, { live, route }) {
     const { signal } = asked;
     table.setAttribute("aria-busy", "true");
     try {
-      const found = await get(withQuery("api/images", { ...query, limit: PAGE }), { signal });
+      const asking = { ...query, attached: query.attached || "false", limit: PAGE };
+      const found = await get(withQuery("api/images", asking), { signal });
       // What is on the last page may have been removed meanwhile.
       if (found.images.length === 0 && found.total > 0 && query.offset > 0) {
         return await ask({ offset: Math.floor((found.total - 1) / PAGE) * PAGE });
