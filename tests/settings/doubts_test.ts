@@ -49,3 +49,32 @@ Deno.test("TARGET_UPSTREAM opens nothing without DEBUG=true, and that is told", 
 Deno.test("no setting is doubtful", () => {
   assertEquals(doubtsAbout(SETTINGS, { file: SETTINGS, debug: true }), []);
 });
+
+Deno.test("with the settings that predecessors' own files have it starts, and tells what is without effect", () => {
+  const go = {
+    PORT: "8080",
+    CUSTOM_DOMAIN: "example.com",
+    CACHE_DIR: "/cache",
+    CACHE_ENABLED: "true",
+    CACHE_MANIFEST_TTL: "1d",
+    CACHE_BLOB_TTL: "1y",
+    FOLLOW_ALL_REDIRECTS: "true",
+    BLOCKED_HOSTS: "",
+    DNS_ENABLED: "false",
+    DNS_SERVERS: "8.8.8.8:53,8.8.4.4:53",
+    DNS_TIMEOUT: "5s",
+    DEBUG: "true",
+    TARGET_UPSTREAM: "https://registry-1.docker.io",
+  };
+  const inDebug = parseConfig(go);
+  assertEquals(inDebug.doubts.map((line) => line.split(":")[0]), [
+    "DNS_ENABLED",
+    "DNS_SERVERS",
+    "DNS_TIMEOUT",
+  ]);
+  assertEquals([inDebug.cache?.manifestTtl, inDebug.fallback?.library], [86_400_000, true]);
+  const { fallback, doubts } = parseConfig({ ...go, DEBUG: "false" });
+  assertEquals([fallback, doubts.at(-1)?.split(":")[0]], [undefined, "TARGET_UPSTREAM"]);
+  const worker = { MODE: "production", TARGET_UPSTREAM: "", CUSTOM_DOMAIN: "example.com" };
+  assertEquals(parseConfig(worker).doubts, []);
+});
