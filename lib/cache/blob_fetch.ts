@@ -93,17 +93,17 @@ export class BlobFetch {
     });
   }
 
-  /** Asks for the size alone; with `stop`, for a redirect as the proof that the caller may have it. */
-  async #head(request: TargetRequest, redirects?: "stop"): Promise<Opened> {
+  /** Asks for the size alone. */
+  async #head(request: TargetRequest): Promise<Opened> {
     const { target, caller } = request;
     let answer: UpstreamAnswer;
     try {
-      answer = await this.#asker.ask(target, { method: "HEAD", caller, redirects });
+      answer = await this.#asker.ask(target, { method: "HEAD", caller });
     } catch (error) {
       const isRefused = error instanceof OciError && [401, 403, 405].includes(error.status);
       if (!isRefused) throw error;
       // public.ecr.aws refuses the HEAD of a blob whose GET it allows.
-      answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
+      answer = await this.#asker.ask(target, { method: "GET", caller });
       answer.abort();
     }
     await this.#link(request);
@@ -161,8 +161,29 @@ export class BlobFetch {
     const { link, proofs } = await this.lookUp(request);
     const isProved = link !== undefined &&
       await this.#access.mayRead(caller, repositoryKey(target), proofs);
-    if (!isProved) await this.#head(request, "stop");
+    if (!isProved) await this.#askForByte(request);
     return { kind: "here" };
+  }
+
+  /**
+   * Has upstream give the caller a byte of what is here. A redirect alone proves nothing: to a page for people
+   * everybody is redirected. By GET, since storage signs URLs for it, and public.ecr.aws refuses a HEAD.
+   */
+  async #askForByte(request: TargetRequest): Promise<void> {
+    const { target, caller } = request;
+    const digest = target.reference;
+    const size = this.#content.filling(digest)?.size ?? (await this.#content.row(digest))?.size;
+    const headers = new Headers({ "accept-encoding": "identity" });
+    if (size !== 0) headers.set("range", "bytes=0-0"); // of nothing there is no first byte
+    const answer = await this.#asker.ask(target, {
+      method: "GET",
+      caller,
+      headers,
+      redirects: "follow",
+      proves: ({ response }) => size === undefined || (sizeSaid(response) ?? size) === size,
+    });
+    answer.abort();
+    await this.#link(request);
   }
 
   /** What another instance downloads, for a caller whose access is proved first. */
@@ -237,4 +258,11 @@ export class BlobFetch {
     if (isNew) await this.#access.grew(caller, key);
     await this.#index.addLink(key, { mediaType: "" });
   }
+}
+
+/** The size in bytes of the whole content that `response` has, or has a part of, where it says. */
+function sizeSaid({ status, headers }: Response): number | undefined {
+  if (status !== 206) return announcedLength(headers);
+  const [, size] = /^bytes \d+-\d+\/(\d{1,15})$/.exec(headers.get("content-range") ?? "") ?? [];
+  return size === undefined ? undefined : Number(size);
 }

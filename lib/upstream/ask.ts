@@ -5,7 +5,9 @@
  */
 import type { Access, Caller, RepositoryKey } from "../access.ts";
 import { upstreamLog } from "../log.ts";
+import { isDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
+import { essence } from "../oci/media_type.ts";
 import { pullScope } from "../oci/scope.ts";
 import type { Credential } from "../transforms/auth.ts";
 import { isRedirect } from "../transforms/redirect.ts";
@@ -23,6 +25,8 @@ export interface AskOptions
   readonly headers?: Headers;
   /** The client's query, without `ns`. */
   readonly search?: string;
+  /** Whether an answer is what was asked about; where it is not, that is 502. @default {it is} */
+  readonly proves?: (answer: UpstreamAnswer) => boolean;
 }
 
 /** The registry's path of `target`, from `/v2/` on. */
@@ -112,7 +116,8 @@ export class Asker {
     options: AskOptions & { credential: Credential },
   ): Promise<UpstreamAnswer | Failure> {
     const { registry, repository, kind } = target;
-    const { method, headers, credential, timeout, redirects, signal, search = "" } = options;
+    const { method, headers, credential, timeout, redirects, signal, search = "", proves } =
+      options;
     try {
       const answer = await this.#upstream.request({
         registry,
@@ -134,7 +139,14 @@ export class Asker {
       const { status } = response;
       // No content (204, 205) is no answer to a GET of any.
       const isEmpty = method === "GET" && (status === 204 || status === 205);
-      if (response.ok && !isEmpty || isRedirect(status)) return answer;
+      const isSuccess = response.ok && !isEmpty;
+      if (isSuccess && (isPage(response) || proves?.(answer) === false)) {
+        answer.abort();
+        throw new OciError("UNAVAILABLE", "Upstream answers with something else", {
+          detail: { host: answer.url.host, status },
+        });
+      }
+      if (isSuccess || isRedirect(status)) return answer;
       const error = await upstreamFailure(response, { kind, host: answer.url.host });
       // Storage that says 403 has been redirected to by a registry that said yes: the URL has expired, mostly.
       const isRefusal = status === 401 || status === 403 && isOwnOrigin(answer.url, registry);
@@ -172,7 +184,7 @@ export class Asker {
       await this.ask(target, {
         method: "HEAD",
         caller: anonymous,
-        redirects: "stop",
+        redirects: "follow",
         signal,
       });
     } catch (error) {
@@ -181,6 +193,15 @@ export class Asker {
       await this.access.refused(anonymous, key, anonymous.credential);
     }
   }
+}
+
+/**
+ * Whether a success is a page for people: registries in maintenance, and what stands in front of them, show such
+ * to everybody. It would prove that what it was asked about is public.
+ */
+function isPage({ headers }: Response): boolean {
+  return essence(headers.get("content-type") ?? "") === "text/html" &&
+    !isDigest(headers.get("docker-content-digest") ?? "");
 }
 
 /** Whether `credential` is one of several accounts of the operator's. */

@@ -37,10 +37,10 @@ export interface UpstreamRequest {
   readonly signal?: AbortSignal;
   /**
    * What to do with a redirect: `policy` hands storage over to the client where the configuration says
-   * so; `follow` brings the content in any case; `stop` returns it, as the proof of access that it is.
+   * so; `follow` brings the content in any case.
    * @default {"policy"}
    */
-  readonly redirects?: "policy" | "follow" | "stop";
+  readonly redirects?: "policy" | "follow";
 }
 
 /** An upstream answer. */
@@ -158,7 +158,6 @@ export class Upstream {
       const { response } = sent;
       if (url.origin === registry.url.origin) this.#onAnswer?.(request, response);
       if (!isRedirect(response.status)) return { ...sent, url, provedAt };
-      if (redirects === "stop") return { ...sent, url, provedAt };
       await response.body?.cancel().catch(() => {}); // also of a redirect that leads nowhere
       const target = nextHop({ from: url, location: response.headers.get("location"), registry });
       const isHandedOver = redirects === "policy" && target.origin !== registry.url.origin &&

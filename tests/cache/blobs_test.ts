@@ -153,6 +153,27 @@ Deno.test("a download that breaks before its first byte is an error and no broke
   }
 });
 
+Deno.test("what upstream has another size of is not what is here, and lets nobody in", async () => {
+  const others: readonly [number, Record<string, string>][] = [
+    [200, { "content-length": String(SIZE - 1) }],
+    [206, { "content-range": `bytes 0-0/${SIZE + 1}` }],
+    [200, { "content-type": "text/html; charset=utf-8" }],
+  ];
+  for (const [status, headers] of others) {
+    await using t = startPolicies();
+    t.handle(whole);
+    await t.ask("blob", digest, { user: "ann" });
+    await t.content.settled(digest);
+    t.handle(() => new Response(BYTES.slice(0, 1), { status, headers }));
+    for (const user of ["bob", undefined]) {
+      const error = await assertRejects(() => t.ask("blob", digest, { user }), OciError);
+      assertEquals(error.status, 502);
+    }
+    t.handle(whole);
+    assertEquals((await t.ask("blob", digest, { user: "bob" })).cache, "HIT");
+  }
+});
+
 Deno.test("a body that is announced to be empty is given up", async () => {
   await using t = startPolicies();
   let cancelled = 0;

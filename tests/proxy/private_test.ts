@@ -6,6 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { parseChallenges } from "../../lib/oci/challenge.ts";
 import { moveClock } from "../support/clock.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
+import type { Fault } from "../support/faults.ts";
 import { basicHeader } from "../support/fake_token.ts";
 import { type Whole, whole } from "../support/http.ts";
 import { makeArtifact, makeImage } from "../support/image.ts";
@@ -421,6 +422,49 @@ for (const minutes of [10, 90]) {
       assertEquals([path, (await ask(proxy.url, path)).status], [path, 200]);
     }
   });
+}
+
+const PAGES: Readonly<Record<string, Fault>> = {
+  "a page": {
+    status: 200,
+    body: "<html>Back soon</html>",
+    headers: { "content-type": "text/html" },
+  },
+  "a redirect to a page": { status: 302, headers: { location: "/maintenance" } },
+};
+for (const [what, fault] of Object.entries(PAGES)) {
+  for (const cache of ["true", "false"]) {
+    Deno.test(`${what} in place of every answer makes nothing public and lets nobody in, CACHE_ENABLED=${cache}`, async () => {
+      using clock = moveClock();
+      await using all = await startAll({
+        CACHE_ENABLED: cache,
+        UPSTREAM_DOCKER_USERNAME: "ann",
+        UPSTREAM_DOCKER_PASSWORD: USERS.ann,
+      });
+      const { docker, proxy } = all;
+      if (cache === "true") await annPulls(all);
+      clock.pass(10 * MINUTE);
+      // What is in the cache by way of another repository, too.
+      const elsewhere = Object.values(SECRET).map((path) => path.replace("team/secret", "bob/own"));
+      const paths = [...Object.values(SECRET), ...elsewhere];
+      const rules = [
+        docker.faults.add({ kind: "other" }, PAGES["a page"]!),
+        ...["manifest", "blob", "tags", "referrers"].map((kind) =>
+          docker.faults.add({ kind }, fault)
+        ),
+      ];
+      for (const path of paths) {
+        for (const who of [{}, bob, { token: "anything" }]) {
+          const { status } = await ask(proxy.url, path, who);
+          assertEquals([path, status < 400], [path, false]);
+        }
+      }
+      for (const rule of rules) rule.remove();
+      for (const path of Object.values(SECRET)) {
+        assertEquals([path, (await ask(proxy.url, path)).status], [path, 401]);
+      }
+    });
+  }
 }
 
 Deno.test("what becomes public is everybody's at once", async () => {
