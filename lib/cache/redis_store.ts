@@ -21,8 +21,8 @@ import { type Redis, type Reply, script } from "./redis.ts";
 
 /** Redis refuses strings above 512 MB, and a smaller one does not keep others waiting. */
 const CHUNK = 512 * 1024;
-/** A chunk whose draft came to nothing ends after this, s. */
-const CHUNK_LIFE = 60 * 60;
+/** A chunk whose draft came to nothing ends after this, s: what fits into Redis is sent to it in less. */
+const CHUNK_LIFE = 10 * 60;
 
 const DROP = `
   local function drop(map)

@@ -11,27 +11,28 @@ import type { RedisLocation, S3Setting } from "../engine_url.ts";
 import { cacheLog } from "../log.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
-import type { BlobStore } from "./blob_store.ts";
 import { CatchUp } from "./catch_up.ts";
 import type { EngineEvents, Engines } from "./engines.ts";
 import { Drafts } from "./drafts.ts";
 import { FileStore } from "./file_store.ts";
 import { RedisGrants } from "./grants.ts";
-import type { Index } from "./index.ts";
-import { type Leases, RedisLeases } from "./lease.ts";
-import { openIndex, rebuild, rebuildLoudly, recover, replaceIndex } from "./recover.ts";
-import { Redis, RedisDownError } from "./redis.ts";
+import { RedisLeases } from "./lease.ts";
+import { openIndex, replaceIndex } from "./recover.ts";
+import { Redis } from "./redis.ts";
 import { RedisIndex } from "./redis_index.ts";
 import { POLICY } from "./redis_scripts.ts";
 import { RedisStore } from "./redis_store.ts";
 import { S3Objects } from "./s3_objects.ts";
 import { S3Store } from "./s3_store.ts";
+import { SharedUpkeep } from "./shared_upkeep.ts";
 import { SqliteFile } from "./sqlite_file.ts";
 import { SurvivingIndex } from "./surviving_index.ts";
 import { Together } from "./together.ts";
 
 /** How often what dead instances left is looked for, ms. */
 const UPKEEP_EVERY = 60_000;
+/** That Redis takes no writes is logged once in this time, ms. */
+const QUIET = 60_000;
 /** How long a start waits for the store, ms. */
 const FIRST_PATIENCE = 3_000;
 /** An object was verified before it became one. */
@@ -120,8 +121,8 @@ async function openTogether(
   // Held for as long as we run: drafts of two processes must not be in one folder.
   const lock = new SqliteFile(join(cache.dir, "lock.sqlite"), { schema: "SELECT 1", version: 1 });
   await drafts.sweep();
-  let isBack = async (): Promise<void> => {};
-  const redis = await openRedis(location, { stats: options.stats, onUp: () => isBack() });
+  let isBack = async (_from: "down" | "refusing"): Promise<void> => {};
+  const redis = await openRedis(location, { stats: options.stats, onUp: (from) => isBack(from) });
   const store = cache.store.engine === "redis"
     ? new RedisStore(redis, { drafts })
     : openS3(cache.store as S3Setting, { drafts, options });
@@ -133,16 +134,17 @@ async function openTogether(
   };
   const leases = new RedisLeases(redis, self);
   const upkeep = new SharedUpkeep({ store, index: remote, leases, redis });
-  isBack = async () => {
-    await compareClocks(remote);
+  const compareClocks = clockComparison(remote);
+  isBack = async (from) => {
+    if (from === "down") await compareClocks();
     await index.replay();
-    await upkeep.doubt();
+    if (from === "down") await upkeep.doubt();
   };
-  await compareClocks(remote);
+  await compareClocks();
   await atFirst(upkeep.run());
   void warnOfEviction(redis);
   const timer = setInterval(() => {
-    void compareClocks(remote);
+    void compareClocks();
     void upkeep.run();
   }, UPKEEP_EVERY);
   return {
@@ -170,8 +172,10 @@ async function atFirst(work: Promise<void>): Promise<void> {
 
 async function openRedis(
   location: RedisLocation,
-  { stats, onUp }: { stats: Stats; onUp: () => Promise<void> },
+  { stats, onUp }: { stats: Stats; onUp: (from: "down" | "refusing") => Promise<void> },
 ): Promise<Redis> {
+  let quietUntil = 0;
+  let isTold = false;
   return await Redis.connect({
     location,
     onDown(cause) {
@@ -182,14 +186,19 @@ async function openRedis(
     },
     onRefused(cause) {
       stats.cacheEvents.add("redis_refuses");
+      // Memory that is just about full is so again and again.
+      isTold = performance.now() > quietUntil;
+      if (!isTold) return;
+      quietUntil = performance.now() + QUIET;
       cacheLog.error("Redis takes no writes, keeping what happens for later: {cause}", {
         cause: causeOf(cause),
       });
     },
     onUp(from) {
       stats.cacheEvents.add(from === "down" ? "redis_up" : "redis_accepts");
-      cacheLog.info(from === "down" ? "Redis is back" : "Redis takes writes again");
-      onUp().catch((error) => {
+      if (from === "down") cacheLog.info("Redis is back");
+      else if (isTold) cacheLog.info("Redis takes writes again");
+      onUp(from).catch((error) => {
         // It went again: the next return goes on.
         cacheLog.debug("Could not tell Redis everything: {cause}", { cause: causeOf(error) });
       });
@@ -197,14 +206,20 @@ async function openRedis(
   });
 }
 
-/** Learns what Redis' clock is ahead of ours, if it is there; that is told where it matters. */
-async function compareClocks(index: RedisIndex): Promise<void> {
-  try {
-    const ahead = await index.compareClocks();
-    if (ahead !== 0) cacheLog.warn("The clock differs from Redis' by {ms} ms", { ms: ahead });
-  } catch {
-    // It is away, or may not be asked: what was learned last holds.
-  }
+/** What learns how far Redis' clock is ahead of ours, if it is there, and tells of a difference once. */
+function clockComparison(index: RedisIndex): () => Promise<void> {
+  let isTold = false;
+  return async () => {
+    try {
+      const ahead = await index.compareClocks();
+      if (ahead !== 0 && !isTold) {
+        cacheLog.warn("The clock differs from Redis' by {ms} ms", { ms: ahead });
+      }
+      isTold = ahead !== 0;
+    } catch {
+      // It is away, or may not be asked: what was learned last holds.
+    }
+  };
 }
 
 /**
@@ -233,53 +248,4 @@ function ownUrl({ host, port, tls }: Config["listen"]): string {
   const address = isAny ? outer?.address ?? "127.0.0.1" : host;
   const name = address.includes(":") ? `[${address}]` : address;
   return `${tls ? "https" : "http"}://${name}:${port}`;
-}
-
-interface SharedParts {
-  readonly store: BlobStore;
-  readonly index: Index;
-  readonly leases: Leases;
-  readonly redis: Redis;
-}
-
-/** What one of the instances does for all, now and then. */
-class SharedUpkeep {
-  readonly #parts: SharedParts;
-  /** Whether Redis may have lost its last writes: what they told of is in the store. */
-  #isInDoubt = false;
-
-  constructor(parts: SharedParts) {
-    this.#parts = parts;
-  }
-
-  /** The same after Redis was away: a failover or a restart may have cost it the last moments. Never throws. */
-  async doubt(): Promise<void> {
-    this.#isInDoubt = true;
-    await this.run();
-  }
-
-  /** Fills an empty index from the store, and settles what dead instances left. Never throws. */
-  async run(): Promise<void> {
-    const { store, index, leases, redis } = this.#parts;
-    if (!redis.isUp) return;
-    try {
-      const taken = await leases.acquire("upkeep");
-      if (!("lease" in taken)) return;
-      try {
-        const made = redis.key("made");
-        if (await redis.command("EXISTS", made) === 0) {
-          await rebuildLoudly(store, index, WHOLE);
-          await redis.command("SET", made, "1");
-        } else if (this.#isInDoubt) await rebuild(store, index, WHOLE);
-        this.#isInDoubt = false;
-        const isRunning = (digest: string) => leases.isTaken(digest);
-        await recover(store, index, { ...WHOLE, isRunning });
-      } finally {
-        await taken.lease.release();
-      }
-    } catch (error) {
-      if (error instanceof RedisDownError) return; // tried again when it is back
-      cacheLog.warn("Cannot tidy the shared cache: {cause}", { cause: causeOf(error) });
-    }
-  }
 }

@@ -38,6 +38,7 @@ for (const { what, on, off } of REFUSALS) {
         needs: BOTH,
         async fn() {
           const users = { alice: "a" };
+          using logs = await captureLogs();
           await using fleet = await startFleet(2, { store, users });
           const [a, b] = fleet.instances as [TestProxy, TestProxy];
           const old = makeImage({ seed: 1, layers: [100_000] });
@@ -59,6 +60,7 @@ for (const { what, on, off } of REFUSALS) {
             assertEquals(stats.cacheEvents.get("redis_refuses"), 1);
             assertEquals(stats.cacheEvents.get("redis_down"), 0);
           }
+          assertEquals(logs.find(/^Redis takes no writes/).length, 2);
           assertEquals(await redisCommand(fleet.redis.port, off), "+OK");
           await until(() => a.stats.cacheEvents.get("redis_accepts") === 1);
           assertEquals(a.stats.cacheEvents.get("redis_up"), 0);

@@ -1,0 +1,65 @@
+/**
+ * What one of several instances does for all, now and then.
+ *
+ * @module
+ */
+import { cacheLog } from "../log.ts";
+import { causeOf } from "../upstream/send.ts";
+import type { BlobStore } from "./blob_store.ts";
+import type { Index } from "./index.ts";
+import type { Leases } from "./lease.ts";
+import { rebuild, rebuildLoudly, recover } from "./recover.ts";
+import { type Redis, RedisDownError } from "./redis.ts";
+
+/** An object was verified before it became one. */
+const WHOLE = { isWhole: true } as const;
+
+/** What the instances share. */
+export interface SharedParts {
+  readonly store: BlobStore;
+  readonly index: Index;
+  readonly leases: Leases;
+  readonly redis: Redis;
+}
+
+/** The upkeep, done by whoever has its lease. */
+export class SharedUpkeep {
+  readonly #parts: SharedParts;
+  /** Whether Redis may have lost its last writes: what they told of is in the store. */
+  #isInDoubt = false;
+
+  constructor(parts: SharedParts) {
+    this.#parts = parts;
+  }
+
+  /** {@linkcode run} after Redis was away: a failover or a restart may have cost it the last moments. Never throws. */
+  async doubt(): Promise<void> {
+    this.#isInDoubt = true;
+    await this.run();
+  }
+
+  /** Fills an empty index from the store, and settles what dead instances left. Never throws. */
+  async run(): Promise<void> {
+    const { store, index, leases, redis } = this.#parts;
+    if (!redis.isUp) return;
+    try {
+      const taken = await leases.acquire("upkeep");
+      if (!("lease" in taken)) return;
+      try {
+        const made = redis.key("made");
+        if (await redis.command("EXISTS", made) === 0) {
+          await rebuildLoudly(store, index, WHOLE);
+          await redis.command("SET", made, "1");
+        } else if (this.#isInDoubt) await rebuild(store, index, WHOLE);
+        this.#isInDoubt = false;
+        const isRunning = (digest: string) => leases.isTaken(digest);
+        await recover(store, index, { ...WHOLE, isRunning });
+      } finally {
+        await taken.lease.release();
+      }
+    } catch (error) {
+      if (error instanceof RedisDownError) return; // tried again when it is back
+      cacheLog.warn("Cannot tidy the shared cache: {cause}", { cause: causeOf(error) });
+    }
+  }
+}
