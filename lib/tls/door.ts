@@ -52,6 +52,12 @@ function check({ cert, key }: Certificate): void {
   Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
 }
 
+/** A connection of our own to our own listener. */
+interface Knock {
+  readonly conn: Promise<Deno.TcpConn>;
+  heard(): void;
+}
+
 class TlsDoor implements Door {
   addr: Deno.NetAddr;
   readonly #options: TlsOptions;
@@ -59,8 +65,8 @@ class TlsDoor implements Door {
   #server: NetServer | undefined;
   /** Whether anybody came in since it was last looked. */
   #isUsed = false;
-  /** Our own connections that are to come in, by where they come from. */
-  readonly #knocks = new Map<string, () => void>();
+  /** Our own connection, which shows whether any comes in. */
+  #knock: Knock | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
 
@@ -84,14 +90,21 @@ class TlsDoor implements Door {
     if (this.#isClosed) server.close();
   }
 
-  #accept(socket: NetSocket): void {
+  async #accept(socket: NetSocket): Promise<void> {
     this.#isUsed = true;
     socket.on("error", () => {}); // the one with TLS tells it too
-    const knock = this.#knocks.get(`${socket.remoteAddress} ${socket.remotePort}`);
-    if (knock) {
-      socket.destroy();
-      return knock();
-    }
+    if (this.#knock && await this.#isOwn(socket, this.#knock)) socket.destroy();
+    else this.#lead(socket);
+  }
+
+  /** Whoever it is, connections do come in. */
+  async #isOwn(socket: NetSocket, { conn, heard }: Knock): Promise<boolean> {
+    heard();
+    const own = await conn.then(({ localAddr }) => localAddr as Deno.NetAddr, () => undefined);
+    return own?.port === socket.remotePort && own?.hostname === socket.remoteAddress;
+  }
+
+  #lead(socket: NetSocket): void {
     socket.setNoDelay(true);
     const ALPNProtocols = [...this.#options.protocols];
     const secureContext = this.#context;
@@ -126,25 +139,22 @@ class TlsDoor implements Door {
 
   async #canComeIn(): Promise<boolean> {
     const { hostname, port } = this.addr;
-    let conn: Deno.TcpConn;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const conn = Deno.connect({ hostname: ANY[hostname] ?? hostname, port });
+    this.#knock = { conn, heard: () => resolve(true) };
+    let timer: ReturnType<typeof setTimeout> | undefined;
     try {
-      conn = await Deno.connect({ hostname: ANY[hostname] ?? hostname, port });
+      using knocking = await conn;
+      timer = setTimeout(() => resolve(false), KNOCK);
+      const turnedAway = () => resolve(false);
+      knocking.read(new Uint8Array(1)).then(turnedAway, turnedAway);
+      return await promise;
     } catch (error) {
       if (error instanceof Deno.errors.ConnectionRefused) return false;
       throw error;
-    }
-    const { hostname: address, port: own } = conn.localAddr as Deno.NetAddr;
-    const name = `${address} ${own}`;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    try {
-      return this.#isClosed || await new Promise((resolve) => {
-        this.#knocks.set(name, () => resolve(true));
-        timer = setTimeout(() => resolve(false), KNOCK);
-      });
     } finally {
       clearTimeout(timer);
-      this.#knocks.delete(name);
-      conn.close();
+      this.#knock = undefined;
     }
   }
 
@@ -152,7 +162,7 @@ class TlsDoor implements Door {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#server?.close();
-    for (const knock of this.#knocks.values()) knock();
+    this.#knock?.heard();
   }
 }
 

@@ -1,15 +1,13 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { join } from "@std/path";
+import { Server } from "node:net";
 import { plainAnswer } from "../../lib/answer.ts";
 import type { RequestInfo } from "../../lib/http1/connection.ts";
 import type { Http1Server } from "../../lib/http1/server.ts";
 import { canOwnTls } from "../../lib/listener.ts";
 import { serveTls, type ServeTlsOptions } from "../../lib/tls/server.ts";
-import { makeCertificate } from "../support/certificate.ts";
 import { connectionOf } from "../support/http.ts";
 import { beginning, FRAME, frame, framesOf, get, joined } from "../support/http2.ts";
 import { connectTls, testCertificate } from "../support/secure.ts";
-import { tempDir } from "../support/temp.ts";
 import { until } from "../support/until.ts";
 
 const test = canOwnTls() ? Deno.test : Deno.test.ignore;
@@ -375,34 +373,30 @@ test("closing breaks everything off at once", async () => {
   await server.finished;
 });
 
-Deno.test({
-  name:
-    "a listener that had no handle left for another connection serves again when there are some",
-  ignore: Deno.build.os === "windows",
-  async fn() {
-    await using dir = await tempDir();
-    const { certPath, keyPath, ca } = await makeCertificate(dir.path);
-    const child = join(import.meta.dirname!, "..", "support", "tls_child.ts");
-    const command = `ulimit -n 100 && exec "${Deno.execPath()}" run -A "${child}" "$0" "$1"`;
-    await using server = new Deno.Command("sh", {
-      args: ["-c", command, certPath, keyPath],
-      stdout: "piped",
-    }).spawn();
-    const lines = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    const port = Number((await lines.read()).value);
-    const crowd: Deno.Conn[] = [];
-    for (let i = 0; i < 150; i++) crowd.push(await connect(port));
-    await Promise.all(crowd.slice(0, 50).map(ended));
-    for (const conn of crowd) conn.close();
-    for (const http2 of [false, true]) {
-      using client = Deno.createHttpClient({ http1: !http2, http2, caCerts: [ca] });
-      const isServed = () =>
-        fetch(`https://localhost:${port}`, { client, signal: AbortSignal.timeout(1000) })
-          .then(async (response) => await response.text() === "served", () => false);
-      await until(isServed, 30_000);
+test("a listener that accepts nothing any more is found out, and listens anew at its port", async () => {
+  // As one of node:net does for good when it had no handle left once.
+  const servers: Server[] = [];
+  const { listen } = Server.prototype;
+  Server.prototype.listen = function (this: Server, ...args: Parameters<typeof listen>) {
+    servers.push(this);
+    return listen.apply(this, args);
+  } as typeof listen;
+  try {
+    await using server = await serve(() => new Response("served"), { watch: 10 });
+    for (const times of [1, 2]) {
+      servers.at(-1)!.close();
+      await until(() => servers.length > times);
+      for (const protocol of PROTOCOLS) {
+        using client = await clientOf(protocol);
+        const isServed = () =>
+          fetch(server.url, { client })
+            .then(async (response) => await response.text() === "served", () => false);
+        await until(isServed);
+      }
     }
-    await lines.cancel();
-  },
+  } finally {
+    Server.prototype.listen = listen;
+  }
 });
 
 test("with TLS an HTTP/1 connection ends with a word, so that nobody takes it for cut off", async () => {
