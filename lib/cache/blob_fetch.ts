@@ -161,28 +161,36 @@ export class BlobFetch {
     const { link, proofs } = await this.lookUp(request);
     const isProved = link !== undefined &&
       await this.#access.mayRead(caller, repositoryKey(target), proofs);
-    if (!isProved) await this.#askForByte(request);
+    if (!isProved) await this.#askWhether(request);
     return { kind: "here" };
   }
 
   /**
-   * Has upstream give the caller a byte of what is here. A redirect alone proves nothing: to a page for people
-   * everybody is redirected. By GET, since storage signs URLs for it, and public.ecr.aws refuses a HEAD.
+   * Has upstream say that the caller may have what is here: by its size, or, where a HEAD is refused (by
+   * public.ecr.aws, and by storage that signs URLs for GET), by a byte of it. A redirect alone proves nothing: to a
+   * page for people everybody is redirected.
    */
-  async #askForByte(request: TargetRequest): Promise<void> {
+  async #askWhether(request: TargetRequest): Promise<void> {
     const { target, caller } = request;
     const digest = target.reference;
     const size = this.#content.filling(digest)?.size ?? (await this.#content.row(digest))?.size;
     const headers = new Headers({ "accept-encoding": "identity" });
-    if (size !== 0) headers.set("range", "bytes=0-0"); // of nothing there is no first byte
-    const answer = await this.#asker.ask(target, {
-      method: "GET",
-      caller,
-      headers,
-      redirects: "follow",
-      proves: ({ response }) => size === undefined || (sizeSaid(response) ?? size) === size,
-    });
-    answer.abort();
+    const ask = (method: "GET" | "HEAD") =>
+      this.#asker.ask(target, {
+        method,
+        caller,
+        headers,
+        redirects: "follow",
+        proves: ({ response }) => size === undefined || (sizeSaid(response) ?? size) === size,
+      });
+    try {
+      await ask("HEAD");
+    } catch (error) {
+      const isRefused = error instanceof OciError && [400, 401, 403, 405].includes(error.status);
+      if (!isRefused) throw error;
+      if (size !== 0) headers.set("range", "bytes=0-0"); // of nothing there is no first byte
+      (await ask("GET")).abort();
+    }
     await this.#link(request);
   }
 

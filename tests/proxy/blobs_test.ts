@@ -219,7 +219,14 @@ Deno.test("a proof of access does not fetch again what is here", async () => {
   const response = await t.get(pathOf(LARGE));
   assertEquals([response.headers.get("x-cache"), await response.bytes()], ["HIT", bytesOf(LARGE)]);
   const asked = t.upstream.log.map(({ method, kind, bytes }) => `${method} ${kind} ${bytes}`);
-  assertEquals(asked, ["GET blob 1"]);
+  assertEquals(asked, ["HEAD blob 0"]);
+  // Where a HEAD is refused a byte of it is.
+  await t.forgetPublic();
+  t.upstream.log.length = 0;
+  t.upstream.faults.add({ kind: "blob", method: "HEAD" }, { status: 403 });
+  assertEquals((await t.get(pathOf(LARGE))).headers.get("x-cache"), "HIT");
+  const bytes = t.upstream.log.map(({ method, bytes }) => [method, bytes]);
+  assertEquals([bytes[0]![0], bytes[1]], ["HEAD", ["GET", 1]]);
 });
 
 Deno.test("HEAD of a blob is answered from the index, though its file cannot be read", async () => {
