@@ -309,6 +309,14 @@ Deno.test("a private repository is warmed with the operator's account, and still
   assertEquals([result.ok, result.failures], [true, []]);
   assertEquals((await get(proxy, "manifests/1")).status, 401);
   assertEquals((await get(proxy, `blobs/${image.layers[0]!.digest}`)).status, 401);
+  // Nor what it has no signatures of, and whether its registry lists them.
+  await takeDown(docker);
+  const tag = image.digest.replace(":", "-");
+  for (
+    const path of [`manifests/${tag}.sig`, `referrers/${image.digest}`, `referrers/${NOTHING}`]
+  ) {
+    assertEquals((await get(proxy, path)).status, 502, path);
+  }
 });
 
 Deno.test("what finds no room is a failure", async () => {
