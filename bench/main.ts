@@ -60,7 +60,7 @@ const LAST = join(ROOT, "bench/last.json");
 const HELP = `deno task bench [-- NAME…] [--quick] [--write] [--minutes=N]
 
   NAME…        only these rows; without, all but those with a star
-  --quick      few and short rounds: to see that it works, not how fast
+  --quick      few and short rounds, not to be written: to see that it works, not how fast
   --write      put the table into BENCHMARKS.md and bench/last.json; rows that are not measured stay as they are
   --minutes=N  how long the soak takes [${MINUTES}]
 
@@ -127,6 +127,9 @@ async function main(args: readonly string[]): Promise<number> {
   if (values.help) {
     console.log(HELP);
     return 0;
+  }
+  if (values.quick && values.write) {
+    throw new RangeError("--quick: Not with --write: the table has what was measured in full");
   }
   const minutes = Number(values.minutes);
   if (!Number.isInteger(minutes) || minutes < 1) {
