@@ -86,11 +86,13 @@ Deno.test("a body that breaks is 502 with the cause, one that does not come 504"
 });
 
 Deno.test("a body that drips in time with the idle limit still ends at the deadline", async () => {
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const dripping = new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await new Promise((resolve) => timer = setTimeout(resolve, 5));
       controller.enqueue(new Uint8Array(1));
     },
+    cancel: () => clearTimeout(timer),
   }, { highWaterMark: 0 });
   const error = await assertRejects(() => read(dripping, { idle: 1000, deadline: 60 }), OciError);
   assertEquals([error.status, error.detail], [504, { cause: "not complete within 0.06 s" }]);
