@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { LRUCache } from "lru-cache";
 import { isStorable } from "../oci/digest.ts";
 import {
   type BlobStore,
@@ -23,6 +24,8 @@ const PART = 8 * 2 ** 20;
 const PARTS_AT_ONCE = 4;
 /** How often a piece of an object is asked for that does not come. */
 const ATTEMPTS = 3;
+/** An object that was there is believed to be for so long, ms, before clients are sent to it. */
+const SEEN_FOR = 5 * 60_000;
 /** An upload younger than this, ms, is not swept: its lease may not be visible yet. */
 const YOUNG = 60_000;
 
@@ -56,6 +59,8 @@ export class S3Store implements BlobStore {
   readonly #idle: number;
   readonly #now: () => number;
   readonly #permits = new Permits(PARTS_AT_ONCE);
+  /** What was there a while ago. */
+  readonly #seen = new LRUCache<string, true>({ max: 10_000, ttl: SEEN_FOR });
 
   constructor({ objects, drafts, idle, now = Date.now }: S3StoreOptions) {
     this.#now = now;
@@ -82,6 +87,7 @@ export class S3Store implements BlobStore {
   }
 
   async remove(digest: string): Promise<void> {
+    this.#seen.delete(digest);
     await this.#objects.remove(keyOf(digest));
   }
 
@@ -125,7 +131,14 @@ export class S3Store implements BlobStore {
   /** A URL from which `digest` can be had for a few minutes, without a credential; none while it is down. */
   async redirect(digest: string): Promise<string | undefined> {
     if (!this.#objects.isUp) return undefined;
-    return await this.#objects.presign(keyOf(digest), 10 * 60);
+    const key = keyOf(digest);
+    if (!this.#seen.has(digest)) {
+      // A client that is sent to an object that somebody removed could not tell us.
+      const entry = await this.#objects.stat(key).catch(() => undefined);
+      if (!entry) return undefined;
+      this.#seen.set(digest, true);
+    }
+    return await this.#objects.presign(key, 10 * 60);
   }
 }
 

@@ -220,3 +220,19 @@ Deno.test("an upload that is refused at the end is no content, and leaves nothin
   await draft.discard();
   assertEquals(it.s3.uploads.size, 0);
 });
+
+Deno.test("clients are sent to objects that are there, which is looked at once in a while", async () => {
+  await using it = await setUp();
+  const [kept, lost] = [randomBytes(1_000, 1), randomBytes(1_000, 2)];
+  for (const bytes of [kept, lost]) await put(it.store, bytes);
+  it.s3.objects.delete(keyOf(digestOf(lost)));
+  const asked = it.s3.log.length;
+  for (let n = 0; n < 3; n++) {
+    const url = await it.store.redirect(digestOf(kept));
+    assertEquals(await (await fetch(url!)).bytes(), kept);
+  }
+  assertEquals(it.s3.log.length, asked + 1 + 3);
+  assertEquals(await it.store.redirect(digestOf(lost)), undefined);
+  it.s3.faults.add({}, { status: 503 });
+  assertEquals(await it.store.redirect(digestOf(lost)), undefined);
+});
