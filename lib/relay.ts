@@ -103,8 +103,10 @@ async function readManifest(
     });
   }
   // A login page or an error with status 200: of what a tag means nothing else tells it from a manifest.
-  if (!isDigest(reference) && !content) {
-    throw new OciError("UNAVAILABLE", "Upstream's manifest is not JSON", { detail: { mediaType } });
+  const isManifest = content !== undefined &&
+    (wanted !== undefined || isManifestType(mediaType) || "schemaVersion" in content);
+  if (!isDigest(reference) && !isManifest) {
+    throw new OciError("UNAVAILABLE", "Upstream's manifest is none", { detail: { mediaType } });
   }
   return { digest, mediaType, bytes };
 }

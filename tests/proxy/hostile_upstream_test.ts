@@ -375,6 +375,19 @@ Deno.test("a wrong Content-Type of a manifest does not become what it is", async
   }
 });
 
+Deno.test("an object that nothing says is a manifest is 502 for a tag, and is not kept", async () => {
+  await using all = await startAll();
+  const { docker, get, stored } = all;
+  const headers = { "docker-content-digest": null, "content-type": "application/json" };
+  const body = `{"status":"down for maintenance"}`;
+  const rule = docker.faults.add({ kind: "manifest" }, { body, headers });
+  for (const method of ["GET", "HEAD"]) assertEquals((await get(TAG, { method })).status, 502);
+  rule.remove();
+  assertEquals(await stored(), []);
+  docker.faults.add({ kind: "manifest" }, { headers });
+  assertEquals((await get(TAG)).digest, image.digest);
+});
+
 const NO_MANIFESTS: Readonly<Record<string, string>> = {
   "a login page": "<html>Please log in</html>",
   "nothing": "",
