@@ -8,7 +8,7 @@ import { Assembly, type OpenParts } from "./assembly.ts";
 import type { Cache } from "./cache/cache.ts";
 import type { Config } from "./config.ts";
 import type { HotAnswer, HotRequest } from "./hot.ts";
-import type { QuickAnswer } from "./http1/connection.ts";
+import type { QuickAnswer } from "./http1/handler.ts";
 import type { FairQueue } from "./limits/fair_queue.ts";
 import type { Quotas } from "./limits/quota.ts";
 import { numbered, requestLog } from "./log.ts";

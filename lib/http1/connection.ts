@@ -5,7 +5,6 @@
  */
 import { Buffer } from "node:buffer";
 import { type Answer, headOf } from "../answer.ts";
-import type { HotRequest } from "../hot.ts";
 import { requestLog } from "../log.ts";
 import { readBody } from "./body.ts";
 import type { Buffers } from "./buffers.ts";
@@ -20,39 +19,10 @@ import {
   TlsHelloError,
 } from "./head.ts";
 import type { Held, Waiting } from "./connections.ts";
+import type { Handler, QuickAnswer, Scheme } from "./handler.ts";
 import { Outbound } from "./outbound.ts";
 import { replyFraming, replyHead } from "./reply.ts";
 import type { Socket } from "./socket.ts";
-
-/** An answer from memory. */
-export interface QuickAnswer {
-  /** As they go on the wire, body included. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Called when they were sent. */
-  sent(): void;
-}
-
-/** Who answers. */
-export interface Handler {
-  /** An answer that is in memory, if there is one and this client may have it. */
-  quick?(request: HotRequest, client: string): QuickAnswer | undefined;
-  /** Any answer. */
-  answer(request: Request, info: RequestInfo): Promise<Answer>;
-  /** The same to a request of HTTP/2, for Deno to send. */
-  fetch?(request: Request, info: RequestInfo): Promise<Response>;
-}
-
-/** What is known of a request besides itself. */
-export interface RequestInfo {
-  readonly remoteAddr: Deno.Addr;
-  /** What its connection was accepted with. */
-  readonly scheme: Scheme;
-  /** The URL as it was sent, not normalized, where that is known. */
-  readonly address?: string;
-}
-
-/** What a connection is accepted with. */
-export type Scheme = "http" | "https";
 
 /** What the connections of a server have in common. */
 export interface ConnectionContext {

@@ -8,8 +8,9 @@
  */
 import { programLog } from "../log.ts";
 import { Buffers } from "./buffers.ts";
-import { Connection, type ConnectionContext, type Handler, type Scheme } from "./connection.ts";
+import { Connection, type ConnectionContext } from "./connection.ts";
 import { Connections, type ConnectionsOptions, type Held } from "./connections.ts";
+import type { Handler, Scheme } from "./handler.ts";
 import type { Socket } from "./socket.ts";
 
 /** How often connections are looked at, ms: how coarse the clock is. */

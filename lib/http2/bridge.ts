@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Handler } from "../http1/connection.ts";
+import type { Handler } from "../http1/handler.ts";
 import type { Held, Waiting } from "../http1/connections.ts";
 import type { Socket } from "../http1/socket.ts";
 import { Frames } from "./frames.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { TLSSocket } from "node:tls";
-import type { Handler } from "../http1/connection.ts";
+import type { Handler } from "../http1/handler.ts";
 import { type Http1Server, type ServeOptions, Server } from "../http1/server.ts";
 import { type Bridge, Bridges } from "../http2/bridge.ts";
 import { type Certificate, handshake, openTls } from "./door.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Answer, plainAnswer } from "../../lib/answer.ts";
 import type { ByteSource } from "../../lib/byte_source.ts";
 import type { HotRequest } from "../../lib/hot.ts";
-import type { Handler } from "../../lib/http1/connection.ts";
+import type { Handler } from "../../lib/http1/handler.ts";
 import { type Http1Server, serveHttp1, type ServeOptions } from "../../lib/http1/server.ts";
 import { openRaw, type RawAnswer, rawRequest } from "../support/http.ts";
 import { until } from "../support/until.ts";

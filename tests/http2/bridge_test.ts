@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import type { RequestInfo } from "../../lib/http1/connection.ts";
+import type { RequestInfo } from "../../lib/http1/handler.ts";
 import { Bridges } from "../../lib/http2/bridge.ts";
 import { rawRequest } from "../support/http.ts";
 import { beginning, FRAME, framesOf, get, joined } from "../support/http2.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Server } from "node:net";
 import { plainAnswer } from "../../lib/answer.ts";
-import type { RequestInfo } from "../../lib/http1/connection.ts";
+import type { RequestInfo } from "../../lib/http1/handler.ts";
 import type { Http1Server } from "../../lib/http1/server.ts";
 import { canOwnTls } from "../../lib/listener.ts";
 import { serveTls, type ServeTlsOptions } from "../../lib/tls/server.ts";

@@ -1,0 +1,37 @@
+/**
+ * What answers the requests of a listener's connections, and what it is told of them.
+ *
+ * @module
+ */
+import type { Answer } from "../answer.ts";
+import type { HotRequest } from "../hot.ts";
+
+/** An answer from memory. */
+export interface QuickAnswer {
+  /** As they go on the wire, body included. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Called when they were sent. */
+  sent(): void;
+}
+
+/** Who answers. */
+export interface Handler {
+  /** An answer that is in memory, if there is one and this client may have it. */
+  quick?(request: HotRequest, client: string): QuickAnswer | undefined;
+  /** Any answer. */
+  answer(request: Request, info: RequestInfo): Promise<Answer>;
+  /** The same to a request of HTTP/2, for Deno to send. */
+  fetch?(request: Request, info: RequestInfo): Promise<Response>;
+}
+
+/** What is known of a request besides itself. */
+export interface RequestInfo {
+  readonly remoteAddr: Deno.Addr;
+  /** What its connection was accepted with. */
+  readonly scheme: Scheme;
+  /** The URL as it was sent, not normalized, where that is known. */
+  readonly address?: string;
+}
+
+/** What a connection is accepted with. */
+export type Scheme = "http" | "https";
