@@ -221,14 +221,13 @@ test("of too many connections the longest idle go, so that another has room", as
       const idle: Deno.Conn[] = [];
       // The clock that tells who has waited longest is coarse.
       for (let i = 0; i < 60; i++) idle.push(await open(server.port));
-      const left = Promise.withResolvers<void>();
       let gone = 0;
-      const all = idle.map((conn) => ended(conn).then(() => ++gone === 40 && left.resolve()));
+      const all = idle.map((conn) => ended(conn).then(() => gone++));
       for (const protocol of PROTOCOLS) {
         using client = await clientOf(protocol);
         assertEquals(await (await fetch(server.url, { client })).text(), "served");
       }
-      await left.promise;
+      await until(() => gone >= 40);
       for (const conn of idle) conn.close();
       await Promise.all(all);
     });
