@@ -15,8 +15,10 @@ import {
   type StoredEntry,
   UnreachableError,
 } from "./blob_store.ts";
+import { BodyReader } from "./body_reader.ts";
 import { Permits } from "./permits.ts";
-import { BodyReader, type S3Objects, type UploadedPart } from "./s3_objects.ts";
+import type { S3Objects } from "./s3_objects.ts";
+import type { UploadedPart } from "./s3_uploads.ts";
 
 /** The size of a part: S3's least is 5 MiB, its most parts 10,000 (80 GiB in all). */
 const PART = 8 * 2 ** 20;
@@ -121,10 +123,10 @@ export class S3Store implements BlobStore {
   async sweep(
     isRunning: (digest: string) => boolean | Promise<boolean> = () => false,
   ): Promise<void> {
-    for await (const { key, id, startedAt } of this.#objects.uploads("blobs/")) {
+    for await (const { key, id, startedAt } of this.#objects.uploads.list("blobs/")) {
       const digest = digestOfKey(key);
       if (!digest || this.#now() - startedAt < YOUNG || await isRunning(digest)) continue;
-      await this.#objects.abortUpload(key, id);
+      await this.#objects.uploads.abort(key, id);
     }
   }
 
@@ -255,7 +257,7 @@ class S3Draft implements Draft {
       });
     } else {
       await this.#upload(1);
-      await objects.completeUpload(key, { id: this.#uploadId, parts: this.#parts });
+      await objects.uploads.complete(key, { id: this.#uploadId, parts: this.#parts });
       this.#uploadId = undefined;
     }
     this.#source?.close();
@@ -269,7 +271,7 @@ class S3Draft implements Draft {
     const { objects, key } = this.#options;
     if (this.#uploadId === undefined) return;
     // Best effort: what stays is swept.
-    await objects.abortUpload(key, this.#uploadId).catch(() => {});
+    await objects.uploads.abort(key, this.#uploadId).catch(() => {});
   }
 
   /** Uploads parts while at least `least` bytes wait for it. */
@@ -277,10 +279,10 @@ class S3Draft implements Draft {
     const { objects, key, permits } = this.#options;
     while (this.#written - this.#uploaded >= least) {
       await permits.use(async () => {
-        const id = this.#uploadId ??= await objects.createUpload(key);
+        const id = this.#uploadId ??= await objects.uploads.begin(key);
         const bytes = await this.#readPart(Math.min(PART, this.#written - this.#uploaded));
         const number = this.#parts.length + 1;
-        this.#parts.push(await objects.uploadPart(key, { id, number, bytes }));
+        this.#parts.push(await objects.uploads.part(key, { id, number, bytes }));
         this.#uploaded += bytes.byteLength;
       });
     }

@@ -151,8 +151,8 @@ toolTest("S3Store: a large draft goes up in parts, and an upload that was left i
     }, []);
     assert(location.engine === "s3");
     const objects = new S3Objects(location);
-    const id = await objects.createUpload(`blobs/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`);
-    assertEquals((await Array.fromAsync(objects.uploads("blobs/"))).map(({ id }) => id), [id]);
+    const id = await objects.uploads.begin(`blobs/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`);
+    assertEquals((await Array.fromAsync(objects.uploads.list("blobs/"))).map(({ id }) => id), [id]);
     const later = () => Date.now() + 60 * 60_000;
     const left = new S3Store({
       objects,
@@ -161,9 +161,9 @@ toolTest("S3Store: a large draft goes up in parts, and an upload that was left i
       now: later,
     });
     await left.sweep((running) => running === digest);
-    assertEquals((await Array.fromAsync(objects.uploads("blobs/"))).length, 1);
+    assertEquals((await Array.fromAsync(objects.uploads.list("blobs/"))).length, 1);
     await left.sweep();
-    assertEquals(await Array.fromAsync(objects.uploads("blobs/")), []);
+    assertEquals(await Array.fromAsync(objects.uploads.list("blobs/")), []);
   },
 });
 

@@ -88,7 +88,7 @@ toolTest(
       const location = other.config.cache!.store;
       assert(location.engine === "s3");
       const objects = new S3Objects(location);
-      await until(async () => (await Array.fromAsync(objects.uploads("blobs/"))).length === 0);
+      await until(async () => (await Array.fromAsync(objects.uploads.list("blobs/"))).length === 0);
     },
   },
 );
@@ -154,7 +154,7 @@ toolTest("wrong bytes become no object anywhere, and what was sent ahead of them
     const location = a.config.cache!.store;
     assert(location.engine === "s3");
     const objects = new S3Objects(location);
-    const uploads = async () => (await Array.fromAsync(objects.uploads("blobs/"))).length;
+    const uploads = async () => (await Array.fromAsync(objects.uploads.list("blobs/"))).length;
     const first = assertRejects(() => whole(a.url + path));
     await until(() => fleet.registry.blobGets(digest) === 1);
     const second = assertRejects(() => whole(b.url + path));

@@ -316,7 +316,7 @@ toolTest(
       const location = other.config.cache!.store;
       assert(location.engine === "s3");
       const objects = new S3Objects(location);
-      const uploads = async () => (await Array.fromAsync(objects.uploads("blobs/"))).length;
+      const uploads = async () => (await Array.fromAsync(objects.uploads.list("blobs/"))).length;
       await until(async () => await uploads() === 1);
       await owner.kill();
       await first;
