@@ -266,9 +266,11 @@ async function runSoak(seed: number, listener: ListenerName, pulls: number): Pro
       }
     }));
     // It has to have been a soak: everything happened, and most of it went well.
-    for (const outcome of ["whole", "part", "head", "left", "broken", "manifest"] as const) {
+    for (const outcome of ["whole", "part", "head", "left", "manifest"] as const) {
       assert(outcomes.has(outcome), `no pull was ${outcome}: ${JSON.stringify([...outcomes])}`);
     }
+    // By a status or by the connection, as far as the body had come: mostly it has not begun.
+    assert(outcomes.has("broken") || outcomes.has("refused"), "no pull failed");
     const { stats } = test.proxy;
     assert(stats.upstreamResumes.total > 0 && stats.cacheEvents.get("mismatch") > 0);
     assert(stats.cacheEvents.get("no_room") > 0);
