@@ -62,6 +62,11 @@ async function missingIn(dir: string, roots: readonly Manifest[]): Promise<strin
     .filter((digest) => !held.has(digest));
 }
 
+/** How many bodies were fetched: that somebody may have what is here is asked by HEAD. */
+function fetched({ log }: { readonly log: readonly { readonly method: string }[] }): number {
+  return log.filter(({ method }) => method === "GET").length;
+}
+
 toolTest("skopeo copies an index with all its children, and again without upstream", {
   needs: ["skopeo", "docker-registry", "openssl"],
   async fn() {
@@ -90,7 +95,7 @@ toolTest("skopeo copies an index with all its children, and again without upstre
       }
     };
     await copyAll("first");
-    assertEquals(registry.storage!.log.length, blobsOf(INDEX).length);
+    assertEquals(fetched(registry.storage!), blobsOf(INDEX).length);
     await registry.down();
     await copyAll("second");
   },
@@ -123,7 +128,7 @@ toolTest(
         assertEquals(await missingIn(to, INDEX.children), []);
       };
       await pullAll();
-      assertEquals(registry.storage!.log.length, blobsOf(INDEX).length);
+      assertEquals(fetched(registry.storage!), blobsOf(INDEX).length);
       await registry.down();
       await pullAll();
     },
@@ -163,7 +168,7 @@ const SOURCES: Readonly<Record<string, () => Promise<Source>>> = {
     }
     return {
       url: registry.upstreamUrl,
-      blobs: () => registry.storage!.log.length,
+      blobs: () => fetched(registry.storage!),
       close: () => registry.stop(),
     };
   },
