@@ -11,10 +11,14 @@ import { startNginx } from "./nginx.ts";
 import { type Program, start } from "./program.ts";
 import { answers, type Upstream } from "./upstream.ts";
 
-/** Who is compared. `nginx static` serves the files themselves: the floor. */
+/**
+ * Who is compared. `nginx static` serves the files themselves: the floor. `nginx read+write` does so without
+ * `sendfile`: the floor for whoever cannot have that.
+ */
 export type PeerName =
   | "ours"
   | "nginx static"
+  | "nginx read+write"
   | "nginx proxy_cache"
   | "docker-registry 2.8"
   | "distribution v3";
@@ -104,10 +108,13 @@ export class Peers {
           },
         });
       case "nginx static":
+      case "nginx read+write": {
+        const how = name === "nginx static" ? "" : " sendfile off; output_buffers 2 1m;";
         return await startNginx(
           dir,
-          `  server { listen 127.0.0.1:${port}; root ${this.#upstream.root}; default_type application/octet-stream; }`,
+          `  server { listen 127.0.0.1:${port}; root ${this.#upstream.root}; default_type application/octet-stream;${how} }`,
         );
+      }
       case "nginx proxy_cache":
         return await startNginx(
           dir,

@@ -12,6 +12,7 @@ import { blobPath } from "../upstream.ts";
 const SERVERS: readonly PeerName[] = [
   "ours",
   "nginx static",
+  "nginx read+write",
   "docker-registry 2.8",
   "distribution v3",
 ];
@@ -52,8 +53,12 @@ async function measureBlob(bench: Bench, connections: number): Promise<Outcome> 
         values: by("nginx static", "CPU s/GB"),
         target: { atMost: 1.5 },
       }),
+      check("CPU s/GB by nginx read+write", {
+        values: by("nginx read+write", "CPU s/GB"),
+        target: { atMost: 1.5 },
+      }),
     ];
-    for (const name of servers.slice(2)) {
+    for (const name of servers.slice(3)) {
       checks.push(
         check(`MB/s by ${name}`, { values: by(name, "MB/s"), target: { atLeast: 1 } }),
         check(`CPU s/GB by ${name}`, { values: by(name, "CPU s/GB"), target: { atMost: 1 } }),
