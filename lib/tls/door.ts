@@ -7,6 +7,7 @@
  */
 import { createServer, type Server as NetServer, type Socket as NetSocket } from "node:net";
 import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
+import { within } from "../deadline.ts";
 import type { Door } from "../http1/server.ts";
 import { requestLog } from "../log.ts";
 
@@ -134,27 +135,27 @@ class TlsDoor implements Door {
     if (this.#isClosed) return;
     this.#options.onTrouble(new Error("Nothing came in: listening anew"));
     this.#server?.close();
-    await this.#listen();
+    await within(this.#listen(), { ms: KNOCK, what: "The listener" });
   }
 
+  /** Also no connection in good time is none: behind many that nobody accepts it would wait for minutes. */
   async #canComeIn(): Promise<boolean> {
     const { hostname, port } = this.addr;
-    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    const no = () => resolve(false);
     const conn = Deno.connect({ hostname: ANY[hostname] ?? hostname, port });
     this.#knock = { conn, heard: () => resolve(true) };
-    let timer: ReturnType<typeof setTimeout> | undefined;
+    const timer = setTimeout(no, KNOCK);
+    conn.then(
+      (knocking) => knocking.read(new Uint8Array(1)).then(no, no), // turned away
+      (error) => error instanceof Deno.errors.ConnectionRefused ? no() : reject(error),
+    );
     try {
-      using knocking = await conn;
-      timer = setTimeout(() => resolve(false), KNOCK);
-      const turnedAway = () => resolve(false);
-      knocking.read(new Uint8Array(1)).then(turnedAway, turnedAway);
       return await promise;
-    } catch (error) {
-      if (error instanceof Deno.errors.ConnectionRefused) return false;
-      throw error;
     } finally {
       clearTimeout(timer);
       this.#knock = undefined;
+      conn.then((knocking) => knocking.close(), () => {}); // however late it comes
     }
   }
 
