@@ -307,7 +307,7 @@ export class Content {
   /** Counts a failure of disk or index, and says so in the log once in a while. */
   diskTrouble(error: unknown): void {
     this.#stats.cacheEvents.add("disk_error");
-    if (isDiskFull(error)) this.space.diskIsFull().catch(() => {});
+    if (isDiskFull(error)) this.space.diskIsFull({ drafts: this.#fills.onDisk }).catch(() => {});
     const now = this.#now();
     if (now < this.#quietUntil) return;
     this.#quietUntil = now + QUIET;

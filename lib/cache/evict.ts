@@ -42,6 +42,8 @@ const PAGE = 256;
 const STEP = 2 ** 20;
 /** A full disk is believed to be full for this long, ms. */
 const FULL_FOR = 60_000;
+/** What the index may grow by on a disk that is full. */
+const INDEX_ROOM = 2 ** 20;
 /** What was found damaged is kept for an operator to look at, ms, unless its room is needed. */
 const KEEP_ASIDE = 7 * 24 * 60 * 60_000;
 
@@ -168,12 +170,14 @@ export class Space {
   }
 
   /**
-   * The disk is full before the cap is reached. For a while what is here now is all that may be: whoever
-   * comes takes the place of what was used longest ago, instead of failing like the one before.
+   * The disk is full before the cap is reached. For a while what is here now, `drafts` bytes of unfinished
+   * content included, is all that may be: whoever comes takes the place of what was used longest ago,
+   * instead of failing like the one before.
    */
-  async diskIsFull(): Promise<void> {
+  async diskIsFull({ drafts }: { readonly drafts: number }): Promise<void> {
     const { bytes } = await this.#index.totals();
-    this.#ceiling = { bytes, until: this.#now() + FULL_FOR };
+    const fits = Math.max(bytes, bytes + drafts - INDEX_ROOM);
+    this.#ceiling = { bytes: fits, until: this.#now() + FULL_FOR };
   }
 
   get #limit(): number {

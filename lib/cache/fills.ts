@@ -83,6 +83,11 @@ export class Fills {
     return this.#fills.size;
   }
 
+  /** Bytes of what is not stored yet, or will not be and is still being read. */
+  get onDisk(): number {
+    return this.#settling.keys().reduce((bytes, { received }) => bytes + received, 0);
+  }
+
   /** Every fill under way. */
   [Symbol.iterator](): Iterator<Fill> {
     return this.#fills.values();

@@ -312,13 +312,24 @@ Deno.test("a full disk takes the place of the cap: the next admission evicts ins
   using t = setUp(1_000);
   for (const n of [1, 2, 3]) await t.fill(n, 100);
   t.clock.now += MINUTE;
-  await t.space.diskIsFull();
+  await t.space.diskIsFull({ drafts: 0 });
   assert(await t.fill(4, 50));
   assertEquals(t.here(), [2, 3, 4]);
   assertEquals(await t.space.reserve(301), undefined);
   t.clock.now += MINUTE; // believed no longer: somebody may have made room
   assert(await t.space.reserve(301));
   assertEquals(t.here(), [2, 3, 4]);
+});
+
+Deno.test("what unfinished content takes of a full disk is room for what comes after it", async () => {
+  using t = setUp(2 ** 30);
+  await t.fill(1, 100);
+  t.clock.now += MINUTE;
+  await t.space.diskIsFull({ drafts: 2 ** 20 + 500 }); // a MiB of it is for the index
+  assert(await t.fill(2, 500));
+  assertEquals(t.here(), [1, 2]);
+  assert(await t.fill(3, 50));
+  assertEquals(t.here(), [2, 3]);
 });
 
 Deno.test("on a disk too full for a note of it, content can still be evicted", async () => {
