@@ -122,9 +122,9 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   [{ CACHE_ONLY: "true" }, (c) => c.cache?.only, true],
   [{ ADMIN_ADDR: "off" }, (c) => c.admin, undefined],
   [
-    { ADMIN_ADDR: "0.0.0.0:9000", ADMIN_TOKEN: "hunter" },
+    { ADMIN_ADDR: "0.0.0.0:9000", ADMIN_TOKEN: "hunter2hunter2hunter2" },
     (c) => c.admin,
-    { host: "0.0.0.0", port: 9000, token: "hunter", isWanted: true },
+    { host: "0.0.0.0", port: 9000, token: "hunter2hunter2hunter2", isWanted: true },
   ],
   [
     { WARM_IMAGES: "nginx:1.27, ghcr.io/owner/image", WARM_PLATFORMS: "linux/amd64" },
@@ -263,6 +263,9 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
   [{ CACHE_ENABLED: "false", CACHE_ONLY: "true" }, /^CACHE_ONLY: Needs the cache/],
   [{ ADMIN_ADDR: "9090" }, /^ADMIN_ADDR: Expected an address with a port, or off: 9090/],
   [{ ADMIN_ADDR: "0.0.0.0:9090" }, /^ADMIN_TOKEN: Needed where ADMIN_ADDR is not a loopback/],
+  [{ ADMIN_TOKEN: "15 characters.." }, /^ADMIN_TOKEN: Expected at least 16 characters$/],
+  [{ ADMIN_TOKEN: "sixteen or more \u00e4" }, /^ADMIN_TOKEN: Expected ASCII characters/],
+  [{ ADMIN_TOKEN: "sixteen or more " }, /^ADMIN_TOKEN: Expected ASCII characters/],
   [{ DEBUG: "verbose" }, /^DEBUG: Expected true/],
   [{ MODE: "staging" }, /^MODE: Expected production, debug: staging/],
   [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL: Expected debug, info, warning or error/],

@@ -9,10 +9,9 @@ import { OciError } from "../oci/error.ts";
 import type { Proxy } from "../proxy.ts";
 import { Api } from "./api.ts";
 import { pageFile, SAFE_HEADERS } from "./files.ts";
-import { COOKIE, isSame, refuseForeign, refuseStranger, sessionOf } from "./guard.ts";
-
-/** Larger bodies are no commands. */
-const MAX_BODY = 64 * 1024;
+import { readJson } from "./body.ts";
+import { type Refusal, refuseForeign } from "./guard.ts";
+import { Login } from "./login.ts";
 
 /** A running operator's listener. */
 export interface AdminServer {
@@ -24,16 +23,18 @@ export interface AdminServer {
 export class Admin {
   readonly #settings: NonNullable<Config["admin"]>;
   readonly #api: Api;
+  readonly #login: Login;
 
   constructor(proxy: Proxy, settings: NonNullable<Config["admin"]>) {
     this.#settings = settings;
     this.#api = new Api(proxy);
+    this.#login = new Login(settings);
   }
 
-  /** Answers one request. Never rejects. */
-  fetch = async (request: Request): Promise<Response> => {
+  /** Answers one request of `client`, an address. Never rejects. */
+  fetch = async (request: Request, client: string): Promise<Response> => {
     try {
-      return await this.#answer(request);
+      return await this.#answer(request, client);
     } catch (error) {
       if (error instanceof OciError) return problem(error.status, error.message);
       adminLog.error("Unexpected error: {error}", { error: String((error as Error)?.stack) });
@@ -41,21 +42,22 @@ export class Admin {
     }
   };
 
-  async #answer(request: Request): Promise<Response> {
+  async #answer(request: Request, client: string): Promise<Response> {
     const url = new URL(request.url);
     const { method, headers } = request;
     const foreign = refuseForeign(request, this.#settings);
     if (foreign) return problem(foreign.status, foreign.reason);
-    if (url.pathname === "/api/login" || url.pathname === "/api/logout") {
-      if (method !== "POST") return notAllowed(["POST"]);
-      return url.pathname === "/api/login" ? await this.#login(request) : forget();
+    if (url.pathname === "/api/logout") {
+      return method === "POST" ? cookieAnswer(Login.forgetCookie()) : notAllowed(["POST"]);
     }
     // The page itself holds no secret; it asks for the token.
     const file = method === "GET" || method === "HEAD" ? await pageFile(url.pathname) : undefined;
     if (file) return file;
-    const stranger = refuseStranger(headers, this.#settings);
-    if (stranger) {
-      return problem(stranger.status, stranger.reason, { "www-authenticate": "Bearer" });
+    const refusal = this.#login.refuse(headers, client);
+    if (refusal) return refusalAnswer(refusal);
+    // From here on the operator is asking: before, no body is read and no path beyond the page's is looked at.
+    if (url.pathname === "/api/login") {
+      return method === "POST" ? cookieAnswer(this.#login.cookie()) : notAllowed(["POST"]);
     }
     const asked = method === "HEAD" ? "GET" : method;
     const route = this.#api.routes.get(`${asked} ${url.pathname}`);
@@ -72,17 +74,6 @@ export class Admin {
     return new Response(null, result);
   }
 
-  async #login(request: Request): Promise<Response> {
-    const { token } = this.#settings;
-    const body = await readJson(request) as { token?: unknown };
-    const isRight = token === undefined ||
-      typeof body.token === "string" && isSame(body.token, token);
-    if (!isRight) return problem(401, "That is not the operator's token");
-    const session = token === undefined ? "" : sessionOf(token);
-    const cookie = `${COOKIE}=${session}; HttpOnly; SameSite=Strict; Path=/`;
-    return new Response(null, { status: 204, headers: { "set-cookie": cookie, ...SAFE_HEADERS } });
-  }
-
   async close(): Promise<void> {
     await this.#api.close();
   }
@@ -96,7 +87,10 @@ export function startAdmin(proxy: Proxy, settings: NonNullable<Config["admin"]>)
   const { signal } = abort;
   let server: Deno.HttpServer;
   try {
-    server = Deno.serve({ hostname, port, signal, onListen() {} }, admin.fetch);
+    server = Deno.serve(
+      { hostname, port, signal, onListen() {} },
+      (request, { remoteAddr }) => admin.fetch(request, (remoteAddr as Deno.NetAddr).hostname),
+    );
   } catch (error) {
     void admin.close();
     throw error;
@@ -110,31 +104,6 @@ export function startAdmin(proxy: Proxy, settings: NonNullable<Config["admin"]>)
       await admin.close();
     },
   };
-}
-
-async function readJson(request: Request): Promise<Record<string, unknown>> {
-  const type = (request.headers.get("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
-  if (type !== "application/json") {
-    throw new OciError("NAME_INVALID", "Expected application/json", { status: 415 });
-  }
-  const length = Number(request.headers.get("content-length") ?? 0);
-  if (length > MAX_BODY) throw tooLarge();
-  const bytes = await request.bytes();
-  if (bytes.byteLength > MAX_BODY) throw tooLarge();
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    throw new OciError("NAME_INVALID", "The body is no JSON");
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new OciError("NAME_INVALID", "The body is no JSON object");
-  }
-  return value as Record<string, unknown>;
-}
-
-function tooLarge(): OciError {
-  return new OciError("NAME_INVALID", "The body is too large", { status: 413 });
 }
 
 function json(value: unknown, status = 200, headers: Record<string, string> = {}): Response {
@@ -161,7 +130,11 @@ function notAllowed(methods: readonly string[]): Response {
   return problem(405, `Only ${methods.join(", ")}`, { allow: methods.join(", ") });
 }
 
-function forget(): Response {
-  const cookie = `${COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0`;
+function refusalAnswer({ status, reason, retryAfter }: Refusal): Response {
+  if (status === 401) return problem(status, reason, { "www-authenticate": "Bearer" });
+  return problem(status, reason, retryAfter ? { "retry-after": String(retryAfter) } : {});
+}
+
+function cookieAnswer(cookie: string): Response {
   return new Response(null, { status: 204, headers: { "set-cookie": cookie, ...SAFE_HEADERS } });
 }

@@ -13,6 +13,7 @@ import { parseDuration, parseSize } from "../units.ts";
 import {
   listOf,
   parseAdminAddress,
+  parseAdminToken,
   parseBoolean,
   parseCount,
   parseDomain,
@@ -83,7 +84,7 @@ export const Environment = v.object({
   AWS_REGION: v.optional(v.string()),
   CACHE_ONLY: flag("false"),
   ADMIN_ADDR: v.optional(parsed(parseAdminAddress), "127.0.0.1:9090"),
-  ADMIN_TOKEN: v.optional(v.string()),
+  ADMIN_TOKEN: v.optional(parsed(parseAdminToken)),
   WARM_IMAGES: v.optional(parsed(parseList), ""),
   WARM_INTERVAL: v.optional(parsed(parseWait(1)), "1h"),
   WARM_PLATFORMS: v.optional(parsed(parsePlatforms), "all"),

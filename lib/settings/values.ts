@@ -55,6 +55,16 @@ export function parseAdminAddress(
   return Object.freeze({ host: parseHost(host), port: parsePort(port) });
 }
 
+/** The operator's token: long enough not to be guessed, and such that an HTTP header can carry it. */
+export function parseAdminToken(text: string): string {
+  // Never the text itself: it is a secret all the same.
+  if (text.length < 16) throw new RangeError("Expected at least 16 characters");
+  if (!/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(text)) {
+    throw new RangeError("Expected ASCII characters, and no space around them");
+  }
+  return text;
+}
+
 /** Whether only this machine reaches `host`. */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);

@@ -280,14 +280,21 @@ Deno.test("an image's name becomes a command, an instance a client's configurati
   assertEquals((await ask(setting, "/api/client-config?kind=fax")).status, 400);
 });
 
+const TOKEN = "a secret of 16+ characters";
+
+async function logIn({ url }: Setting, token: string) {
+  const headers = { authorization: `Bearer ${token}` };
+  return await whole(`${url}/api/login`, { method: "POST", headers });
+}
+
 Deno.test("with a token only the page is shown without it; a login sets a cookie that scripts cannot read", async () => {
-  await using setting = await start({ token: "secret" });
+  await using setting = await start({ token: TOKEN });
   for (const path of ["/api/overview", "/metrics", "/stats", "/api/openapi.json"]) {
     assertEquals((await ask(setting, path)).status, 401, path);
   }
-  const wrong = await ask(setting, "/api/login", { method: "POST", body: { token: "guess" } });
+  const wrong = await logIn(setting, "guess");
   assertEquals([wrong.status, wrong.headers.get("set-cookie")], [401, null]);
-  const right = await ask(setting, "/api/login", { method: "POST", body: { token: "secret" } });
+  const right = await logIn(setting, TOKEN);
   assertEquals(right.status, 204);
   const cookie = right.headers.get("set-cookie")!;
   assertMatch(cookie, /HttpOnly; SameSite=Strict/);
@@ -296,8 +303,34 @@ Deno.test("with a token only the page is shown without it; a login sets a cookie
     headers: { cookie: cookie.split(";")[0]! },
   });
   assertEquals(inside.status, 200);
-  const bearer = { authorization: "Bearer secret" };
+  const bearer = { authorization: `Bearer ${TOKEN}` };
   assertEquals((await whole(`${setting.url}/metrics`, { headers: bearer })).status, 200);
+});
+
+Deno.test("wrong operator's tokens are slowed down, wherever they are shown, and say when to come back", async () => {
+  await using setting = await start({ token: TOKEN });
+  const headers = { authorization: "Bearer guess" };
+  for (let i = 0; i < 5; i++) {
+    const path = i % 2 ? "/api/overview" : "/metrics";
+    assertEquals((await whole(setting.url + path, { headers })).status, 401);
+  }
+  const answer = await whole(`${setting.url}/stats`, { headers });
+  assertEquals([answer.status, answer.headers.get("retry-after")], [429, "1"]);
+  assertEquals((await logIn(setting, TOKEN)).status, 429);
+});
+
+Deno.test("of somebody who has not shown the operator's token no body is read", async () => {
+  await using setting = await start({ token: TOKEN });
+  for (const path of ["/api/login", "/api/warm", "/api/nothing"]) {
+    using conn = await Deno.connect({ hostname: "127.0.0.1", port: setting.admin.addr.port });
+    // A body that never comes: who waited for it would not answer.
+    const head = `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n` +
+      "Content-Length: 1000\r\n\r\n";
+    await conn.write(new TextEncoder().encode(head));
+    const buffer = new Uint8Array(1000);
+    const n = await conn.read(buffer);
+    assertMatch(new TextDecoder().decode(buffer.subarray(0, n!)), /^HTTP\/1.1 401 /);
+  }
 });
 
 Deno.test("what is no command of ours changes nothing", async () => {

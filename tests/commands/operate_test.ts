@@ -47,7 +47,7 @@ async function startInstance(env: Record<string, string> = {}, token?: string) {
 }
 
 Deno.test("a running instance is asked to do what a process with the cache does itself", async () => {
-  await using instance = await startInstance({}, "secret");
+  await using instance = await startInstance({}, "a secret of 16+ characters");
   const remote = new RemoteOperations(instance.admin);
   const local = new ProxyOperations(instance.proxy.proxy);
   const seen: WarmProgress[] = [];
@@ -80,7 +80,7 @@ Deno.test("a running instance is asked to do what a process with the cache does 
 });
 
 Deno.test("a wrong token is told as such", async () => {
-  await using instance = await startInstance({}, "secret");
+  await using instance = await startInstance({}, "a secret of 16+ characters");
   const { admin } = instance;
   const stranger = new RemoteOperations({ ...admin, token: "wrong" });
   await assertRejects(() => stranger.report(), RemoteError, "ADMIN_TOKEN is wrong or missing");

@@ -43,7 +43,7 @@ pageTest("a token is asked for once, and forgotten at the sign-out", async (all)
   await page.keyboard.press("Enter");
   await textOf(page.locator(".problem"), /not the operator's token/);
   assertEquals(await page.locator(".images").count(), 0);
-  await token.fill("right token");
+  await token.fill("the right token of the operator");
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("heading", { name: "Images" }).waitFor();
   await page.reload();
@@ -52,7 +52,7 @@ pageTest("a token is asked for once, and forgotten at the sign-out", async (all)
   await token.waitFor();
   await page.reload();
   await token.waitFor();
-}, { token: "right token", route: "#/images" });
+}, { token: "the right token of the operator", route: "#/images" });
 
 pageTest("when the proxy is gone the page says so, and comes back with it", async (all) => {
   const { page } = all;

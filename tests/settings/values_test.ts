@@ -3,6 +3,7 @@ import fc from "fast-check";
 import {
   listOf,
   parseAdminAddress,
+  parseAdminToken,
   parseBoolean,
   parseCount,
   parseCredentials,
@@ -19,6 +20,7 @@ import { formatDuration } from "../../lib/units.ts";
 
 const PARSERS: Readonly<Record<string, (text: string) => unknown>> = {
   parseAdminAddress,
+  parseAdminToken,
   parseBoolean,
   parseCount,
   parseCredentials,

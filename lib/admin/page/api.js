@@ -39,6 +39,11 @@ export async function send(method, path, { body, signal } = {}) {
   return await readJson(await request(path, { method, body, signal }));
 }
 
+/** Shows the token, for a cookie. Throws an `ApiError`: 401 for a wrong one. */
+export async function login(token) {
+  await request("api/login", { method: "POST", token });
+}
+
 /**
  * The events of a stream: `{ event, data }`, the data parsed. Without anything for `silence` ms (never, by
  * default) it throws an `ApiError`.
@@ -85,8 +90,11 @@ function readEvent(block) {
   return data.length > 0 ? { event, data: JSON.parse(data.join("\n")) } : undefined;
 }
 
-async function request(path, { method = "GET", body, signal }) {
-  const headers = body === undefined ? {} : { "content-type": "application/json" };
+async function request(path, { method = "GET", body, signal, token }) {
+  const headers = {
+    ...body !== undefined && { "content-type": "application/json" },
+    ...token !== undefined && { authorization: `Bearer ${token}` },
+  };
   let response;
   try {
     response = await fetch(path, {
@@ -103,7 +111,7 @@ async function request(path, { method = "GET", body, signal }) {
   if (response.ok) return response;
   const text = await response.text().catch(() => "");
   // A wrong token at the login itself is the form's to tell.
-  if (response.status === 401 && !path.endsWith("api/login")) onUnauthorized();
+  if (response.status === 401 && token === undefined) onUnauthorized();
   throw new ApiError(messageOf(text) ?? `HTTP ${response.status}`, response.status);
 }
 

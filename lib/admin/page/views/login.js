@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { send } from "../api.js";
+import { login } from "../api.js";
 import { h } from "../dom.js";
 import { t } from "../i18n.js";
 import { textOf } from "../parts.js";
@@ -25,7 +25,7 @@ export function loginView(main, { onLogin }) {
     button.disabled = true;
     problem.textContent = "";
     try {
-      await send("POST", "api/login", { body: { token: input.value } });
+      await login(input.value);
       onLogin();
     } catch (error) {
       problem.textContent = error.status === 401 ? t("login.wrong") : textOf(error);
