@@ -96,7 +96,7 @@ for (const [name, example] of Object.entries(examples())) {
       const { routes } = JSON.parse(new TextDecoder().decode(lost.body));
       assertEquals(routes["docker.example.com"], "https://registry-1.docker.io");
       if (example.includes("UPSTREAM_CORP")) {
-        assertEquals(routes["corp.example.com"], "https://registry.corp.example");
+        assertEquals("corp.example.com" in routes, false);
       }
       // A library says nothing by itself, but for the line of Deno.serve.
       const said = server.lines.filter((line) => !line.startsWith("Listening on"));

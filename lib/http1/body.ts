@@ -4,7 +4,7 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
-import { type Framing, HttpError } from "./head.ts";
+import { type Framing, HttpError, isField } from "./head.ts";
 
 /** What is buffered of a connection, and how to get more. */
 export interface Inbound {
@@ -16,8 +16,13 @@ export interface Inbound {
   more(): Promise<boolean>;
 }
 
-/** A chunk's size line, extensions included, is not longer than this. */
+/** A line of the framing, its extensions included, is not longer than this, bytes. */
 const LONGEST_LINE = 1024;
+/** What the framing of one body may hold beside its sizes: extensions and trailers, bytes. */
+const MAX_EXTRAS = 8 * 1024;
+const MAX_TRAILERS = 32;
+/** A client that means well sends a token request in one chunk, or a few. */
+const MAX_CHUNKS = 4096;
 
 /** Reads a body of at most `limit` bytes. Throws an {@linkcode HttpError}: 413 for a longer one. */
 export async function readBody(
@@ -33,19 +38,32 @@ export async function readBody(
   }
   const chunks: Uint8Array[] = [];
   let length = 0;
+  let extras = 0;
+  const addExtra = (bytes: number) => {
+    extras += bytes;
+    if (extras > MAX_EXTRAS) throw new HttpError(431, "Too many chunk extensions or trailers");
+  };
   while (true) {
-    const size = chunkSize(await takeLine(inbound));
+    const { size, extension } = parseChunkLine(await takeLine(inbound));
+    addExtra(extension);
     if (size === 0) break;
     length += size;
-    if (length > limit) throw tooLarge();
+    if (length > limit || chunks.length === MAX_CHUNKS) throw tooLarge();
     const chunk = new Uint8Array(size);
     await takeInto(inbound, chunk);
     chunks.push(chunk);
-    if (await takeLine(inbound) !== "") throw new HttpError(400, "Malformed chunk");
+    if (await takeLine(inbound) !== "") throw malformed();
   }
-  // Trailers are read and mean nothing here.
-  for (let lines = 0; await takeLine(inbound) !== ""; lines++) {
-    if (lines === 32) throw new HttpError(431, "Too many trailers");
+  // Trailers mean nothing here, but another reader must not take one for the next request.
+  for (let count = 0;; count++) {
+    const line = await takeLine(inbound);
+    if (line === "") break;
+    if (count === MAX_TRAILERS) throw new HttpError(431, "Too many trailers");
+    const colon = Math.max(0, line.indexOf(":"));
+    if (!isField(line.slice(0, colon), line.slice(colon + 1))) {
+      throw new HttpError(400, "Malformed trailer");
+    }
+    addExtra(line.length);
   }
   const body = new Uint8Array(length);
   let at = 0;
@@ -56,10 +74,12 @@ export async function readBody(
   return body;
 }
 
-function chunkSize(line: string): number {
-  const [, hex] = /^([0-9a-f]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/i.exec(line) ?? [];
-  if (hex === undefined) throw new HttpError(400, "Malformed chunk");
-  return parseInt(hex, 16);
+/** A chunk's size, and how long its extensions are, in bytes. */
+function parseChunkLine(line: string): { size: number; extension: number } {
+  const hex = /^[0-9a-f]{1,8}/i.exec(line)?.[0] ?? "";
+  const extension = line.slice(hex.length);
+  if (hex === "" || !/^(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?$/.test(extension)) throw malformed();
+  return { size: parseInt(hex, 16), extension: extension.length };
 }
 
 async function takeInto(inbound: Inbound, target: Uint8Array): Promise<void> {
@@ -72,17 +92,23 @@ async function takeInto(inbound: Inbound, target: Uint8Array): Promise<void> {
   }
 }
 
+/** The next line without its CRLF. A bare LF ends none: another reader might think so. */
 async function takeLine(inbound: Inbound): Promise<string> {
   while (true) {
     const text = inbound.bytes.toString("latin1", 0, LONGEST_LINE);
-    const end = text.indexOf("\r\n");
+    const end = text.indexOf("\n");
     if (end >= 0) {
-      inbound.take(end + 2);
-      return text.slice(0, end);
+      if (text[end - 1] !== "\r") throw malformed();
+      inbound.take(end + 1);
+      return text.slice(0, end - 1);
     }
-    if (text.length === LONGEST_LINE) throw new HttpError(400, "Malformed chunk");
+    if (text.length === LONGEST_LINE) throw malformed();
     if (!await inbound.more()) throw cutShort();
   }
+}
+
+function malformed(): HttpError {
+  return new HttpError(400, "Malformed chunk");
 }
 
 function tooLarge(): HttpError {

@@ -64,7 +64,11 @@ export function parseHead(
     throw new HttpError(400, "Malformed request line");
   }
   const to = text.indexOf("\r\n\r\n", from);
-  if (to < 0) return undefined;
+  if (to < 0) {
+    // Before its end comes, which with bare line feeds would be never.
+    if (/(?:^|[^\r])\n/.test(text)) throw new HttpError(400, "Malformed header");
+    return undefined;
+  }
   const lines = text.slice(from, to).split("\r\n");
   const [, method, target, minor] = REQUEST_LINE.exec(lines[0]!) ?? [];
   if (!method || !target) throw new HttpError(400, "Malformed request line");
@@ -74,11 +78,18 @@ export function parseHead(
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(0, colon));
     const value = line.slice(colon + 1);
-    // No space before the colon, no folded lines, no bare CR or LF: others read those differently.
-    if (!TOKEN.test(name) || !VALUE.test(value)) throw new HttpError(400, "Malformed header");
+    if (!isField(name, value)) throw new HttpError(400, "Malformed header");
     fields.push(name.toLowerCase(), trimmed(value));
   }
   return { method, target, minor: Number(minor), fields, length: to + 4 };
+}
+
+/**
+ * Whether these are the name and the value of a header or a trailer. No space before the colon, no folded line, no bare
+ * CR or LF: others read those differently.
+ */
+export function isField(name: string, value: string): boolean {
+  return TOKEN.test(name) && VALUE.test(value);
 }
 
 /** Without the spaces and tabs around it. Not `trim`: that takes other bytes for spaces too. */

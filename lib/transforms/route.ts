@@ -6,7 +6,7 @@
 import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { isRepository, parseReference } from "../oci/reference.ts";
-import { DEFAULT_REGISTRY, type Registry } from "../registry.ts";
+import { DEFAULT_REGISTRY, type Registry, SEEDS } from "../registry.ts";
 
 /** What routing depends on. */
 export interface RouteTable {
@@ -113,13 +113,16 @@ export function route(request: RouteRequest, table: RouteTable): Route {
   return { kind: "target", target: { ...parseRest(rest, to), registry: to, base, prefix } };
 }
 
-/** Returns host → URL of everything that is routed by host, for people: nothing in it is secret. */
+/**
+ * Returns host → URL of the public registries that are routed by host. Anybody gets this: a registry that the operator
+ * added, or put in a public one's place, is not in it, for its name and URL may be internal.
+ */
 export function routesOf(table: RouteTable): Record<string, string> {
+  const isSeed = ({ name, url }: Registry) =>
+    Object.hasOwn(SEEDS, name) && new URL(SEEDS[name]!.url).href === url.href;
   return Object.fromEntries(
-    table.registries.map(({ name, url }) => [
-      `${name}.${table.customDomain}`,
-      url.origin + url.pathname.replace(/\/$/, ""),
-    ]),
+    table.registries.filter(isSeed)
+      .map(({ name, url }) => [`${name}.${table.customDomain}`, url.origin]),
   );
 }
 

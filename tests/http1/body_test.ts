@@ -37,7 +37,7 @@ const extension = fc.constantFrom("", ";a=b", " ;x", ";\xe9");
 Deno.test("a body in chunks is read back the same, however it comes, and what follows is left", async () => {
   const chunks = fc.array(fc.tuple(chunk, extension, fc.boolean()), { maxLength: 20 });
   const places = fc.array(fc.nat(), { maxLength: 30 });
-  const trailers = fc.array(fc.constantFrom("a: b", "x-y:"), { maxLength: 3 });
+  const trailers = fc.array(fc.constantFrom("a: b", "x-y:", "A:\xe9"), { maxLength: 3 });
   await fc.assert(fc.asyncProperty(chunks, trailers, places, async (chunks, trailers, places) => {
     const sent = Buffer.concat([
       ...chunks.flatMap(([bytes, extension, isUpper]) => {
@@ -85,4 +85,49 @@ Deno.test("nothing that anybody may send makes reading a body throw anything but
       assert(error instanceof HttpError, `${error}`);
     }
   }));
+});
+
+/** What reading `text` as a body in chunks comes to: its text, or the status it is refused with. */
+async function read(text: string): Promise<number | string> {
+  const { inbound } = connection([ascii(text)]);
+  try {
+    const body = await readBody(inbound, { kind: "chunked" }, { limit: LIMIT });
+    return Buffer.from(body).toString("latin1");
+  } catch (error) {
+    assert(error instanceof HttpError, `${error}`);
+    return error.status;
+  }
+}
+
+Deno.test("a chunked body that two readers could understand differently is refused", async () => {
+  assertEquals(await read("3\r\nabc\r\n0\r\nA: b\r\n\r\n"), "abc");
+  const table: Record<string, string> = {
+    "a line feed alone after a size": "3\nabc\r\n0\r\n\r\n",
+    "a line feed alone after a chunk": "3\r\nabc\n0\r\n\r\n",
+    "a line feed alone after the last size": "3\r\nabc\r\n0\n\r\n",
+    "a line feed alone in an extension": "3;a\n\r\nabc\r\n0\r\n\r\n",
+    "a carriage return alone in an extension": "3;a\rb\r\nabc\r\n0\r\n\r\n",
+    "a line feed alone after a trailer": "0\r\nA: b\n\r\n",
+    "a line feed alone in a trailer": "0\r\nA: b\nC: d\r\n\r\n",
+    "a carriage return alone in a trailer": "0\r\nA: b\rC: d\r\n\r\n",
+    "a line feed alone at the end": "0\r\n\n",
+    "a request in place of a trailer": "0\r\nGET / HTTP/1.1\r\n\r\n",
+    "a folded trailer": "0\r\nA: b\r\n c\r\n\r\n",
+    "a trailer without a name": "0\r\n: b\r\n\r\n",
+    "a blank before the colon": "0\r\nA : b\r\n\r\n",
+    "a blank after a size": "3 \r\nabc\r\n0\r\n\r\n",
+    "a sign": "+3\r\nabc\r\n0\r\n\r\n",
+    "no size": ";a\r\n0\r\n\r\n",
+  };
+  for (const [what, text] of Object.entries(table)) assertEquals(await read(text), 400, what);
+});
+
+Deno.test("chunk extensions, trailers and chunks are bounded in number and size", async () => {
+  const extension = `1;${"x".repeat(1000)}\r\na\r\n`;
+  assertEquals(await read(`${extension.repeat(8)}0\r\n\r\n`), "aaaaaaaa");
+  assertEquals(await read(`${extension.repeat(9)}0\r\n\r\n`), 431);
+  assertEquals(await read(`0\r\n${"a: b\r\n".repeat(32)}\r\n`), "");
+  assertEquals(await read(`0\r\n${"a: b\r\n".repeat(33)}\r\n`), 431);
+  assertEquals(await read(`0\r\n${`a: ${"b".repeat(1000)}\r\n`.repeat(9)}\r\n`), 431);
+  assertEquals(await read(`0\r\na: ${"b".repeat(2000)}\r\n\r\n`), 400);
 });

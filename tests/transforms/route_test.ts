@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import { parseConfig } from "../../lib/config.ts";
 import { OciError } from "../../lib/oci/error.ts";
 import { type Registry, registryOf, SEEDS } from "../../lib/registry.ts";
 import {
@@ -280,14 +281,29 @@ Deno.test("with a fallback every host that matches nothing goes there, and is no
   assertEquals([result.target.registry.name, result.target.repository], ["target", "ghcr.io/a"]);
 });
 
-Deno.test("the routes are each host with its URL, without a trailing slash", () => {
+Deno.test("an unknown host is told the public registries with their URLs, without a trailing slash", () => {
   const routes = routesOf(table);
   assertEquals(routes["docker.proxy.example"], "https://registry-1.docker.io");
-  assertEquals(routes["corp.proxy.example"], "https://registry.corp:5000/base");
-  assertEquals(Object.keys(routes).length, registries.length);
+  assertEquals(Object.keys(routes).length, Object.keys(SEEDS).length);
   const unrouted = routed("elsewhere.example", "/");
   assert(unrouted.kind === "unrouted");
   assertEquals(unrouted.routes, routes);
+});
+
+Deno.test("an unknown host is told neither registries that the operator added nor what stands in a public one's place", () => {
+  const { registries } = parseConfig({
+    UPSTREAM_CORP: "https://registry.corp.internal/base",
+    UPSTREAM_DOCKER: "http://10.0.0.7:5000",
+    UPSTREAM_QUAY: "https://quay.io/inside",
+    UPSTREAM_GHCR: "ghcr.io",
+  });
+  const text = JSON.stringify(
+    routed("elsewhere.example", "/", { customDomain: DOMAIN, registries }),
+  );
+  for (const hidden of ["corp", "10.0.0.7", "docker.proxy.example", "inside"]) {
+    assert(!text.includes(hidden), hidden);
+  }
+  assert(text.includes('"ghcr.proxy.example":"https://ghcr.io"'), text);
 });
 
 const NAMED: [name: string, registry: string | undefined][] = [
