@@ -31,7 +31,7 @@ const PATIENCE: Patience = {
   /** Of one that is to end, to be heard; and nothing else is asked for any more. */
   "goodbye": 2_000,
 };
-/** An idle one takes 15 KB, with TLS 45 and with HTTP/2 49, and three handles then. */
+/** An idle one takes 15 KB, with TLS 45. */
 const MOST = 8192;
 /** Of those who ask for nothing, the part that has to go when there is no room for another. */
 const SHED = 1 / 16;

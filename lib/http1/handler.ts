@@ -20,8 +20,6 @@ export interface Handler {
   quick?(request: HotRequest, client: string): QuickAnswer | undefined;
   /** Any answer. */
   answer(request: Request, info: RequestInfo): Promise<Answer>;
-  /** The same to a request of HTTP/2, for Deno to send. */
-  fetch?(request: Request, info: RequestInfo): Promise<Response>;
 }
 
 /** What is known of a request besides itself. */

@@ -82,23 +82,12 @@ export interface Door {
   close(): void;
 }
 
-/** Whatever has to end with a server. */
-export interface Annex {
-  /** Ends when what it has been asked is answered. */
-  shutdown(): void;
-  /** Ends it at once. */
-  close(): void;
-  /** Settles when it has ended. */
-  readonly finished: Promise<void>;
-}
-
 /** What a {@linkcode Server} is made of. */
 export interface ServerParts {
   readonly handler: Handler;
   readonly options: Pick<ServeOptions, "onListen" | "tick" | "most" | "patience">;
   /** @default {"http"} */
   readonly scheme?: Scheme;
-  readonly annex?: Annex;
 }
 
 /** What listeners have in common, whatever their connections come in by. */
@@ -111,16 +100,14 @@ export class Server implements Http1Server, ConnectionContext {
   readonly host: string;
   readonly connections: Connections;
   readonly #door: Door;
-  readonly #annex: Annex | undefined;
   readonly #ended = Promise.withResolvers<void>();
   readonly #timer: ReturnType<typeof setInterval>;
   isClosing = false;
   #quietUntil = 0;
   now = Date.now();
 
-  constructor(door: Door, { handler, options, scheme = "http", annex }: ServerParts) {
+  constructor(door: Door, { handler, options, scheme = "http" }: ServerParts) {
     this.#door = door;
-    this.#annex = annex;
     this.scheme = scheme;
     this.handler = handler;
     this.connections = new Connections(options);
@@ -164,8 +151,7 @@ export class Server implements Http1Server, ConnectionContext {
   #endIfDone(): void {
     if (!this.isClosing || this.connections.size > 0) return;
     clearInterval(this.#timer);
-    this.#annex?.close();
-    (this.#annex?.finished ?? Promise.resolve()).then(this.#ended.resolve);
+    this.#ended.resolve();
   }
 
   #stopAccepting(): void {
@@ -177,7 +163,6 @@ export class Server implements Http1Server, ConnectionContext {
   async shutdown(): Promise<void> {
     this.#stopAccepting();
     this.connections.retire();
-    this.#annex?.shutdown();
     this.#endIfDone();
     await this.finished;
   }

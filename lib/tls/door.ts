@@ -17,6 +17,8 @@ export interface Certificate {
   readonly key: string;
 }
 
+/** What is agreed on in a handshake. A client that offers other protocols only is refused there (RFC 7301 §3.2). */
+const ALPNProtocols = ["http/1.1"];
 /** How often it is seen whether connections still come in, ms. */
 const WATCH = 5_000;
 /** How long a connection from here may take to come in, ms. */
@@ -28,8 +30,6 @@ export interface TlsOptions {
   /** 0 for any free one. */
   readonly port: number;
   readonly tls: Certificate;
-  /** Protocols to agree on, the best first. */
-  readonly protocols: readonly string[];
   /** Called with each connection: its handshake has not begun. */
   readonly onConnection: (socket: TLSSocket) => void;
   /** Called when connections cannot come in, for want of handles mostly. */
@@ -107,7 +107,6 @@ class TlsDoor implements Door {
 
   #lead(socket: NetSocket): void {
     socket.setNoDelay(true);
-    const ALPNProtocols = [...this.#options.protocols];
     const secureContext = this.#context;
     const secure = new TLSSocket(socket, { isServer: true, secureContext, ALPNProtocols });
     const client = socket.remoteAddress; // gone when it has failed
@@ -188,13 +187,13 @@ async function listening(
   return (server.address() as { port: number }).port;
 }
 
-/** Settles with the protocol that is agreed on, "" for none. Rejects when it comes to nothing. */
-export function handshake(socket: TLSSocket): Promise<string> {
+/** Settles when the handshake has been made. Rejects when it comes to nothing. */
+export function handshake(socket: TLSSocket): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = () => reject(new Error("No handshake"));
     socket.once("secure", () => {
       socket.off("close", fail);
-      resolve(socket.alpnProtocol || "");
+      resolve();
     });
     socket.once("close", fail);
     socket.once("end", fail);

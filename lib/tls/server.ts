@@ -1,12 +1,11 @@
 /**
- * The listener with TLS: HTTP/1 as without it, HTTP/2 by way of a bridge.
+ * The listener with TLS: HTTP/1.1, as without it.
  *
  * @module
  */
 import type { TLSSocket } from "node:tls";
 import type { Handler } from "../http1/handler.ts";
 import { type Http1Server, type ServeOptions, Server } from "../http1/server.ts";
-import { type Bridge, Bridges } from "../http2/bridge.ts";
 import { type Certificate, handshake, openTls } from "./door.ts";
 import { TlsSocket } from "./socket.ts";
 
@@ -17,61 +16,31 @@ export interface ServeTlsOptions extends ServeOptions {
   readonly watch?: number;
 }
 
-/** Listens with TLS, for HTTP/2 too where the handler has a `fetch`. Rejects as `openTls` does. */
+/** Listens with TLS. Rejects as `openTls` does. */
 export async function serveTls(options: ServeTlsOptions, handler: Handler): Promise<Http1Server> {
   const { hostname, port, tls, watch } = options;
-  const bridges = handler.fetch && new Bridges(handler.fetch.bind(handler));
-  const protocols = [...bridges ? ["h2"] : [], "http/1.1"];
-  let server: Server | undefined;
+  let server: Server | undefined = undefined;
   const onConnection = (socket: TLSSocket) => {
-    if (server?.connections.hasRoom()) greet(socket, { server, bridges });
+    if (server?.connections.hasRoom()) greet(socket, server);
     else socket.destroy();
   };
   const onTrouble = (error: unknown) => server?.makeRoom(error);
-  const door = { hostname, port, tls, protocols, watch, onConnection, onTrouble };
-  try {
-    server = new Server(await openTls(door), { handler, options, scheme: "https", annex: bridges });
-    return server;
-  } catch (error) {
-    bridges?.close();
-    throw error;
-  }
+  const door = await openTls({ hostname, port, tls, watch, onConnection, onTrouble });
+  server = new Server(door, { handler, options, scheme: "https" });
+  return server;
 }
 
-/** What a client is led to. */
-interface Hall {
-  readonly server: Server;
-  readonly bridges: Bridges | undefined;
-}
-
-/** Leads a client to what it agrees on in its handshake. Never rejects. */
-async function greet(socket: TLSSocket, { server, bridges }: Hall): Promise<void> {
+/** Serves a client once its handshake has been made. Never rejects. */
+async function greet(socket: TLSSocket, server: Server): Promise<void> {
   const { remoteAddress: hostname = "", remotePort: port = 0 } = socket;
   const client = new TlsSocket(socket, { transport: "tcp", hostname, port });
   const close = () => client.close();
   const waiting = { on: "rest of request", since: server.now } as const;
-  let bridge: Bridge | undefined;
   try {
-    await server.hold({ waiting, retire: close, close }, async () => {
-      const isHttp2 = await handshake(socket) === "h2";
-      if (isHttp2 && bridges) bridge = await open(client, { server, bridges });
-    });
+    await server.hold({ waiting, retire: close, close }, () => handshake(socket));
   } catch {
     return close(); // it came to nothing
   }
-  if (server.isClosing) (bridge ?? client).close();
-  else if (bridge) await server.hold(bridge, () => bridge!.run());
+  if (server.isClosing) close();
   else await server.serve(client);
-}
-
-async function open(
-  client: TlsSocket,
-  { server, bridges }: { server: Server; bridges: Bridges },
-): Promise<Bridge> {
-  try {
-    return await bridges.open(client, () => server.now);
-  } catch (error) {
-    server.makeRoom(error);
-    throw error;
-  }
 }

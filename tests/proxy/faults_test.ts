@@ -176,7 +176,8 @@ async function pullBlob(soak: Soak): Promise<Outcome> {
   } catch (error) {
     // A reset stream of HTTP/2 takes with it what was not sent yet, the status too. So does any connection of
     // `Deno.serve` in 2.5, which serves TLS then.
-    const mayLose = soak.listener === "HTTP/2" || soak.listener !== "our HTTP/1" && !canOwnTls();
+    const mayLose = soak.listener === "Deno's HTTP/2" ||
+      soak.listener !== "our HTTP/1" && !canOwnTls();
     assert(mayLose, (error as Error).message);
     return "broken";
   }

@@ -6,8 +6,11 @@
 import { startTestProxy, type TestProxy, type TestProxyOptions } from "./proxy.ts";
 import { testCertificate } from "./secure.ts";
 
-/** The proxy's own HTTP/1 without TLS and with it, Deno's HTTP/1, and HTTP/2. */
-export const LISTENERS = ["our HTTP/1", "our HTTPS/1", "Deno's HTTP/1", "HTTP/2"] as const;
+/**
+ * The proxy's own listener without TLS and with it, and `Deno.serve` as programs that embed the proxy use it: HTTP/1,
+ * and with TLS HTTP/2.
+ */
+export const LISTENERS = ["our HTTP/1", "our HTTPS/1", "Deno's HTTP/1", "Deno's HTTP/2"] as const;
 
 export type ListenerName = typeof LISTENERS[number];
 
@@ -23,12 +26,14 @@ export async function startListener(
   name: ListenerName,
   options: TestProxyOptions = {},
 ): Promise<ListenerTest> {
-  const tls = name === "HTTP/2" || name === "our HTTPS/1" ? await testCertificate() : undefined;
-  const proxy = await startTestProxy({ ...options, tls });
-  const deno = name === "Deno's HTTP/1" ? denoServer(proxy) : undefined;
+  const isHttp2 = name === "Deno's HTTP/2";
+  const tls = isHttp2 || name === "our HTTPS/1" ? await testCertificate() : undefined;
+  const isDeno = isHttp2 || name === "Deno's HTTP/1";
+  const proxy = await startTestProxy({ ...options, tls: isDeno ? undefined : tls });
+  const deno = isDeno ? denoServer(proxy, tls) : undefined;
   const client = Deno.createHttpClient({
-    http1: name !== "HTTP/2",
-    http2: name === "HTTP/2",
+    http1: !isHttp2,
+    http2: isHttp2,
     caCerts: tls && [tls.ca],
     poolMaxIdlePerHost: 0,
   });
@@ -45,7 +50,7 @@ export async function startListener(
 }
 
 /** `Deno.serve` as `mod.ts` says to use it. */
-function denoServer(proxy: TestProxy) {
+function denoServer(proxy: TestProxy, tls?: { cert: string; key: string }) {
   const abort = new AbortController();
   // A variable: Deno 2.5 does not know all of its members.
   const settings = {
@@ -55,9 +60,12 @@ function denoServer(proxy: TestProxy) {
     onListen() {},
     automaticCompression: false,
   };
-  const server = Deno.serve(settings, (request, info) => proxy.proxy.fetch(request, info));
+  const server = Deno.serve(
+    { ...settings, ...tls },
+    (request, info) => proxy.proxy.fetch(request, info),
+  );
   return {
-    url: `http://127.0.0.1:${server.addr.port}`,
+    url: `${tls ? "https" : "http"}://127.0.0.1:${server.addr.port}`,
     async close() {
       abort.abort();
       await server.finished;

@@ -41,7 +41,7 @@ export interface TestProxyOptions {
   readonly upstreams?: Readonly<Record<string, { readonly url: string } | string>>;
   /** Further settings. `CACHE_DIR` is a temporary folder where it is not given. */
   readonly env?: Readonly<Record<string, string>>;
-  /** PEM: it then listens with https, HTTP/2 included. */
+  /** PEM: it then listens with https. */
   readonly tls?: { readonly cert: string; readonly key: string };
 }
 

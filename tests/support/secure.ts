@@ -18,10 +18,10 @@ async function make(): Promise<Certificate> {
   return await makeCertificate(dir.path);
 }
 
-/** A connection whose handshake has been made, for `protocol` only. */
+/** A connection whose handshake has been made, for `protocol` only. Rejects where that is refused. */
 export async function connectTls(
   port: number,
-  { protocol }: { protocol: "h2" | "http/1.1" },
+  { protocol = "http/1.1" }: { protocol?: "h2" | "http/1.1" } = {},
 ): Promise<Deno.TlsConn> {
   const { ca } = await testCertificate();
   const conn = await Deno.connectTls({

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { Server } from "node:net";
 import { plainAnswer } from "../../lib/answer.ts";
 import type { RequestInfo } from "../../lib/http1/handler.ts";
@@ -6,7 +6,6 @@ import type { Http1Server } from "../../lib/http1/server.ts";
 import { canOwnTls } from "../../lib/listener.ts";
 import { serveTls, type ServeTlsOptions } from "../../lib/tls/server.ts";
 import { connectionOf } from "../support/http.ts";
-import { beginning, FRAME, frame, framesOf, get, joined } from "../support/http2.ts";
 import { connectTls, testCertificate } from "../support/secure.ts";
 import { until } from "../support/until.ts";
 
@@ -16,7 +15,6 @@ type Respond = (request: Request, info: RequestInfo) => Response | Promise<Respo
 
 const TICK = 10;
 const HEAD = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const PROTOCOLS = ["http/1.1", "h2"] as const;
 
 interface Listening extends Http1Server, AsyncDisposable {
   readonly port: number;
@@ -31,7 +29,6 @@ async function serve(
   const tls = await testCertificate();
   const server = await serveTls({ hostname: "127.0.0.1", port: 0, tls, tick: TICK, ...options }, {
     answer: async (request, info) => plainAnswer(await respond(request, info)),
-    fetch: async (request, info) => await respond(request, info),
   });
   return Object.assign(server, {
     port: server.addr.port,
@@ -43,11 +40,10 @@ async function serve(
   });
 }
 
-/** `fetch` that speaks one protocol. */
-async function clientOf(protocol: typeof PROTOCOLS[number]) {
+/** `fetch` that knows the certificate. Offers HTTP/2 too, as most clients do. */
+async function makeClient(options: { localAddress?: string } = {}) {
   const { ca } = await testCertificate();
-  const http2 = protocol === "h2";
-  return Deno.createHttpClient({ http1: !http2, http2, caCerts: [ca], poolMaxIdlePerHost: 1 });
+  return Deno.createHttpClient({ caCerts: [ca], poolMaxIdlePerHost: 1, ...options });
 }
 
 /** A body without an end, and how it was ended. */
@@ -59,6 +55,12 @@ function endless() {
       cancel: () => ended.resolve(),
     }, { highWaterMark: 0 });
   return { body, ended: ended.promise };
+}
+
+/** What `server` answers to a client of its own. */
+async function textOf(server: Listening): Promise<string> {
+  using client = await makeClient();
+  return await (await fetch(server.url, { client })).text();
 }
 
 /** Waits until the server has ended `conn`. */
@@ -74,28 +76,33 @@ async function connect(port: number): Promise<Deno.TcpConn> {
 /** The beginning of a handshake, which announces more. */
 const HALF_A_HANDSHAKE = new Uint8Array([0x16, 3, 1, 2, 0, 1]);
 
-test("HTTP/1 and HTTP/2 are served at one port, to clients whose address is known", async (t) => {
+test("a client that offers HTTP/2 too is served HTTP/1.1, and its address is known", async () => {
   const seen: RequestInfo[] = [];
   await using server = await serve((request, info) => {
     seen.push(info);
     return new Response(new URL(request.url).pathname);
   });
+  const localAddress = "127.0.0.9";
+  using client = await makeClient({ localAddress });
+  const response = await fetch(`${server.url}/here`, { client });
+  assertEquals(await response.text(), "/here");
+  const { remoteAddr, scheme } = seen.pop()!;
+  assertEquals([(remoteAddr as Deno.NetAddr).hostname, scheme], [localAddress, "https"]);
   const { ca } = await testCertificate();
-  for (const protocol of PROTOCOLS) {
-    await t.step(protocol, async () => {
-      const localAddress = "127.0.0.9";
-      using client = Deno.createHttpClient({
-        http1: protocol !== "h2",
-        http2: protocol === "h2",
-        caCerts: [ca],
-        localAddress,
-      });
-      const response = await fetch(`${server.url}/here`, { client });
-      assertEquals(await response.text(), "/here");
-      const { remoteAddr, scheme } = seen.pop()!;
-      assertEquals([(remoteAddr as Deno.NetAddr).hostname, scheme], [localAddress, "https"]);
-    });
-  }
+  using conn = await Deno.connectTls({
+    hostname: "localhost",
+    port: server.port,
+    caCerts: [ca],
+    alpnProtocols: ["h2", "http/1.1"],
+  });
+  assertEquals((await conn.handshake()).alpnProtocol, "http/1.1");
+});
+
+test("a client that speaks HTTP/2 only is told so in the handshake, and breaks nobody off", async () => {
+  await using server = await serve(() => new Response("served"));
+  await assertRejects(() => connectTls(server.port, { protocol: "h2" }));
+  using client = await makeClient();
+  assertEquals(await (await fetch(server.url, { client })).text(), "served");
 });
 
 test("who makes no handshake, half of one, or says nothing after it is broken off", async (t) => {
@@ -116,79 +123,25 @@ test("who makes no handshake, half of one, or says nothing after it is broken of
     await other.write(new TextEncoder().encode(HEAD));
     await ended(other);
   });
-  for (const protocol of PROTOCOLS) {
-    await t.step(`nothing after it, ${protocol}`, async () => {
-      await using server = await serve(() => new Response(), { patience: { "request": 1 } });
-      using silent = await connectTls(server.port, { protocol });
-      await ended(silent);
-    });
-  }
-  await t.step("half a request, http/1.1", async () => {
+  await t.step("nothing after it", async () => {
+    await using server = await serve(() => new Response(), { patience: { "request": 1 } });
+    using silent = await connectTls(server.port);
+    await ended(silent);
+  });
+  await t.step("half a request", async () => {
     await using server = await serve(() => new Response(), { patience: { "rest of request": 1 } });
-    using half = await connectTls(server.port, { protocol: "http/1.1" });
+    using half = await connectTls(server.port);
     await half.write(new TextEncoder().encode("GET / HT"));
     await ended(half);
   });
-  await t.step("half a request, h2", async () => {
-    await using server = await serve(() => new Response(), { patience: { "request": 50 } });
-    using half = await connectTls(server.port, { protocol: "h2" });
-    // Headers that are to be continued.
-    await half.write(joined([
-      beginning(),
-      frame(FRAME.headers, new Uint8Array([0x82]), {
-        stream: 1,
-      }),
-    ]));
-    await ended(half);
-  });
-  await t.step("nothing but pings, h2", async () => {
-    await using server = await serve(() => new Response(), { patience: { "request": 100 } });
-    using pinging = await connectTls(server.port, { protocol: "h2" });
-    await pinging.write(beginning());
-    const ping = joined(Array.from({ length: 8 }, () => frame(FRAME.ping, new Uint8Array(8))));
-    const end = ended(pinging);
-    let isOpen = true;
-    end.then(() => isOpen = false);
-    await until(async () => {
-      await pinging.write(ping).catch(() => {});
-      return !isOpen;
-    });
-  });
 });
 
-test("who does not take an answer is broken off, and its body is ended", async (t) => {
-  const patience = { "client": 100 };
-  await t.step("http/1.1", async () => {
-    const { body, ended: gone } = endless();
-    await using server = await serve(() => new Response(body()), { patience });
-    using client = await connectTls(server.port, { protocol: "http/1.1" });
-    await client.write(new TextEncoder().encode(HEAD));
-    await gone;
-  });
-  await t.step("h2, whose connection takes nothing", async () => {
-    const { body, ended: gone } = endless();
-    await using server = await serve(() => new Response(body()), { patience });
-    using client = await connectTls(server.port, { protocol: "h2" });
-    const window = frame(FRAME.window, new Uint8Array([0x70, 0, 0, 0]));
-    const request = get("/", { authority: "localhost" });
-    await client.write(joined([beginning({ window: 2 ** 31 - 1 }), window, request]));
-    await gone;
-  });
-  await t.step("h2, whose stream takes nothing while pings go on", async () => {
-    const { body, ended: gone } = endless();
-    await using server = await serve(() => new Response(body()), { patience });
-    using client = await connectTls(server.port, { protocol: "h2" });
-    await client.write(joined([beginning({ window: 0 }), get("/", { authority: "localhost" })]));
-    const ping = joined(Array.from({ length: 8 }, () => frame(FRAME.ping, new Uint8Array(8))));
-    const reading = ended(client);
-    let isGone = false;
-    gone.then(() => isGone = true);
-    await until(async () => {
-      await client.write(ping).catch(() => {});
-      return isGone;
-    });
-    await reading;
-  });
+test("who does not take an answer is broken off, and its body is ended", async () => {
+  const { body, ended: gone } = endless();
+  await using server = await serve(() => new Response(body()), { patience: { "client": 100 } });
+  using client = await connectTls(server.port);
+  await client.write(new TextEncoder().encode(HEAD));
+  await gone;
 });
 
 test("an answer that takes long to make is waited for, however little patience there is", async () => {
@@ -198,22 +151,18 @@ test("an answer that takes long to make is waited for, however little patience t
     await go.promise;
     return new Response("made");
   }, { patience });
-  const answers = PROTOCOLS.map(async (protocol) => {
-    using client = await clientOf(protocol);
-    return await (await fetch(server.url, { client })).text();
-  });
+  const answer = textOf(server);
   // Others, who come later, have lost theirs by then.
-  using silent = await connectTls(server.port, { protocol: "h2" });
+  using silent = await connectTls(server.port);
   await ended(silent);
   go.resolve();
-  assertEquals(await Promise.all(answers), ["made", "made"]);
+  assertEquals(await answer, "made");
 });
 
 test("of too many connections the longest idle go, so that another has room", async (t) => {
   const kinds = {
     "without a handshake": connect,
-    "http/1.1": (port: number) => connectTls(port, { protocol: "http/1.1" }),
-    "h2": (port: number) => connectTls(port, { protocol: "h2" }),
+    "with one": connectTls,
   };
   for (const [kind, open] of Object.entries(kinds)) {
     await t.step(kind, async () => {
@@ -223,10 +172,7 @@ test("of too many connections the longest idle go, so that another has room", as
       for (let i = 0; i < 60; i++) idle.push(await open(server.port));
       let gone = 0;
       const all = idle.map((conn) => ended(conn).then(() => gone++));
-      for (const protocol of PROTOCOLS) {
-        using client = await clientOf(protocol);
-        assertEquals(await (await fetch(server.url, { client })).text(), "served");
-      }
+      assertEquals(await textOf(server), "served");
       await until(() => gone >= 40);
       for (const conn of idle) conn.close();
       await Promise.all(all);
@@ -242,92 +188,14 @@ test("where all connections have something under way another is refused, and non
     await go.promise;
     return new Response("done");
   }, { most: 2 });
-  const answers = PROTOCOLS.map(async (protocol) => {
-    using client = await clientOf(protocol);
-    return await (await fetch(server.url, { client })).text();
-  });
+  const answers = [textOf(server), textOf(server)];
   await until(() => asked === 2);
-  await assertRejects(() => connectTls(server.port, { protocol: "h2" }));
+  await assertRejects(() => connectTls(server.port));
   go.resolve();
   assertEquals(await Promise.all(answers), ["done", "done"]);
 });
 
-test("many requests at once on one connection of HTTP/2 get their own bodies", async () => {
-  const bodyOf = (n: number) => new Uint8Array(50_000 + n * 1000).fill(n);
-  await using server = await serve((request) =>
-    new Response(new Blob([bodyOf(Number(new URL(request.url).pathname.slice(1)))]).stream())
-  );
-  using client = await clientOf("h2");
-  await Promise.all(Array.from({ length: 60 }, async (_, n) => {
-    const response = await fetch(`${server.url}/${n}`, { client });
-    assertEquals(await response.bytes(), bodyOf(n));
-  }));
-});
-
-test("a request of HTTP/2 that is given up ends its body, and leaves the others alone", async () => {
-  const { body, ended: gone } = endless();
-  const go = Promise.withResolvers<void>();
-  await using server = await serve(async (request) => {
-    if (request.url.endsWith("/endless")) return new Response(body());
-    await go.promise;
-    return new Response("fine");
-  });
-  using client = await clientOf("h2");
-  const other = fetch(`${server.url}/other`, { client });
-  const response = await fetch(`${server.url}/endless`, { client });
-  await response.body!.cancel();
-  await gone;
-  go.resolve();
-  assertEquals(await (await other).text(), "fine");
-});
-
-test("a request of HTTP/2 that is given up before its answer counts no more, then or later", async () => {
-  const go = Promise.withResolvers<void>();
-  const late = Promise.withResolvers<void>();
-  let asked = 0;
-  const patience = { "request": 100, "client": 100 };
-  await using server = await serve(async (request) => {
-    asked++;
-    await (request.url.endsWith("/late") ? late : go).promise;
-    return new Response("made");
-  }, { patience });
-  using idle = await connectTls(server.port, { protocol: "h2" });
-  using other = await connectTls(server.port, { protocol: "h2" });
-  const given = get("/", { authority: "localhost" });
-  const reset = frame(FRAME.reset, new Uint8Array(4), { stream: 1 });
-  for (const conn of [idle, other]) await conn.write(joined([beginning(), given]));
-  await until(() => asked === 2);
-  await other.write(get("/late", { authority: "localhost", stream: 3 }));
-  await until(() => asked === 3);
-  for (const conn of [idle, other]) await conn.write(reset);
-  const kinds: number[] = [];
-  const reading = (async () => {
-    for await (const { type, stream } of framesOf(other)) if (stream === 3) kinds.push(type);
-  })();
-  go.resolve();
-  await ended(idle);
-  // The other has waited as long, but for an answer.
-  using silent = await connectTls(server.port, { protocol: "h2" });
-  await ended(silent);
-  late.resolve();
-  await reading;
-  assertEquals(kinds[0], FRAME.headers);
-});
-
-test("a client of HTTP/2 that leaves ends the bodies of all its requests", async () => {
-  const bodies = [endless(), endless()];
-  let asked = 0;
-  await using server = await serve(() => new Response(bodies[asked++]!.body()));
-  const conn = await connectTls(server.port, { protocol: "h2" });
-  const authority = "localhost";
-  const requests = [get("/", { authority }), get("/", { authority, stream: 3 })];
-  await conn.write(joined([beginning(), ...requests]));
-  await until(() => asked === 2);
-  conn.close();
-  await Promise.all(bodies.map(({ ended }) => ended));
-});
-
-test("shutting down says goodbye to idle clients, and lets answers under way finish", async () => {
+test("shutting down ends idle connections, and lets answers under way finish", async () => {
   const go = Promise.withResolvers<void>();
   let asked = 0;
   await using server = await serve(async () => {
@@ -336,25 +204,15 @@ test("shutting down says goodbye to idle clients, and lets answers under way fin
     return new Response("done");
   }, { patience: { "goodbye": 100 } });
   using handshaking = await connect(server.port);
-  using idle1 = await connectTls(server.port, { protocol: "http/1.1" });
-  using idle2 = await connectTls(server.port, { protocol: "h2" });
-  await idle2.write(beginning());
-  const frames = framesOf(idle2);
-  await frames.next(); // its settings: it is known
-  const answers = PROTOCOLS.map(async (protocol) => {
-    using client = await clientOf(protocol);
-    return await (await fetch(server.url, { client })).text();
-  });
-  await until(() => asked === 2);
+  using idle = await connectTls(server.port);
+  const answer = textOf(server);
+  await until(() => asked === 1);
   const ending = server.shutdown();
   await ended(handshaking);
-  await ended(idle1);
-  const kinds: number[] = [];
-  for await (const { type } of frames) kinds.push(type);
-  assert(kinds.includes(FRAME.goaway), `${kinds}`);
+  await ended(idle);
   await assertRejects(() => connect(server.port));
   go.resolve();
-  assertEquals(await Promise.all(answers), ["done", "done"]);
+  assertEquals(await answer, "done");
   await ending;
 });
 
@@ -363,7 +221,7 @@ test("closing breaks everything off at once", async () => {
   const server = await serve(() => new Response(body()));
   using half = await connect(server.port);
   await half.write(HALF_A_HANDSHAKE);
-  using client = await clientOf("h2");
+  using client = await makeClient();
   const response = await fetch(server.url, { client });
   server.close();
   await assertRejects(() => response.bytes());
@@ -385,13 +243,11 @@ test("a listener that accepts nothing any more is found out, and listens anew at
     for (const times of [1, 2]) {
       servers.at(-1)!.close();
       await until(() => servers.length > times);
-      for (const protocol of PROTOCOLS) {
-        using client = await clientOf(protocol);
-        const isServed = () =>
-          fetch(server.url, { client })
-            .then(async (response) => await response.text() === "served", () => false);
-        await until(isServed);
-      }
+      using client = await makeClient();
+      const isServed = () =>
+        fetch(server.url, { client })
+          .then(async (response) => await response.text() === "served", () => false);
+      await until(isServed);
     }
   } finally {
     Server.prototype.listen = listen;
@@ -400,7 +256,7 @@ test("a listener that accepts nothing any more is found out, and listens anew at
 
 test("with TLS an HTTP/1 connection ends with a word, so that nobody takes it for cut off", async () => {
   await using server = await serve(() => new Response("all of it"));
-  const conn = await connectTls(server.port, { protocol: "http/1.1" });
+  const conn = await connectTls(server.port);
   const client = connectionOf(conn);
   await client.write("GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
   const answer = await client.answer();
