@@ -63,6 +63,7 @@ export class Assembly {
       tokens,
       redirects,
       onAnswer: ({ registry, credential }, answer) => quotas.observe(registry, credential, answer),
+      onRetry: ({ name }) => stats.upstreamRetried(name),
     });
     this.gate = Gate.of(config, { stats });
     this.hot = cache && !limits.clients && !limits.rate ? new HotAnswers() : undefined;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { orAborted } from "../deadline.ts";
 import { upstreamLog } from "../log.ts";
 import { span } from "../trace.ts";
 import { OciError } from "../oci/error.ts";
@@ -17,7 +18,8 @@ import {
   redirectClass,
   type RedirectPolicy,
 } from "../transforms/redirect.ts";
-import type { Send, Sent } from "./send.ts";
+import { type Send, type Sent, sleepFor } from "./send.ts";
+import { storageRetry } from "./storage_retry.ts";
 import type { Authorization, Tokens } from "./token.ts";
 
 /** One request to a registry's API. */
@@ -66,8 +68,12 @@ export interface UpstreamOptions {
   readonly redirects: RedirectPolicy;
   /** Told of every answer of a registry's own, whatever its status. */
   readonly onAnswer?: (request: UpstreamRequest, response: Response) => void;
+  /** Told that a host which `registry` redirected to is asked again. */
+  readonly onRetry?: (registry: Registry) => void;
   /** @default {Date.now} */
   readonly now?: () => number;
+  /** Waits `ms`; tests pass one that does not. @default {setTimeout} */
+  readonly sleep?: (ms: number) => Promise<void>;
 }
 
 /** All registries, as this proxy asks them. */
@@ -76,7 +82,9 @@ export class Upstream {
   readonly #send: Send;
   readonly #redirects: RedirectPolicy;
   readonly #onAnswer: UpstreamOptions["onAnswer"];
+  readonly #onRetry: UpstreamOptions["onRetry"];
   readonly #now: () => number;
+  readonly #sleep: (ms: number) => Promise<void>;
   readonly #downUntil = new Map<string, number>();
 
   constructor(options: UpstreamOptions) {
@@ -84,7 +92,9 @@ export class Upstream {
     this.#send = options.send;
     this.#redirects = options.redirects;
     this.#onAnswer = options.onAnswer;
+    this.#onRetry = options.onRetry;
     this.#now = options.now ?? Date.now;
+    this.#sleep = options.sleep ?? sleepFor;
   }
 
   /** Whether the registry could not be reached a moment ago: who has an old answer need not wait. */
@@ -146,7 +156,9 @@ export class Upstream {
   ): Promise<UpstreamAnswer> {
     const provedAt = authorization?.issuedAt;
     const { registry, method, redirects = "policy" } = request;
-    let url = new URL(basePath(registry) + request.path, registry.url);
+    const start = new URL(basePath(registry) + request.path, registry.url);
+    let url = start;
+    let retries = 0;
     for (let hop = 0; hop <= MAX_HOPS; hop++) {
       const headers = new Headers(request.headers);
       // Never beyond the registry's own origin: presigned storage refuses it, and it is not theirs.
@@ -156,7 +168,22 @@ export class Upstream {
       const { timeout, signal } = request;
       const sent = await this.#send(url, { registry, method, headers, timeout, signal });
       const { response } = sent;
-      if (url.origin === registry.url.origin) this.#onAnswer?.(request, response);
+      const isOwn = url.origin === registry.url.origin;
+      if (isOwn) this.#onAnswer?.(request, response);
+      // A registry's own 429 is a quota, and its 503 its own word: both are the client's to hear.
+      const retry = isOwn ? undefined : storageRetry(response, { retries, now: this.#now() });
+      if (retry) {
+        retries++;
+        await response.body?.cancel().catch(() => {}); // an error's: of no use
+        const { pause, anew } = retry;
+        const { status } = response;
+        upstreamLog.debug("Asking {host} again", { host: url.host, status, pause, anew });
+        this.#onRetry?.(registry);
+        await orAborted(this.#sleep(pause), signal);
+        hop = anew ? -1 : hop - 1;
+        if (anew) url = start;
+        continue;
+      }
       if (!isRedirect(response.status)) return { ...sent, url, provedAt };
       await response.body?.cancel().catch(() => {}); // also of a redirect that leads nowhere
       const target = nextHop({ from: url, location: response.headers.get("location"), registry });

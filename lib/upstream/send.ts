@@ -41,7 +41,8 @@ export interface SendOptions {
 const HEADER_TIMEOUT = 30_000;
 const ATTEMPTS = 3;
 
-function sleepFor(ms: number): Promise<void> {
+/** Waits `ms`. */
+export function sleepFor(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 

@@ -316,3 +316,82 @@ Deno.test("a client's headers are not changed by what is added for one hop", asy
   await request({ headers });
   assert(!headers.has("authorization"));
 });
+
+/** A registry whose links to storage are numbered, and storage that answers each of them in turn. */
+function withStorage(
+  answers: readonly (number | Response)[],
+  options: Partial<UpstreamOptions> = {},
+) {
+  const pauses: number[] = [];
+  const left = [...answers];
+  let links = 0;
+  const all = upstreamWith(
+    ({ url }) => {
+      if (url.hostname !== "cdn.example") return to(`https://cdn.example/${++links}`);
+      const next = left.shift() ?? 200;
+      return typeof next === "number" ? new Response(null, { status: next }) : next;
+    },
+    { sleep: (ms) => Promise.resolve(void pauses.push(ms)), ...options },
+  );
+  return {
+    ...all,
+    pauses,
+    /** What was asked: `R` the registry, or which of its links. */
+    way: () => all.asked.map(({ url }) => url.hostname === "cdn.example" ? url.pathname : "R"),
+  };
+}
+
+Deno.test("storage in passing trouble is asked again, by its link and then by a new one", async () => {
+  for (const status of [429, 500, 502, 503, 504]) {
+    const once = withStorage([status]);
+    assertEquals((await once.request()).response.status, 200, `${status}`);
+    assertEquals(once.way(), ["R", "/1", "/1"]);
+    const twice = withStorage([status, status]);
+    assertEquals((await twice.request()).response.status, 200, `${status}`);
+    assertEquals(twice.way(), ["R", "/1", "/1", "R", "/2"]);
+    const always = withStorage([status, status, status, status]);
+    assertEquals((await always.request()).response.status, status);
+    assertEquals(always.way(), ["R", "/1", "/1", "R", "/2"]);
+    const [first, second] = always.pauses;
+    assert(first! >= 200 && first! <= 400 && second! >= 400 && second! <= 800, `${always.pauses}`);
+  }
+});
+
+Deno.test("storage that asks for patience gets it, up to five seconds", async () => {
+  const wait = (after: string) =>
+    new Response(null, { status: 503, headers: { "retry-after": after } });
+  const { request, pauses } = withStorage([wait("3"), wait("3600")]);
+  assertEquals((await request()).response.status, 200);
+  assertEquals(pauses, [3_000, 5_000]);
+});
+
+Deno.test("a link that ended while storage was in trouble is asked for anew", async () => {
+  const { request, way } = withStorage([503, 403]);
+  assertEquals((await request()).response.status, 200);
+  assertEquals(way(), ["R", "/1", "/1", "R", "/2"]);
+});
+
+Deno.test("what storage refuses is not asked again, and neither is trouble of the registry's own", async () => {
+  for (const status of [400, 401, 403, 404, 416, 501]) {
+    const { request, way } = withStorage([status]);
+    assertEquals((await request()).response.status, status);
+    assertEquals(way(), ["R", "/1"]);
+  }
+  for (const status of [429, 500, 502, 503, 504]) {
+    const { request, asked } = upstreamWith(() => new Response(null, { status }));
+    assertEquals((await request()).response.status, status);
+    assertEquals(asked.length, 1);
+  }
+});
+
+Deno.test("who leaves while storage is waited for waits no longer, and nothing more is asked", async () => {
+  const leave = new AbortController();
+  const { request, way } = withStorage([503], {
+    sleep: () => {
+      leave.abort(new Error("Left"));
+      return new Promise(() => {});
+    },
+  });
+  await assertRejects(() => request({ signal: leave.signal }), Error, "Left");
+  assertEquals(way(), ["R", "/1"]);
+});
