@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { lruOf } from "./lru.ts";
+import { ByteLru } from "./lru.ts";
 import type { Registry, ServiceCredential } from "./registry.ts";
 import type { Credential } from "./transforms/auth.ts";
 import { credentialId } from "./upstream/credential.ts";
@@ -76,7 +76,7 @@ export class Access {
   readonly #chooseAccount: (registry: Registry) => ServiceCredential | undefined;
   readonly #publicFor: number;
   readonly #now: () => number;
-  readonly #grants = lruOf<number>(100_000);
+  readonly #grants = new ByteLru<number>({ bytes: 8 * 2 ** 20 });
 
   constructor(options: AccessOptions) {
     this.#marks = options.marks;
@@ -205,7 +205,7 @@ function grantKey(caller: Caller, key: RepositoryKey): string {
 
 /** Marks kept in memory only, for a proxy without a cache. */
 export function memoryMarks(): PublicMarks {
-  const marks = lruOf<number>(50_000);
+  const marks = new ByteLru<number>({ bytes: 4 * 2 ** 20 });
   const textOf = (key: RepositoryKey) => `${key.registry} ${key.repository}`;
   return {
     publicSince: (key) => marks.get(textOf(key)),

@@ -6,9 +6,9 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { LRUCache } from "lru-cache";
 import type { RepositoryKey } from "./access.ts";
 import { httpDate, statusLine } from "./http1/reply.ts";
+import { ByteLru, detached, stringBytes } from "./lru.ts";
 import { accepts } from "./oci/media_type.ts";
 import { credentialOf } from "./transforms/auth.ts";
 
@@ -26,8 +26,8 @@ export interface HotFacts {
   readonly since: number;
   /** When it has to be decided anew, ms since the epoch: the repository is proved public, the tag fresh. */
   readonly until: number;
-  /** Notes a use. */
-  used(): void;
+  /** Notes a use of the digest. */
+  used(digest: string): void;
 }
 
 /** The request, as far as it matters here. */
@@ -40,12 +40,20 @@ export interface HotRequest {
 
 /** Memory for entries, bytes. */
 const MEMORY = 16 * 2 ** 20;
-/** What an entry takes beside its bytes. */
-const OVERHEAD = 1024;
+/** What an entry takes beside its bytes and texts: objects, and what logs and counts it. */
+const OVERHEAD = 1500;
+/** Longer URLs are nobody's who pulls an image: names have 255 characters, tags 128. */
+export const LONGEST_URL = 1024;
 /** Longer bodies are as well read from where they are. */
 export const LARGEST_HOT = 64 * 1024;
-/** Different Accept headers remembered per entry. */
-const ACCEPTS = 32;
+/** Memory for what Accept headers say of media types, bytes. */
+const ACCEPTS_MEMORY = 2 ** 19;
+/** Longer Accept headers are read again each time. */
+const LONGEST_ACCEPT = 1024;
+/** Media types remembered of each. */
+const MOST_TYPES = 8;
+/** What one of them takes, bytes. */
+const TYPE_BYTES = 256;
 
 /** With one of these the answer may be another. */
 const CONDITIONS = ["if-none-match", "range", "if-range"] as const;
@@ -67,7 +75,6 @@ export class HotAnswer {
   readonly record: (client: string) => void;
   readonly #headers: readonly (readonly [string, string])[];
   readonly #head: string;
-  readonly #accepts = new Map<string | null, boolean>();
   #wire = new Uint8Array(0);
   #second = 0;
 
@@ -76,7 +83,8 @@ export class HotAnswer {
     this.record = record;
     const length = facts.bytes ? String(facts.bytes.byteLength) : headers.get("content-length");
     this.#headers = [
-      ...[...headers].filter(([name]) => !TIMELY.has(name)),
+      ...[...headers].filter(([name]) => !TIMELY.has(name))
+        .map(([name, value]) => [name, detached(value)] as const),
       ["content-length", length ?? "0"],
     ];
     this.#head = statusLine(200) +
@@ -86,13 +94,13 @@ export class HotAnswer {
   /** Whether a client with this Accept may be given it. */
   isFor(accept: string | null): boolean {
     const { mediaType } = this.facts;
-    if (mediaType === undefined) return true;
-    let answer = this.#accepts.get(accept);
-    if (answer === undefined) {
-      if (this.#accepts.size === ACCEPTS) this.#accepts.clear();
-      this.#accepts.set(accept, answer = accepts(accept, mediaType));
-    }
-    return answer;
+    return mediaType === undefined || accept === null || isAccepted(accept, mediaType);
+  }
+
+  /** What it takes in memory, its copy for the wire included: bytes. */
+  get size(): number {
+    const { bytes } = this.facts;
+    return OVERHEAD + 2 * (bytes?.byteLength ?? 0) + 3 * stringBytes(this.#head);
   }
 
   /** Its bytes on an HTTP/1.1 connection that stays open, at `now`, ms since the epoch. */
@@ -120,14 +128,46 @@ export class HotAnswer {
   }
 }
 
+/** By Accept header and media type. */
+const accepted = new ByteLru<Map<string, boolean>>({
+  bytes: ACCEPTS_MEMORY,
+  sizeOf: () => MOST_TYPES * TYPE_BYTES,
+});
+
+/** What `accepts` says, remembered where that takes little. */
+function isAccepted(accept: string, mediaType: string): boolean {
+  if (accept.length > LONGEST_ACCEPT || mediaType.length > TYPE_BYTES) {
+    return accepts(accept, mediaType);
+  }
+  let types = accepted.get(accept);
+  if (!types) accepted.set(accept, types = new Map());
+  let answer = types.get(mediaType);
+  if (answer === undefined) {
+    if (types.size === MOST_TYPES) types.clear();
+    types.set(detached(mediaType), answer = accepts(accept, mediaType));
+  }
+  return answer;
+}
+
+/** `facts` in memory of their own. */
+function detachedFacts({ key, tag, digest, mediaType, ...facts }: HotFacts): HotFacts {
+  const { registry, repository } = key;
+  return {
+    ...facts,
+    key: { registry: detached(registry), repository: detached(repository) },
+    tag: tag === undefined ? undefined : detached(tag),
+    digest: detached(digest),
+    mediaType: mediaType === undefined ? undefined : detached(mediaType),
+  };
+}
+
 /** The answers in memory. */
 export class HotAnswers {
   readonly #now: () => number;
-  readonly #answers = new LRUCache<string, HotAnswer>({
-    maxSize: MEMORY,
-    // The wire's copy too.
-    sizeCalculation: ({ facts: { bytes } }) => OVERHEAD + 2 * (bytes?.byteLength ?? 0),
-    dispose: ({ facts }) => this.#count(facts, -1),
+  readonly #answers = new ByteLru<HotAnswer>({
+    bytes: MEMORY,
+    sizeOf: ({ size }) => size,
+    onRemoved: ({ facts }) => this.#count(facts, -1),
   });
   /** How many answers there are of a digest, and of a repository: most of what changes concerns none. */
   readonly #counts = new Map<string, number>();
@@ -142,8 +182,19 @@ export class HotAnswers {
     return this.#version;
   }
 
+  /** What they take, keys included: bytes. */
+  get bytes(): number {
+    return this.#answers.bytes;
+  }
+
+  /** Removes what has not been asked for since this was called the last time. */
+  dropUnused(): void {
+    this.#answers.dropUnused();
+  }
+
   /** The answer that `request` gets from memory, if any. */
   find(request: HotRequest, now: number): HotAnswer | undefined {
+    if (request.url.length > LONGEST_URL) return undefined;
     const key = keyOf(request);
     const answer = this.#answers.get(key);
     if (!answer) return undefined;
@@ -172,11 +223,13 @@ export class HotAnswers {
   ): HotAnswer | undefined {
     const isLarge = (facts.bytes?.byteLength ?? 0) > LARGEST_HOT;
     if (version !== this.#version || isLarge || !isPlain(request)) return undefined;
-    if (facts.until <= this.#now()) return undefined;
-    const answer = new HotAnswer({ headers, facts, record: recorder() });
-    this.#count(facts, 1);
-    this.#answers.set(keyOf(request), answer);
-    return answer;
+    if (facts.until <= this.#now() || request.url.length > LONGEST_URL) return undefined;
+    const own = detachedFacts(facts);
+    const answer = new HotAnswer({ headers, facts: own, record: recorder() });
+    this.#count(own, 1);
+    if (this.#answers.set(keyOf(request), answer)) return answer;
+    this.#count(own, -1);
+    return undefined;
   }
 
   /** Forgets what `digest` is answered with: the content is gone. */

@@ -83,9 +83,19 @@ const REQUEST = "{method} {path} {status}";
 
 /** A line about a request that will be made often, by clients of any address. */
 export function requestLine(fields: RequestFields): (client: string) => void {
-  if (!direct) return (client) => requestLog.info(REQUEST, { ...fields, client });
+  return direct ? directLine(fields, direct) : loggedLine(fields);
+}
+
+function loggedLine(fields: RequestFields): (client: string) => void {
+  return (client) => requestLog.info(REQUEST, { ...fields, client });
+}
+
+/** Apart, so that what it returns keeps the line alone alive, and not `fields`. */
+function directLine(
+  fields: RequestFields,
+  { format, lines }: NonNullable<typeof direct>,
+): (client: string) => void {
   if (!requestLog.isEnabledFor("info")) return () => {};
-  const { format, lines } = direct;
   const client = crypto.randomUUID(); // whatever clients write, it is not this
   const record = requestRecord({ ...fields, client });
   const line = format(record);

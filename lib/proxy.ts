@@ -90,7 +90,7 @@ export class Proxy {
 
   /** Counts and logs a hit in memory. */
   #sent({ facts, record }: HotAnswer, client: string | undefined): void {
-    facts.used();
+    facts.used(facts.digest);
     record(client ?? "");
   }
 

@@ -5,6 +5,7 @@
  */
 import { type Answer, type CacheResult, headOf } from "./answer.ts";
 import { requestLine, requestLog } from "./log.ts";
+import { detached } from "./lru.ts";
 import type { OciError } from "./oci/error.ts";
 import type { Stats } from "./stats.ts";
 
@@ -108,7 +109,7 @@ export function recorder(
   const bytes = answer.hot?.bytes?.byteLength ?? 0;
   const labels = labelsOf(meaning, { status, cache: "HIT" });
   const timed = `${meaning.registry ?? "-"} ${meaning.kind} HIT`;
-  const image = meaning.kind === "manifest" ? imageOf(meaning) : undefined;
+  const image = meaning.kind === "manifest" ? detached(imageOf(meaning)) : undefined;
   const line = requestLine({ ...asked, status, ...meaning, bytes, ms: 0, cache: "HIT" });
   return (client) => {
     stats.requests.add(labels);

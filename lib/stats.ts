@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { LRUCache } from "lru-cache";
 import { Histogram } from "./histogram.ts";
+import { ByteLru } from "./lru.ts";
 
 /** A family of counters by label values. */
 export class Counter {
@@ -46,8 +46,8 @@ export interface RegistryState {
 
 /** Bounds of durations in seconds: a hit takes a millisecond, a large layer minutes. */
 const SECONDS = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600];
-/** Images whose pulls are counted: the ones pulled last. */
-const IMAGES = 10_000;
+/** Memory for images whose pulls are counted, the ones pulled last: bytes. */
+const IMAGES_MEMORY = 2 * 2 ** 20;
 
 /** What happened since the start. */
 export class Stats {
@@ -72,7 +72,7 @@ export class Stats {
   /** By the registry's name. */
   readonly registries = new Map<string, RegistryState>();
   /** Manifests served from the cache, by `registry repository reference`. Not for metrics: it has names. */
-  readonly imageHits = new LRUCache<string, number>({ max: IMAGES });
+  readonly imageHits = new ByteLru<number>({ bytes: IMAGES_MEMORY });
   bytesToClients = 0;
   bytesFromCache = 0;
   bytesFromUpstream = 0;

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { type HotAnswer, HotAnswers, type HotFacts, LARGEST_HOT } from "../lib/hot.ts";
+import { type HotAnswer, HotAnswers, type HotFacts, LARGEST_HOT, LONGEST_URL } from "../lib/hot.ts";
 
 const KEY = { registry: "registry.example", repository: "team/app" };
 const BYTES = new TextEncoder().encode("{}");
@@ -127,4 +127,41 @@ Deno.test("a manifest is for who accepts it", () => {
     find("/v2/a", { accept: "application/vnd.oci.image.manifest.v1+json" }),
     undefined,
   );
+});
+
+Deno.test("what answers in memory take is counted in bytes, addresses and logs included", () => {
+  const { answers, keep, find } = setUp();
+  for (let i = 0; i < 20_000; i++) keep(`/v2/a?${"q".repeat(900)}${i}`, { bytes: undefined });
+  assert(answers.bytes <= 16 * 2 ** 20, `${answers.bytes} bytes`);
+  const kept = Array.from({ length: 20_000 }, (_, i) => find(`/v2/a?${"q".repeat(900)}${i}`))
+    .filter(Boolean).length;
+  // Each takes its address and more than what an object takes.
+  assert(kept > 1_000 && kept < 16 * 2 ** 20 / 2_500, `${kept} answers`);
+});
+
+Deno.test("an address that no client needs is not kept, nor looked for", () => {
+  const { answers, keep, find } = setUp();
+  const path = `/v2/a?${"q".repeat(LONGEST_URL)}`;
+  assertEquals([keep(path), find(path), answers.bytes], [undefined, undefined, 0]);
+});
+
+Deno.test("an answer that is not asked for between two rounds is dropped", () => {
+  const { answers, keep, find } = setUp();
+  keep("/v2/a");
+  keep("/v2/b");
+  answers.dropUnused();
+  assert(find("/v2/a"));
+  answers.dropUnused();
+  assert(find("/v2/a"));
+  assertEquals(find("/v2/b"), undefined);
+});
+
+Deno.test("any number of different Accept headers is answered right, however long", () => {
+  const { keep, find } = setUp();
+  keep("/v2/a", { mediaType: "application/json" });
+  for (let i = 0; i < 3_000; i++) {
+    const others = `x/${i}, ${"y/z, ".repeat(i % 500)}`;
+    assert(find("/v2/a", { accept: `${others}application/json` }));
+    assertEquals(find("/v2/a", { accept: `${others}application/xml` }), undefined);
+  }
 });

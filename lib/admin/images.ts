@@ -87,7 +87,7 @@ export class Images {
     const images: ListedImage[] = [];
     for await (const image of new Inventory({ store, index, registries }).images()) {
       const { registry, repository, tag } = image;
-      const hits = stats.imageHits.peek(`${names.get(registry) ?? registry} ${repository} ${tag}`);
+      const hits = stats.imageHits.get(`${names.get(registry) ?? registry} ${repository} ${tag}`);
       images.push({ ...image, hits: hits ?? 0 });
     }
     return images;

@@ -5,7 +5,7 @@
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { adminLog } from "../log.ts";
-import { lruOf } from "../lru.ts";
+import { ByteLru } from "../lru.ts";
 import { countedAs } from "../transforms/policy.ts";
 import type { Refusal } from "./guard.ts";
 
@@ -21,8 +21,8 @@ const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 8_000;
 /** Failures are forgotten after this much time without another, ms. */
 const FORGET_AFTER = 10 * 60_000;
-/** How many addresses are remembered. */
-const MAX_ADDRESSES = 4_096;
+/** Memory for addresses, bytes. */
+const ADDRESSES_MEMORY = 2 ** 20;
 
 interface Failures {
   readonly count: number;
@@ -62,7 +62,7 @@ export class Login {
    */
   readonly #session: string;
   /** By client address, an IPv6 one by its network: one client has all of that. */
-  readonly #failures = lruOf<Failures>(MAX_ADDRESSES);
+  readonly #failures = new ByteLru<Failures>({ bytes: ADDRESSES_MEMORY, sizeOf: () => 60 });
 
   constructor({ token, now = Date.now }: LoginOptions) {
     this.#token = token;

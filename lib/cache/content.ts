@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { LRUCache } from "lru-cache";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
+import { ByteLru } from "../lru.ts";
 import { digestOf, parseDigest, type StorableAlgorithm } from "../oci/digest.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
@@ -49,10 +49,9 @@ export class Content {
   readonly #checks = new Flights<Verdict>();
   /** How much is pinned for being checked alone. */
   #checking = 0;
-  readonly #memory = new LRUCache<string, Uint8Array<ArrayBuffer>>({
-    maxSize: MEMORY,
-    maxEntrySize: MEMORY / 8,
-    sizeCalculation: (bytes) => bytes.byteLength || 1,
+  readonly #memory = new ByteLru<Uint8Array<ArrayBuffer>>({
+    bytes: MEMORY,
+    sizeOf: ({ buffer }) => buffer.byteLength,
   });
   #quietUntil = 0;
 

@@ -59,7 +59,7 @@ export function createHeat(options: HeatOptions): Heat {
       bytes,
       since,
       until: known,
-      used: () => use(digest),
+      used: use,
     };
     answer.hot = hot;
     return answer;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { LRUCache } from "lru-cache";
+import { ByteLru } from "../lru.ts";
 import { isStorable } from "../oci/digest.ts";
 import {
   type BlobStore,
@@ -61,8 +61,8 @@ export class S3Store implements BlobStore {
   readonly #idle: number;
   readonly #now: () => number;
   readonly #permits = new Permits(PARTS_AT_ONCE);
-  /** What was there a while ago. */
-  readonly #seen = new LRUCache<string, true>({ max: 10_000, ttl: SEEN_FOR });
+  /** What was there a while ago, and until when that is believed, ms since the epoch. */
+  readonly #seen = new ByteLru<number>({ bytes: 4 * 2 ** 20 });
 
   constructor({ objects, drafts, idle, now = Date.now }: S3StoreOptions) {
     this.#now = now;
@@ -134,11 +134,11 @@ export class S3Store implements BlobStore {
   async redirect(digest: string): Promise<string | undefined> {
     if (!this.#objects.isUp) return undefined;
     const key = keyOf(digest);
-    if (!this.#seen.has(digest)) {
+    if ((this.#seen.get(digest) ?? 0) <= this.#now()) {
       // A client that is sent to an object that somebody removed could not tell us.
       const entry = await this.#objects.stat(key).catch(() => undefined);
       if (!entry) return undefined;
-      this.#seen.set(digest, true);
+      this.#seen.set(digest, this.#now() + SEEN_FOR);
     }
     return await this.#objects.presign(key, 10 * 60);
   }

@@ -4,9 +4,8 @@
  *
  * @module
  */
-import type { LRUCache } from "lru-cache";
 import type { RepositoryKey } from "../access.ts";
-import { lruOf } from "../lru.ts";
+import { ByteLru, stringBytes } from "../lru.ts";
 import type {
   Awaitable,
   BlobRow,
@@ -26,6 +25,13 @@ import { RedisDownError } from "./redis.ts";
 /** Changes that are kept for later; the oldest go first, and are found again by asking upstream. */
 const JOURNAL = 20_000;
 
+const MIB = 2 ** 20;
+
+/** What a link takes in memory, bytes: upstreams choose media types. */
+function linkBytes({ mediaType }: LinkRow): number {
+  return 50 + stringBytes(mediaType);
+}
+
 function textOf(...parts: readonly string[]): string {
   return parts.join(" ");
 }
@@ -35,7 +41,7 @@ function repositoryText({ registry, repository }: RepositoryKey): string {
 }
 
 function remember<V extends object | number>(
-  view: LRUCache<string, V>,
+  view: ByteLru<V>,
   key: string,
   value: V | undefined,
 ): void {
@@ -46,10 +52,10 @@ function remember<V extends object | number>(
 /** The index, and what is remembered of it. */
 export class SurvivingIndex implements Index {
   readonly #remote: Required<Index>;
-  readonly #rows = lruOf<BlobRow>(50_000);
-  readonly #links = lruOf<LinkRow>(100_000);
-  readonly #tags = lruOf<TagRow>(20_000);
-  readonly #marks = lruOf<number>(20_000);
+  readonly #rows = new ByteLru<BlobRow>({ bytes: 8 * MIB, sizeOf: () => 300 });
+  readonly #links = new ByteLru<LinkRow>({ bytes: 16 * MIB, sizeOf: linkBytes });
+  readonly #tags = new ByteLru<TagRow>({ bytes: 4 * MIB, sizeOf: () => 250 });
+  readonly #marks = new ByteLru<number>({ bytes: 4 * MIB });
   readonly #journal: (() => Promise<void>)[] = [];
   #totals: Totals = { bytes: 0, entries: 0, reserved: 0 };
   /** Promised here while nobody else could be asked, bytes. */
@@ -252,7 +258,7 @@ export class SurvivingIndex implements Index {
 
   /** What the index says, remembered; what it last said while it is gone. */
   async #read<V extends object | number>(
-    view: LRUCache<string, V>,
+    view: ByteLru<V>,
     key: string,
     ask: () => Awaitable<V | undefined>,
   ): Promise<V | undefined> {

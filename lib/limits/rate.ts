@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { LRUCache } from "lru-cache";
-import { lruOf } from "../lru.ts";
+import { ByteLru } from "../lru.ts";
 import { formatDuration, parseDuration } from "../units.ts";
 
 /** At most `count` times in any `period` ms. */
@@ -38,8 +37,11 @@ export interface RateCounter {
 
 /** Options for {@linkcode MemoryRateCounter}. */
 export interface MemoryRateCounterOptions {
-  /** How many keys are remembered; who is forgotten has his whole budget again. @default {100_000} */
-  readonly max?: number;
+  /**
+   * What the keys that are remembered may take, bytes; who is forgotten has his whole budget again.
+   * @default {8 MiB, some 30,000 keys}
+   */
+  readonly bytes?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -50,11 +52,11 @@ export interface MemoryRateCounterOptions {
  * for all of it.
  */
 export class MemoryRateCounter implements RateCounter {
-  readonly #wholeAt: LRUCache<string, number>;
+  readonly #wholeAt: ByteLru<number>;
   readonly #now: () => number;
 
   constructor(options: MemoryRateCounterOptions = {}) {
-    this.#wholeAt = lruOf<number>(options.max ?? 100_000);
+    this.#wholeAt = new ByteLru({ bytes: options.bytes ?? 8 * 2 ** 20 });
     this.#now = options.now ?? Date.now;
   }
 

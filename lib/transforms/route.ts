@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { detached } from "../lru.ts";
 import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { isRepository, parseReference } from "../oci/reference.ts";
@@ -236,7 +237,9 @@ function parseRest(
   if (!isRepository(repository, registry.url.host)) throw invalid("Malformed repository name");
   if (kind === "manifest") parseReference(last);
   if (kind === "blob" || kind === "referrers") parseDigest(last);
-  return { repository, kind, reference: kind === "tags" ? "" : last };
+  // They are parts of keys that outlive the request.
+  const reference = kind === "tags" ? "" : detached(last);
+  return { repository: detached(repository), kind, reference };
 }
 
 /**

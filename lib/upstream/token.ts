@@ -3,9 +3,10 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { Flights } from "../flight.ts";
 import { upstreamLog } from "../log.ts";
-import { lruOf } from "../lru.ts";
+import { ByteLru, stringBytes } from "../lru.ts";
 import { chooseChallenge, parseChallenges } from "../oci/challenge.ts";
 import { span } from "../trace.ts";
 import { OciError } from "../oci/error.ts";
@@ -78,9 +79,9 @@ export class Tokens {
   readonly #allowPrivate: boolean;
   readonly #now: () => number;
   readonly #requirements = new Map<string, { requirement: Requirement; until: number }>();
-  readonly #tokens = lruOf<Token>(5_000);
+  readonly #tokens = new ByteLru<Token>({ bytes: 4 * 2 ** 20, sizeOf: tokenBytes });
   /** Ids of tokens that were given to callers without credentials. */
-  readonly #anonymous = lruOf<true>(20_000);
+  readonly #anonymous = new ByteLru<true>({ bytes: 4 * 2 ** 20 });
   readonly #requirementFlights = new Flights<Requirement>();
   readonly #tokenFlights = new Flights<Token>();
 
@@ -280,7 +281,14 @@ function tokenKey(
     ? credentialId({ kind: "bearer", token: JSON.stringify(grant) })
     : credentialId(credential);
   const { realm, service } = requirement;
-  return JSON.stringify([registry.id, realm.href, service, scopes.toSorted(), caller, extra ?? {}]);
+  const parts = [registry.id, realm.href, service, scopes.toSorted(), caller, extra ?? {}];
+  // Hashed: clients choose how long it is.
+  return createHash("sha256").update(JSON.stringify(parts)).digest("base64");
+}
+
+/** What a token takes in memory, bytes. */
+function tokenBytes({ token, refreshToken = "" }: Token): number {
+  return 100 + stringBytes(token) + stringBytes(refreshToken);
 }
 
 function tokenId(token: string): string {
