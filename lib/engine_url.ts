@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { withoutTrailingSlashes } from "./util/text.ts";
 
 /** A Redis or Valkey, single, a cluster or behind sentinels. */
 export interface RedisLocation {
@@ -136,11 +137,11 @@ function parseS3Url(text: string): (region: string) => S3Setting {
   if (endpoint !== null && !/^https?:$/.test(URL.parse(endpoint)?.protocol ?? "")) {
     throw new RangeError(`Expected an http or https URL as endpoint: ${endpoint}`);
   }
-  const prefix = path.replace(/^\/+|\/+$/g, "");
+  const prefix = withoutTrailingSlashes(path.replace(/^\/+/, ""));
   const pathStyle = (query.get("path_style") ?? "true") === "true";
   return (defaultRegion) => {
     const region = query.get("region") ?? defaultRegion;
-    const origin = (endpoint ?? `https://s3.${region}.amazonaws.com`).replace(/\/+$/, "");
+    const origin = withoutTrailingSlashes(endpoint ?? `https://s3.${region}.amazonaws.com`);
     return { engine: "s3", endpoint: origin, region, bucket, prefix, pathStyle };
   };
 }
@@ -164,7 +165,8 @@ export function parseIndexSetting(text: string): IndexSetting {
 }
 
 function maskUserinfo(text: string): string {
-  return text.replace(/\/\/.*@/s, "//********@");
+  const [start, end] = [text.indexOf("//"), text.lastIndexOf("@")];
+  return start < 0 || end < start ? text : `${text.slice(0, start)}//********${text.slice(end)}`;
 }
 
 /** What the environment says of the engines. */

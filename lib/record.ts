@@ -30,16 +30,27 @@ export interface Failure {
 /** Upstream's own words are among them, and may be any number. */
 const MAX_WORDS = 500;
 
-/** What a registry may repeat of what it was sent: a credential, a token, a signature. */
-const SECRETS =
-  /(?<=\b(?:bearer|basic) +)[\w.~+/=-]{8,}|\beyJ[\w-]+\.[\w.-]+|(?<=\?)[\w%&=.~+/-]+/gi;
+/**
+ * What a registry may repeat of what it was sent: a credential, a token, a signature. Each alternative takes
+ * what it has looked at, whether it is a secret or not: looking at it again would take time by its square.
+ */
+const SECRETS = /\b(bearer|basic)( +)([\w.~+/=-]{8,})?|\beyJ[\w-]+(\.[\w.-]+)?|\?([\w%&=.~+/-]+)/gi;
+
+/** `text` with an ellipsis in place of each secret. */
+export function withoutSecrets(text: string): string {
+  return text.replace(SECRETS, (found, scheme, blanks, credential, signed, query) => {
+    if (credential) return `${scheme}${blanks}…`;
+    if (query) return "?…";
+    return signed ? "…" : found;
+  });
+}
 
 /** What the log says of `error`: what its client is told, and nothing of its cause, which may hold a secret. */
 export function failureOf({ code, message, detail }: OciError): Failure {
-  const said = JSON.stringify(detail)?.replace(SECRETS, "…") ?? "";
+  const said = withoutSecrets(JSON.stringify(detail) ?? "");
   return {
     code,
-    error: message.replace(SECRETS, "…").slice(0, MAX_WORDS),
+    error: withoutSecrets(message).slice(0, MAX_WORDS),
     detail: said === "" || said.length > MAX_WORDS ? undefined : JSON.parse(said),
   };
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { withoutTrailingSlashes } from "./util/text.ts";
 
 /** A service credential of the operator's. It raises rate limits; it never widens access. */
 export interface ServiceCredential {
@@ -81,7 +82,7 @@ export interface RegistryOptions {
 
 /** The registry `name` at `url` (http or https, without query or credentials). Returns it frozen. */
 export function registryOf(name: string, url: URL, options: RegistryOptions = {}): Registry {
-  const path = url.pathname.replace(/\/+$/, "");
+  const path = withoutTrailingSlashes(url.pathname);
   const aliases = new Set([...options.aliases ?? [], url.host, url.hostname]);
   return Object.freeze({
     name,

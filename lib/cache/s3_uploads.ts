@@ -21,7 +21,25 @@ export interface PendingUpload {
 
 /** `text` of the first element called `name`; S3's answers are flat and their ids need no unescaping. */
 function element(xml: string, name: string): string | undefined {
-  return new RegExp(`<${name}>([^<]*)</${name}>`).exec(xml)?.[1];
+  const [open, close] = [`<${name}>`, `</${name}>`];
+  for (let at = xml.indexOf(open); at >= 0; at = xml.indexOf(open, at)) {
+    at += open.length;
+    const end = xml.indexOf("<", at);
+    if (end >= 0 && xml.startsWith(close, end)) return xml.slice(at, end);
+  }
+  return undefined;
+}
+
+/** What is within each element called `name`; they do not nest. */
+function* elements(xml: string, name: string): Iterable<string> {
+  const [open, close] = [`<${name}>`, `</${name}>`];
+  for (let at = xml.indexOf(open); at >= 0; at = xml.indexOf(open, at)) {
+    at += open.length;
+    const end = xml.indexOf(close, at);
+    if (end < 0) return;
+    yield xml.slice(at, end);
+    at = end;
+  }
 }
 
 function unescapeXml(text: string): string {
@@ -106,7 +124,7 @@ export class S3Uploads {
         const request = { method: "GET", objectName: "", query, returnBody: true } as const;
         return await (await this.#requests.client.makeRequest(request)).text();
       }, REQUEST_TIMEOUT);
-      for (const [, upload = ""] of xml.matchAll(/<Upload>(.*?)<\/Upload>/gs)) {
+      for (const upload of elements(xml, "Upload")) {
         const key = unescapeXml(element(upload, "Key") ?? "");
         const id = unescapeXml(element(upload, "UploadId") ?? "");
         if (!key.startsWith(this.#requests.prefix) || !id) continue;

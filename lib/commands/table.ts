@@ -32,8 +32,9 @@ export function formatAge(at: number, now: number): string {
  * which contain one, `sha256-0123456789ab….sig`.
  */
 export function shortDigest(digest: string): string {
-  return digest.replace(
-    /(\w+[:-][0-9a-f]{12})[0-9a-f]{52,}(.*)$/,
-    (_, first, rest) => rest ? `${first}…${rest}` : first,
-  );
+  const found = /\b(\w+[:-][0-9a-f]{12})[0-9a-f]{52,}/.exec(digest);
+  if (!found) return digest;
+  const [whole, first = ""] = found;
+  const rest = digest.slice(found.index + whole.length);
+  return digest.slice(0, found.index) + (rest ? `${first}…${rest}` : first);
 }

@@ -48,7 +48,7 @@ export function formatThreshold(threshold: QuotaThreshold): string {
 export function parseQuotaHeader(
   text: string | null,
 ): { readonly count: number; readonly window?: number } | undefined {
-  const [, count, window] = /^\s*(\d{1,9})\s*(?:;\s*w\s*=\s*(\d{1,9}))?\s*(?:;|,|$)/
+  const [, count, window] = /^\s*(\d{1,9})(?:\s*;\s*w\s*=\s*(\d{1,9}))?\s*(?:;|,|$)/
     .exec(text ?? "") ?? [];
   if (count === undefined) return undefined;
   return { count: Number(count), ...window !== undefined && { window: Number(window) * 1000 } };

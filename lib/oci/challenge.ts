@@ -14,6 +14,9 @@ export interface Challenge {
   readonly token68?: string;
 }
 
+/** The longest header that is read, in characters; what comes after is ignored. Those of registries take some 300. */
+const MAX_LENGTH = 8 * 1024;
+
 const TOKEN = /[!#$%&'*+.^_`|~0-9A-Za-z-]+/y;
 const TOKEN68 = /[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))/y;
 const EQUALS = /[ \t]*=[ \t]*/y;
@@ -27,7 +30,7 @@ const SEPARATOR = /[ \t,]*/y;
  * `Headers.get` gives it. Never throws: what is not a challenge is skipped.
  */
 export function parseChallenges(header: string | null): Challenge[] {
-  const scanner = new Scanner(header ?? "");
+  const scanner = new Scanner((header ?? "").slice(0, MAX_LENGTH));
   const challenges: Challenge[] = [];
   while (!scanner.done()) {
     scanner.take(SEPARATOR);

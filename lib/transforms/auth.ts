@@ -153,7 +153,9 @@ const ANONYMOUS: Credential = Object.freeze({ kind: "anonymous" });
  * @throws {OciError} `UNAUTHORIZED` (401) for another scheme and for a malformed Basic.
  */
 export function credentialOf(authorization: string | null): Credential {
-  const [, scheme = "", value = ""] = /^\s*(\S*)\s*(.*?)\s*$/s.exec(authorization ?? "") ?? [];
+  const text = (authorization ?? "").trim();
+  const [scheme = ""] = text.split(/\s/, 1);
+  const value = text.slice(scheme.length).trim();
   switch (scheme.toLowerCase()) {
     case "":
       return ANONYMOUS;

@@ -68,10 +68,13 @@ export function backoff(n: number, base = 100): number {
 export function causeOf(error: unknown): string {
   let message = String(error);
   for (let inner = error; inner instanceof Error; inner = inner.cause) message = inner.message;
-  return message.replaceAll(/[\r\n]+/g, " ").replaceAll(/(https?:\/\/[^\s?#]*)[?#][^\s)]*/g, "$1")
+  return message.replaceAll(/[\r\n]+/g, " ").replaceAll(
+    /(https?:\/\/[^\s?#]*)(?:[?#][^\s)]*)?/g,
+    "$1",
+  )
     // As fetch says it; which path was asked for is told beside it.
     .replace(
-      /^error sending request for url \((https?:\/\/[^/\s)]*)[^)]*\): (client error \(\w+\): )?/,
+      /^error sending request for url \((https?:\/\/[^/\s)]*)(?:[/\s][^)]*)?\): (client error \(\w+\): )?/,
       "$1: ",
     );
 }
