@@ -21,7 +21,8 @@ conformance github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260
 registry github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
 buildkitd github.com/moby/buildkit/cmd/buildkitd@v0.34.2
-buildctl github.com/moby/buildkit/cmd/buildctl@v0.34.2'
+buildctl github.com/moby/buildkit/cmd/buildctl@v0.34.2
+actionlint github.com/rhysd/actionlint/cmd/actionlint@v1.7.12'
 
 has() { command -v "$1" >/dev/null 2>&1; }
 

@@ -29,6 +29,7 @@ export type Tool =
 
 /** Built with Go by install.sh. */
 const GO_TOOLS = [
+  "actionlint",
   "crane",
   "regctl",
   "oras",
