@@ -9,6 +9,7 @@ import * as v from "valibot";
 import { adminLog } from "../log.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
+import { PRIVATE_FILE } from "../util/private_files.ts";
 
 const Count = v.pipe(v.number(), v.finite(), v.minValue(0));
 const SUMS = {
@@ -222,7 +223,8 @@ export class History {
     };
     this.#isSaved = true;
     try {
-      await Deno.writeTextFile(`${this.#path}.part`, JSON.stringify(stored));
+      const text = JSON.stringify(stored);
+      await Deno.writeTextFile(`${this.#path}.part`, text, { mode: PRIVATE_FILE });
       await Deno.rename(`${this.#path}.part`, this.#path);
     } catch (error) {
       this.#isSaved = false;

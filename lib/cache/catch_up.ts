@@ -7,6 +7,7 @@
 import { join } from "@std/path";
 import { cacheLog } from "../log.ts";
 import { causeOf } from "../upstream/send.ts";
+import { createPrivateFile } from "../util/private_files.ts";
 import { type BlobStore, UnreachableError } from "./blob_store.ts";
 import type { Index } from "./index.ts";
 import { type FoundOptions, rebuildLoudly, recover } from "./recover.ts";
@@ -40,7 +41,7 @@ export class CatchUp {
   static async begin(options: CatchUpOptions): Promise<CatchUp> {
     const catchUp = new CatchUp(options, await options.index.unsettled());
     // A file: the next process has to go on where this one dies.
-    if (options.isNew) await Deno.writeTextFile(catchUp.#note, "");
+    if (options.isNew) createPrivateFile(catchUp.#note);
     return catchUp;
   }
 

@@ -6,6 +6,8 @@
  */
 import { dirname, join } from "@std/path";
 import { isStorable } from "../oci/digest.ts";
+import { PRIVATE_FILE, PRIVATE_FOLDER } from "../util/private_files.ts";
+import { openPrivateDir } from "./private_dir.ts";
 import type { BlobStore, ByteReader, Draft, StoredBlob, StoredEntry } from "./blob_store.ts";
 
 /** A file read at positions; seeks only when the position is not where the last read ended. */
@@ -96,17 +98,17 @@ async function renameInto(from: string, to: string): Promise<void> {
     await Deno.rename(from, to);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    await Deno.mkdir(dirname(to), { recursive: true });
+    await Deno.mkdir(dirname(to), { recursive: true, mode: PRIVATE_FOLDER });
     await Deno.rename(from, to);
   }
 }
 
 /** Opens a file to be written, making its folder when that has been removed. */
 async function openNew(path: string): Promise<Deno.FsFile> {
-  const options = { write: true, create: true, truncate: true };
+  const options = { write: true, create: true, truncate: true, mode: PRIVATE_FILE };
   const file = await ignoreMissing(Deno.open(path, options));
   if (file) return file;
-  await Deno.mkdir(dirname(path), { recursive: true });
+  await Deno.mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
   return await Deno.open(path, options);
 }
 
@@ -129,7 +131,10 @@ export class FileStore implements BlobStore {
   /** Makes `dir` and its folders where they are missing; throws what the disk throws. */
   constructor(dir: string) {
     this.#dir = dir;
-    for (const folder of ["blobs", "fills"]) Deno.mkdirSync(join(dir, folder), { recursive: true });
+    openPrivateDir(dir);
+    for (const folder of ["blobs", "fills"]) {
+      Deno.mkdirSync(join(dir, folder), { recursive: true, mode: PRIVATE_FOLDER });
+    }
   }
 
   /** Only digests that name an algorithm and hex become a path: nothing else can be in one. */

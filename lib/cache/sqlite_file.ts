@@ -9,6 +9,7 @@ import {
   type SQLOutputValue,
   type StatementSync,
 } from "node:sqlite";
+import { createPrivateFile } from "../util/private_files.ts";
 
 /** Another process has the file open. */
 export class IndexLockedError extends Error {
@@ -69,6 +70,8 @@ export class SqliteFile {
 
   #open(): void {
     const { schema, version } = this.#options;
+    // SQLite gives its journals the mode of the file.
+    if (this.#path !== ":memory:") createPrivateFile(this.#path);
     const db = new DatabaseSync(this.#path);
     try {
       // Exclusive: the lock of this cache directory is the index itself, and it goes with the process.
