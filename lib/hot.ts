@@ -33,8 +33,10 @@ export interface HotFacts {
 /** The request, as far as it matters here. */
 export interface HotRequest {
   readonly method: string;
-  /** As it was sent, host included. */
-  readonly url: string;
+  /** The host that routing goes by. */
+  readonly host: string;
+  /** Path and query. */
+  readonly target: string;
   header(name: string): string | null;
 }
 
@@ -42,8 +44,8 @@ export interface HotRequest {
 const MEMORY = 16 * 2 ** 20;
 /** What an entry takes beside its bytes and texts: objects, and what logs and counts it. */
 const OVERHEAD = 1500;
-/** Longer URLs are nobody's who pulls an image: names have 255 characters, tags 128. */
-export const LONGEST_URL = 1024;
+/** Longer paths and queries are nobody's who pulls an image: names have 255 characters, tags 128. */
+export const LONGEST_TARGET = 1024;
 /** Longer bodies are as well read from where they are. */
 export const LARGEST_HOT = 64 * 1024;
 /** Memory for what Accept headers say of media types, bytes. */
@@ -194,7 +196,7 @@ export class HotAnswers {
 
   /** The answer that `request` gets from memory, if any. */
   find(request: HotRequest, now: number): HotAnswer | undefined {
-    if (request.url.length > LONGEST_URL) return undefined;
+    if (request.target.length > LONGEST_TARGET) return undefined;
     const key = keyOf(request);
     const answer = this.#answers.get(key);
     if (!answer) return undefined;
@@ -223,7 +225,7 @@ export class HotAnswers {
   ): HotAnswer | undefined {
     const isLarge = (facts.bytes?.byteLength ?? 0) > LARGEST_HOT;
     if (version !== this.#version || isLarge || !isPlain(request)) return undefined;
-    if (facts.until <= this.#now() || request.url.length > LONGEST_URL) return undefined;
+    if (facts.until <= this.#now() || request.target.length > LONGEST_TARGET) return undefined;
     const own = detachedFacts(facts);
     const answer = new HotAnswer({ headers, facts: own, record: recorder() });
     this.#count(own, 1);
@@ -273,10 +275,12 @@ function nameOf({ registry, repository }: RepositoryKey): string {
 
 /**
  * The key must tell apart whatever changes an answer: the host and the query say the registry, the path the
- * rest. Headers are looked at beside it.
+ * rest. All are those of the request's context, which routing goes by: a key from anywhere else lets a client
+ * choose the name under which others get its answer. No host holds a `/`, with which a target begins. Headers are
+ * looked at beside it.
  */
-function keyOf({ method, url }: HotRequest): string {
-  return `${method} ${url}`;
+function keyOf({ method, host, target }: HotRequest): string {
+  return `${method} ${host}${target}`;
 }
 
 /** Whether nothing in the request's headers could make its answer another, for what is public. */

@@ -14,8 +14,13 @@ import type { Quotas } from "./limits/quota.ts";
 import { numbered, requestLog } from "./log.ts";
 import { OciError, renderError } from "./oci/error.ts";
 import { pullScope } from "./oci/scope.ts";
-import { type Asked, askedBy, failureOf, type Meaning, record, recorder } from "./record.ts";
+import { failureOf, type Meaning, record, recorder } from "./record.ts";
 import type { Registry } from "./registry.ts";
+import {
+  type ConnectionInfo,
+  type RequestContext,
+  RequestReader,
+} from "./request/request_context.ts";
 import { answerCatalog, answerPing, CATALOG_SCOPE } from "./registry_requests.ts";
 import type { Stats } from "./stats.ts";
 import { answerToken } from "./token_endpoint.ts";
@@ -25,9 +30,8 @@ import { type Route, route, type Target } from "./transforms/route.ts";
 import type { Upstream } from "./upstream/client.ts";
 import { isUpstreamTrouble, notFound } from "./upstream/failure.ts";
 import { VERSION } from "./version.ts";
-import { type ConnectionInfo, peerOf, type Visit, Visits } from "./visit.ts";
 
-export type { ConnectionInfo } from "./visit.ts";
+export type { ConnectionInfo } from "./request/request_context.ts";
 
 /** The whole proxy behind one `fetch`. */
 export class Proxy {
@@ -35,11 +39,11 @@ export class Proxy {
   /** Settles when the cache is open; rejects with a `CacheOpenError`. */
   readonly ready: Promise<void>;
   readonly #made: Assembly;
-  readonly #visits: Visits;
+  readonly #requests: RequestReader;
 
   constructor(config: Config) {
     this.config = config;
-    this.#visits = new Visits(config);
+    this.#requests = new RequestReader(config);
     this.#made = new Assembly(config);
     this.ready = this.#made.ready.then(() => {});
     this.ready.catch(() => {}); // every request rejects with it; nobody has to wait for it before
@@ -70,12 +74,11 @@ export class Proxy {
 
   /** Answers one request. Never rejects, unless the cache could not be opened. */
   fetch = async (request: Request, info: ConnectionInfo = {}): Promise<Response> => {
-    const { method, url, headers } = request;
-    const header = (name: string) => headers.get(name);
+    const context = this.#requests.read(request, info);
     const now = Date.now();
-    const hit = this.#made.hot?.find({ method, url, header }, now);
-    if (!hit) return (await this.answer(request, info)).response;
-    this.#sent(hit, this.#visits.client(header, peerOf(info)));
+    const hit = context.refusal ? undefined : this.#made.hot?.find(context, now);
+    if (!hit) return (await numbered(() => this.#answer(context))).response;
+    this.#sent(hit, context.client);
     return hit.response(now);
   };
 
@@ -84,7 +87,7 @@ export class Proxy {
     const now = Date.now();
     const hit = this.#made.hot?.find(request, now);
     if (!hit) return undefined;
-    const client = this.#visits.client(request.header, peer);
+    const client = this.#requests.client(request.header, peer);
     return { bytes: hit.wire(now), sent: () => this.#sent(hit, client) };
   }
 
@@ -96,66 +99,58 @@ export class Proxy {
 
   /** What `fetch` does, for a listener that can send what an answer's response is made of. */
   answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
-    return numbered(() => this.#answer(request, info));
+    const context = this.#requests.read(request, info);
+    return numbered(() => this.#answer(context));
   }
 
-  async #answer(request: Request, info: ConnectionInfo): Promise<Answer> {
+  async #answer(context: RequestContext): Promise<Answer> {
     const { hot, stats } = this.#made;
     const parts = this.#made.parts ?? await this.#made.ready;
-    const client = this.#visits.client((name) => request.headers.get(name), peerOf(info));
     const version = hot?.version;
-    const asked = askedBy(request, client);
     const meaning: Meaning = { kind: "other" };
     let answer: Answer;
     try {
-      const visit = this.#visits.read(request, { client, info });
-      answer = await this.#handle(visit, { parts, meaning });
+      if (context.refusal) throw context.refusal;
+      answer = await this.#handle(context, { parts, meaning });
     } catch (error) {
       const failure = toOciError(error);
       meaning.failure = failureOf(failure);
-      const response = renderError(failure, request.method);
+      const response = renderError(failure, context.method);
       const bytes = response.body ? Number(response.headers.get("content-length")) : 0;
       answer = plainAnswer(response, undefined, bytes);
     }
-    record(asked, { answer, meaning, stats });
-    if (version !== undefined) this.#keep(request, { answer, meaning, asked, version, info });
+    record(context, { answer, meaning, stats });
+    if (version !== undefined) this.#keep(context, { answer, meaning, version });
     return answer;
   }
 
   /** Keeps in memory what everybody may be given again. */
   #keep(
-    { method, url, headers }: Request,
-    { answer, meaning, asked, version, info }: {
-      answer: Answer;
-      meaning: Meaning;
-      asked: Asked;
-      version: number;
-      info: ConnectionInfo;
-    },
+    context: RequestContext,
+    { answer, meaning, version }: { answer: Answer; meaning: Meaning; version: number },
   ): void {
     const { hot, stats } = this.#made;
     // An answer from memory tells nothing of the why.
     if (!answer.hot || requestLog.isEnabledFor("debug")) return;
-    const header = (name: string) => headers.get(name);
-    hot?.keep({ method, url: info.address ?? url, header }, {
+    hot?.keep(context, {
       headers: headOf(answer).headers,
       facts: answer.hot,
       version,
-      recorder: () => recorder(asked, { answer, meaning, stats }),
+      recorder: () => recorder(context, { answer, meaning, stats }),
     });
   }
 
-  async #handle(visit: Visit, { parts, meaning }: Handling): Promise<Answer> {
-    const { request, url, client } = visit;
-    const peer = parts.cache?.peer(request, url.pathname);
+  async #handle(context: RequestContext, { parts, meaning }: Handling): Promise<Answer> {
+    const { method, url, client } = context;
+    const peer = parts.cache?.peer(context);
     if (peer) return plainAnswer(peer);
     const { customDomain, registries, fallback, upstreamIdleTimeout: idle } = this.config;
     const table = { customDomain, registries, fallback };
-    const found = route(visit, table);
+    const found = route(context, table);
     meaning.kind = found.kind;
     if ("registry" in found) meaning.registry = found.registry.name;
-    tellRoute(visit, found);
-    checkMethod(request.method, found);
+    tellRoute(context, found);
+    checkMethod(method, found);
     // Whoever looks after the process asks for its health from where it likes.
     if (found.kind !== "health") this.#made.gate?.admitClient(client);
     const { upstream, stats } = this.#made;
@@ -170,18 +165,18 @@ export class Proxy {
         return jsonAnswer({ routes: found.routes, message: "No registry at this host" }, 404);
       case "token": {
         const { registry, pathMode } = found;
-        const context = { table, tokens: upstream.tokens, hasCache: parts.cache !== undefined };
+        const work = { table, tokens: upstream.tokens, hasCache: parts.cache !== undefined };
         const onRegistry = ({ name }: Registry) => meaning.registry = name;
-        return await answerToken(request, { registry, pathMode, onRegistry, ...context });
+        return await answerToken(context, { registry, pathMode, onRegistry, ...work });
       }
       case "ping": {
-        const context = { registry: found.registry, access: parts.access, upstream, idle };
-        return await challenged(visit, {}, () => answerPing(visit, context));
+        const work = { registry: found.registry, access: parts.access, upstream, idle };
+        return await challenged(context, {}, () => answerPing(context, work));
       }
       case "catalog": {
-        const context = { registry: found.registry, access: parts.access, upstream, idle };
+        const work = { registry: found.registry, access: parts.access, upstream, idle };
         const scope = CATALOG_SCOPE;
-        return await challenged(visit, { scope }, () => answerCatalog(visit, context));
+        return await challenged(context, { scope }, () => answerCatalog(context, work));
       }
       case "target": {
         const { target } = found;
@@ -191,14 +186,14 @@ export class Proxy {
         if (path !== undefined) return redirectAnswer(path + url.search);
         const scope = clientScope(pullScope(repository), target.prefix);
         const hasPrefix = target.prefix !== "";
-        const work = () => this.#target(visit, { target, parts });
-        return await challenged(visit, { scope, hasPrefix }, work);
+        const work = () => this.#target(context, { target, parts });
+        return await challenged(context, { scope, hasPrefix }, work);
       }
     }
   }
 
   async #target(
-    { request: { method, headers }, url, client }: Visit,
+    { method, headers, url, client }: RequestContext,
     { target, parts }: { target: Target; parts: OpenParts },
   ): Promise<Answer> {
     const { registry, kind } = target;
@@ -232,12 +227,12 @@ interface Handling {
   readonly meaning: Meaning;
 }
 
-function tellRoute({ host, url }: Visit, found: Route): void {
+function tellRoute({ host, path }: RequestContext, found: Route): void {
   requestLog.debug("Route of {host}{path}: {kind}", () => {
     const { kind } = found;
     const to = kind === "target" ? found.target : "registry" in found ? found : undefined;
     const target = kind === "target" ? found.target.repository : undefined;
-    return { host, path: url.pathname, kind, registry: to?.registry.name, target };
+    return { host, path, kind, registry: to?.registry.name, target };
   });
 }
 
@@ -251,7 +246,7 @@ function checkMethod(method: string, { kind }: Route): void {
 
 /** What `work` answers. A 401 of it gets its challenge: one, Bearer, to this proxy's own token endpoint. */
 async function challenged(
-  { scheme, host, url }: Visit,
+  { scheme, host, url }: RequestContext,
   { scope, hasPrefix }: { scope?: string; hasPrefix?: boolean },
   work: () => Promise<Answer>,
 ): Promise<Answer> {

@@ -7,6 +7,7 @@ import { type Answer, type CacheResult, headOf } from "./answer.ts";
 import { requestLine, requestLog } from "./log.ts";
 import { detached } from "./lru.ts";
 import type { OciError } from "./oci/error.ts";
+import type { RequestContext } from "./request/request_context.ts";
 import type { Stats } from "./stats.ts";
 
 /** What a request turned out to mean. */
@@ -55,33 +56,12 @@ export function failureOf({ code, message, detail }: OciError): Failure {
   };
 }
 
-/** What a log line says of the request itself. */
-export interface Asked {
-  readonly method: string;
-  readonly path: string;
-  readonly host: string;
-  /** The address of who asked. */
-  readonly client?: string;
-  readonly started: number;
-}
-
-/** Reads it at once: of a request whose client has left, Deno tells nothing any more but throws. */
-export function askedBy(request: Request, client: string | undefined): Asked {
-  const url = URL.parse(request.url);
-  return {
-    method: request.method,
-    // Alone: a query may hold a secret that a client put there by mistake.
-    path: url?.pathname ?? "-",
-    // HTTP/2 has no such header.
-    host: request.headers.get("host") ?? url?.host ?? "",
-    client,
-    started: performance.now(),
-  };
-}
+/** What of a request is logged. */
+export type LoggedRequest = Pick<RequestContext, "method" | "path" | "host" | "client" | "started">;
 
 /** Counts and logs an answer when its body has ended. Never rejects. */
 export async function record(
-  { started, ...asked }: Asked,
+  { method, path, host, client, started }: LoggedRequest,
   { answer, meaning, stats }: { answer: Answer; meaning: Meaning; stats: Stats },
 ): Promise<void> {
   const { cache } = answer;
@@ -99,7 +79,10 @@ export async function record(
   stats.bytesToClients += bytes;
   if (cache === "HIT" || cache === "STALE") stats.bytesFromCache += bytes;
   requestLog.info("{method} {path} {status}", {
-    ...asked,
+    method,
+    path,
+    host,
+    client,
     status,
     ...meant,
     bytes,
@@ -113,7 +96,7 @@ export async function record(
 
 /** Returns what counts and logs an answer that is given again from memory, to a client of some address. */
 export function recorder(
-  { started: _, ...asked }: Asked,
+  { method, path, host, client }: LoggedRequest,
   { answer, meaning, stats }: { answer: Answer; meaning: Meaning; stats: Stats },
 ): (client: string) => void {
   const { status } = headOf(answer);
@@ -121,7 +104,17 @@ export function recorder(
   const labels = labelsOf(meaning, { status, cache: "HIT" });
   const timed = `${meaning.registry ?? "-"} ${meaning.kind} HIT`;
   const image = meaning.kind === "manifest" ? detached(imageOf(meaning)) : undefined;
-  const line = requestLine({ ...asked, status, ...meaning, bytes, ms: 0, cache: "HIT" });
+  const line = requestLine({
+    method,
+    path,
+    host,
+    client,
+    status,
+    ...meaning,
+    bytes,
+    ms: 0,
+    cache: "HIT",
+  });
   return (client) => {
     stats.requests.add(labels);
     stats.bytesToClients += bytes;

@@ -8,12 +8,12 @@ import { type Answer, jsonAnswer, watchBody } from "./answer.ts";
 import { OciError } from "./oci/error.ts";
 import type { Registry } from "./registry.ts";
 import { forwardedSearch } from "./relay.ts";
+import type { RequestContext } from "./request/request_context.ts";
 import { credentialOf } from "./transforms/auth.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import { decoded, withIdleLimit } from "./upstream/body.ts";
 import type { Upstream } from "./upstream/client.ts";
 import { upstreamFailure } from "./upstream/failure.ts";
-import type { Visit } from "./visit.ts";
 
 /** What the catalogue needs a token for. */
 export const CATALOG_SCOPE = "registry:catalog:*";
@@ -31,9 +31,12 @@ export interface RegistryContext {
  * `GET /v2/`: whether the registry wants authentication, without needing it to be up. Throws an `OciError`
  * (401) where it does.
  */
-export async function answerPing({ request }: Visit, context: RegistryContext): Promise<Answer> {
+export async function answerPing(
+  { headers }: RequestContext,
+  context: RegistryContext,
+): Promise<Answer> {
   const { registry, access, upstream } = context;
-  const credential = credentialOf(request.headers.get("authorization"));
+  const credential = credentialOf(headers.get("authorization"));
   const caller = access.caller(registry, credential);
   if (caller.credential.kind !== "anonymous" && !caller.isShared) {
     // Somebody logs in: only the registry can say whether that is right.
@@ -41,7 +44,7 @@ export async function answerPing({ request }: Visit, context: RegistryContext): 
       registry,
       method: "GET",
       path: "/v2/",
-      headers: upstreamHeaders(request.headers, { kind: "ping" }),
+      headers: upstreamHeaders(headers, { kind: "ping" }),
       credential: caller.credential,
       redirects: "follow",
     });
@@ -51,7 +54,7 @@ export async function answerPing({ request }: Visit, context: RegistryContext): 
     await response.body?.cancel();
     return jsonAnswer({});
   }
-  const hasToken = request.headers.has("authorization");
+  const hasToken = headers.has("authorization");
   const requirement = hasToken
     ? undefined
     : await upstream.tokens.requirement(registry).catch(() => {
@@ -66,15 +69,15 @@ export async function answerPing({ request }: Visit, context: RegistryContext): 
 
 /** `GET /v2/_catalog`, passed through. Throws an `OciError` for what upstream refuses. */
 export async function answerCatalog(
-  { request, url }: Visit,
+  { method, headers: asked, url }: RequestContext,
   { registry, access, upstream, idle }: RegistryContext,
 ): Promise<Answer> {
-  const credential = credentialOf(request.headers.get("authorization"));
+  const credential = credentialOf(asked.get("authorization"));
   const answer = await upstream.request({
     registry,
-    method: request.method as "GET" | "HEAD",
+    method: method as "GET" | "HEAD",
     path: `/v2/_catalog${forwardedSearch(url)}`,
-    headers: upstreamHeaders(request.headers, { kind: "catalog" }),
+    headers: upstreamHeaders(asked, { kind: "catalog" }),
     // Never the operator's account: a catalogue would show what only it can see.
     credential: access.caller({ ...registry, sharePrivate: false }, credential).credential,
     scope: CATALOG_SCOPE,

@@ -7,6 +7,7 @@ import { type Answer, jsonAnswer } from "./answer.ts";
 import { upstreamLog } from "./log.ts";
 import { OciError } from "./oci/error.ts";
 import type { Registry } from "./registry.ts";
+import type { RequestContext } from "./request/request_context.ts";
 import {
   ANONYMOUS_TOKEN,
   chooseTokenRegistry,
@@ -57,15 +58,16 @@ function pick(params: URLSearchParams, names: readonly string[]): Record<string,
   );
 }
 
-async function readRequest(request: Request): Promise<TokenRequest> {
-  const header = credentialOf(request.headers.get("authorization"));
-  if (request.method !== "POST") {
-    const { searchParams } = new URL(request.url);
+async function readRequest(context: RequestContext): Promise<TokenRequest> {
+  const { method, headers, body } = context;
+  const header = credentialOf(headers.get("authorization"));
+  if (method !== "POST") {
+    const { searchParams } = context.url;
     // A token is no credential for another token.
     const credential: Credential = header.kind === "bearer" ? { kind: "anonymous" } : header;
     return { credential, scopes: searchParams.getAll("scope"), extra: pick(searchParams, EXTRA) };
   }
-  const bytes = await readBounded(new Response(request.body, { headers: request.headers }), {
+  const bytes = await readBounded(new Response(body, { headers }), {
     limit: MAX_FORM,
     deadline: 10_000,
     what: "form",
@@ -109,7 +111,10 @@ function anonymousToken(now: number): Token {
  * The answer to a token request. Throws an `OciError`: 401 for what the registry refuses, 400 for a form
  * that is none, 429 or 502/504 when its realm gives no answer and a placeholder would not help.
  */
-export async function answerToken(request: Request, context: TokenContext): Promise<Answer> {
+export async function answerToken(
+  request: RequestContext,
+  context: TokenContext,
+): Promise<Answer> {
   const { pathMode, table, tokens, hasCache } = context;
   const asked = await readRequest(request);
   const registry = pathMode

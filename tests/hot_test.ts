@@ -1,11 +1,17 @@
 import { assert, assertEquals } from "@std/assert";
-import { type HotAnswer, HotAnswers, type HotFacts, LARGEST_HOT, LONGEST_URL } from "../lib/hot.ts";
+import {
+  type HotAnswer,
+  HotAnswers,
+  type HotFacts,
+  LARGEST_HOT,
+  LONGEST_TARGET,
+} from "../lib/hot.ts";
 
 const KEY = { registry: "registry.example", repository: "team/app" };
 const BYTES = new TextEncoder().encode("{}");
 
-function request(path: string, headers: Record<string, string> = {}, method = "GET") {
-  return { method, url: `http://a${path}`, header: (name: string) => headers[name] ?? null };
+function request(target: string, headers: Record<string, string> = {}, method = "GET") {
+  return { method, host: "a", target, header: (name: string) => headers[name] ?? null };
 }
 
 /** Answers in memory whose clock is `time`, and how one is kept. */
@@ -141,7 +147,7 @@ Deno.test("what answers in memory take is counted in bytes, addresses and logs i
 
 Deno.test("an address that no client needs is not kept, nor looked for", () => {
   const { answers, keep, find } = setUp();
-  const path = `/v2/a?${"q".repeat(LONGEST_URL)}`;
+  const path = `/v2/a?${"q".repeat(LONGEST_TARGET)}`;
   assertEquals([keep(path), find(path), answers.bytes], [undefined, undefined, 0]);
 });
 

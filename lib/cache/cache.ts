@@ -26,6 +26,7 @@ import { Manifests, type ManifestsOptions } from "./manifests.ts";
 import { Referrers } from "./referrers.ts";
 import { resilient } from "./resilient.ts";
 import { IndexLockedError } from "./sqlite_file.ts";
+import type { PeerRequest } from "./peer.ts";
 import type { Together } from "./together.ts";
 import { Upkeep } from "./upkeep.ts";
 import { watchIndex } from "./watch.ts";
@@ -192,9 +193,8 @@ export class Cache {
   /**
    * What another instance that shares the cache is given of a fill of ours; undefined for any other request.
    */
-  peer(request: Request, path: string): Response | undefined {
+  peer(request: PeerRequest): Response | undefined {
     return this.#engines.together?.answer(request, {
-      path,
       filling: (digest) => this.content.filling(digest),
     });
   }

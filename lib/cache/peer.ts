@@ -5,6 +5,7 @@
  * @module
  */
 import { timingSafeEqual } from "node:crypto";
+import type { RequestContext } from "../request/request_context.ts";
 import type { Source } from "../upstream/download.ts";
 import type { BlobStore } from "./blob_store.ts";
 import type { Fill } from "./fill.ts";
@@ -19,8 +20,11 @@ const WATCH_EVERY = 2_000;
 /** How often a fill that cannot be reached is looked for again, ms. */
 const LOOK_AGAIN = 500;
 
+/** As much of a request as is looked at here. */
+export type PeerRequest = Pick<RequestContext, "headers" | "path">;
+
 /** What another instance is given of `fill`: from the byte it asks for on, as it comes. */
-export function peerResponse(request: Request, fill: Fill): Response {
+export function peerResponse(request: PeerRequest, fill: Fill): Response {
   const start = Number(/^bytes=(\d{1,15})-$/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
   const end = fill.size === undefined ? Infinity : fill.size - 1;
   const headers = {
@@ -32,7 +36,7 @@ export function peerResponse(request: Request, fill: Fill): Response {
 }
 
 /** Whether `request` shows `key`. */
-export function showsKey(request: Request, key: string): boolean {
+export function showsKey(request: PeerRequest, key: string): boolean {
   const shown = new TextEncoder().encode(request.headers.get("authorization") ?? "");
   const expected = new TextEncoder().encode(`Bearer ${key}`);
   return shown.byteLength === expected.byteLength && timingSafeEqual(shown, expected);

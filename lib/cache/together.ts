@@ -9,7 +9,7 @@ import type { Source } from "../upstream/download.ts";
 import type { Fill } from "./fill.ts";
 import type { RedisGrants } from "./grants.ts";
 import type { Lease, LeaseHolder, Leases } from "./lease.ts";
-import { FollowedSource, PEER_PATH, peerResponse, showsKey } from "./peer.ts";
+import { FollowedSource, PEER_PATH, type PeerRequest, peerResponse, showsKey } from "./peer.ts";
 import type { Quotas } from "../limits/quota.ts";
 import type { RateCounter } from "../limits/rate.ts";
 import { type Redis, RedisDownError } from "./redis.ts";
@@ -121,9 +121,10 @@ export class Together {
 
   /** What another instance is given of a fill of ours; undefined for any other request. */
   answer(
-    request: Request,
-    { path, filling }: { path: string; filling: (digest: string) => Fill | undefined },
+    request: PeerRequest,
+    { filling }: { filling: (digest: string) => Fill | undefined },
   ): Response | undefined {
+    const { path } = request;
     if (!path.startsWith(PEER_PATH) || !showsKey(request, this.#self.key)) return undefined;
     const fill = filling(path.slice(PEER_PATH.length));
     return fill ? peerResponse(request, fill) : new Response(null, { status: 404 });

@@ -9,13 +9,13 @@ import { requestLog } from "../log.ts";
 import { readBody } from "./body.ts";
 import type { Buffers } from "./buffers.ts";
 import {
-  addressOf,
   field,
   framingOf,
   HttpError,
   keepsAlive,
   parseHead,
   type RequestHead,
+  targetOf,
   TlsHelloError,
 } from "./head.ts";
 import type { Held, Waiting } from "./connections.ts";
@@ -157,21 +157,21 @@ export class Connection implements Held {
     const connection = field(head, "connection");
     if (connection !== null && connection.toLowerCase() !== "keep-alive") return undefined;
     if (hasBody(head)) return undefined;
-    const { url } = addressOf(head, host);
     const header = (name: string) => field(head, name);
-    return handler.quick({ method: head.method, url, header }, this.#client);
+    const request = { method: head.method, ...targetOf(head, host), header };
+    return handler.quick(request, this.#client);
   }
 
   async #answer(head: RequestHead): Promise<boolean> {
     const { method } = head;
-    const { request, address, isRead } = await this.#request(head);
+    const { request, target, isRead } = await this.#request(head);
     this.#wait("answer");
     this.#listen();
     const { remoteAddr } = this.#conn;
     let answer: Answer;
     try {
       const { handler, scheme } = this.#context;
-      answer = await handler.answer(request, { remoteAddr, scheme, address });
+      answer = await handler.answer(request, { remoteAddr, scheme, target });
     } catch {
       throw new HttpError(500, "Internal error"); // the handler has said why where it belongs
     }
@@ -197,10 +197,11 @@ export class Connection implements Held {
   /** The request as the handler gets it, its body read where it may have one. */
   async #request(
     head: RequestHead,
-  ): Promise<{ request: Request; address: string; isRead: boolean }> {
+  ): Promise<{ request: Request; target: string; isRead: boolean }> {
     const { method, fields } = head;
     const framing = framingOf(head);
-    const { host, url } = addressOf(head, this.#context.host);
+    const { host, target } = targetOf(head, this.#context.host);
+    const url = `http://${host}${target}`;
     const headers: [string, string][] = [];
     for (let i = 0; i < fields.length; i += 2) {
       if (fields[i] !== "host") headers.push([fields[i]!, fields[i + 1]!]);
@@ -216,7 +217,7 @@ export class Connection implements Held {
     }
     if (!URL.canParse(url)) throw new HttpError(400, "Malformed Host", "NAME_INVALID");
     try {
-      return { request: new Request(url, { method, headers, body }), address: url, isRead };
+      return { request: new Request(url, { method, headers, body }), target, isRead };
     } catch {
       // CONNECT, TRACE: no request that could be handed on.
       throw new HttpError(405, "Method not allowed", "UNSUPPORTED");

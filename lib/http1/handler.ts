@@ -27,8 +27,8 @@ export interface RequestInfo {
   readonly remoteAddr: Deno.Addr;
   /** What its connection was accepted with. */
   readonly scheme: Scheme;
-  /** The URL as it was sent, not normalized, where that is known. */
-  readonly address?: string;
+  /** Path and query as they were sent, not normalized. */
+  readonly target: string;
 }
 
 /** What a connection is accepted with. */

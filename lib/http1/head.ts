@@ -5,6 +5,8 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
+import { OciError } from "../oci/error.ts";
+import { addressOf, isHost, type RequestAddress } from "../request/request_context.ts";
 
 /** A request's head. */
 export interface RequestHead {
@@ -43,7 +45,6 @@ export class TlsHelloError extends HttpError {
 const TLS_HELLO = "\x16";
 const TOKEN = /^[!#$%&'*+\-.^_`|~\w]+$/;
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
-const HOST = /^([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i;
 const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~\w]+) ([\x21-\x7e]+) HTTP\/1\.([01])$/;
 
 /**
@@ -155,28 +156,26 @@ export function keepsAlive(head: RequestHead): boolean {
 }
 
 /**
- * The absolute URL of a request as text, not normalized, and the Host it is for. `fallback` is the host of
- * requests that need none (HTTP/1.0). Throws an {@linkcode HttpError} (400) for none or several, and for one
- * that would change what the rest of the URL means.
+ * Where a request goes. `fallback` is the host of requests that need none (HTTP/1.0). Throws an
+ * {@linkcode HttpError} (400) for no host, two, and one that would change what the rest of the URL means.
  */
-export function addressOf(
-  head: RequestHead,
-  fallback: string,
-): { readonly host: string; readonly url: string } {
+export function targetOf(head: RequestHead, fallback: string): RequestAddress {
   const { target, minor } = head;
   const hosts = count(head, "host");
   if (hosts > 1 || hosts === 0 && minor === 1) {
     throw new HttpError(400, "Exactly one Host is needed");
   }
+  const host = field(head, "host");
   if (target.startsWith("/")) {
-    const host = field(head, "host") ?? fallback;
-    if (!HOST.test(host)) throw new HttpError(400, "Malformed Host", "NAME_INVALID");
-    return { host, url: `http://${host}${target}` };
+    const named = host ?? fallback;
+    if (!isHost(named)) throw new HttpError(400, "Malformed Host", "NAME_INVALID");
+    return { host: named.toLowerCase(), target };
   }
-  // The absolute form overrides the Host header (RFC 9112 §3.2.2).
-  const url = URL.parse(target);
-  if (!url || !/^https?:\/\//i.test(target) || url.username !== "" || url.password !== "") {
-    throw new HttpError(400, "Malformed request target");
+  if (!/^https?:\/\//i.test(target)) throw new HttpError(400, "Malformed request target");
+  try {
+    return addressOf(target, host);
+  } catch (error) {
+    if (!(error instanceof OciError)) throw error;
+    throw new HttpError(error.status, error.message, error.code);
   }
-  return { host: url.host, url: `http://${url.host}${url.pathname}${url.search}` };
 }

@@ -2,13 +2,13 @@ import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { Buffer } from "node:buffer";
 import {
-  addressOf,
   field,
   framingOf,
   HttpError,
   keepsAlive,
   parseHead,
   type RequestHead,
+  targetOf,
 } from "../../lib/http1/head.ts";
 
 function parse(text: string): RequestHead | undefined {
@@ -127,36 +127,43 @@ Deno.test("a connection stays open as its version and the Connection header say"
   assertEquals(keepsAlive(old("Connection: keep-alive")), true);
 });
 
-Deno.test("the URL is the Host header with the target as it was sent", () => {
+Deno.test("a request goes to its Host header's host, with the target as it was sent", () => {
   const head = parse("GET /v2/a/../b?x=%2f HTTP/1.1\r\nHost: hub.example:8080\r\n\r\n")!;
-  assertEquals(addressOf(head, "here"), {
+  assertEquals(targetOf(head, "here"), {
     host: "hub.example:8080",
-    url: "http://hub.example:8080/v2/a/../b?x=%2f",
+    target: "/v2/a/../b?x=%2f",
   });
 });
 
-Deno.test("a target in absolute form overrides the Host header", () => {
-  const head = parse("GET http://one.example/v2/?a HTTP/1.1\r\nHost: two.example\r\n\r\n")!;
-  assertEquals(addressOf(head, "here"), { host: "one.example", url: "http://one.example/v2/?a" });
+Deno.test("a target in absolute form goes to the host that the Host header names too", () => {
+  const head = (target: string, host: string) =>
+    parse(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\n\r\n`)!;
+  for (const target of ["http://one.example/v2/?a", "HTTP://One.Example:80/v2/?a"]) {
+    const address = { host: "one.example", target: "/v2/?a" };
+    assertEquals(targetOf(head(target, "one.example"), "here"), address);
+    assertEquals(refused(() => targetOf(head(target, "two.example"), "here")), 400);
+  }
+  const old = parse("GET http://one.example/v2/ HTTP/1.0\r\n\r\n")!;
+  assertEquals(targetOf(old, "here"), { host: "one.example", target: "/v2/" });
 });
 
 Deno.test("HTTP/1.0 may leave out the Host, HTTP/1.1 may not", () => {
   const old = parse("GET /x HTTP/1.0\r\n\r\n")!;
-  assertEquals(addressOf(old, "127.0.0.1:80"), {
+  assertEquals(targetOf(old, "127.0.0.1:80"), {
     host: "127.0.0.1:80",
-    url: "http://127.0.0.1:80/x",
+    target: "/x",
   });
-  assertEquals(refused(() => addressOf(parse("GET /x HTTP/1.1\r\n\r\n")!, "here")), 400);
+  assertEquals(refused(() => targetOf(parse("GET /x HTTP/1.1\r\n\r\n")!, "here")), 400);
 });
 
 Deno.test("two Hosts, a Host that is none and a target that is none are refused", () => {
   const withHost = (host: string) => parse(`GET /v2/ HTTP/1.1\r\nHost: ${host}\r\n\r\n`)!;
   for (const host of ["a/b", "a@b", "a?b", "a#b", "a b", "", "[::1", "a:b", "a\\b"]) {
-    assertEquals(refused(() => addressOf(withHost(host), "here")), 400, host);
+    assertEquals(refused(() => targetOf(withHost(host), "here")), 400, host);
   }
-  assertEquals(refused(() => addressOf(get("Host: b"), "here")), 400);
-  for (const target of ["*", "a:443", "ftp://a/", "http://user@a/", "http:///x y"]) {
+  assertEquals(refused(() => targetOf(get("Host: b"), "here")), 400);
+  for (const target of ["*", "a:443", "ftp://a/", "http://user@a/", "http:///x y", "http:////a/"]) {
     const head: RequestHead = { ...get(), target };
-    assertEquals(refused(() => addressOf(head, "here")), 400, target);
+    assertEquals(refused(() => targetOf(head, "here")), 400, target);
   }
 });

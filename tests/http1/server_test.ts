@@ -374,8 +374,8 @@ Deno.test("a handler that fails is a 500 to its client alone", async () => {
 
 Deno.test("an answer from memory goes out as it is, and its client is told", async () => {
   const sent: string[] = [];
-  const quick = ({ method, url, header }: HotRequest, client: string) =>
-    header("x-slow") === null && method === "GET" && url.endsWith("/quick")
+  const quick = ({ method, target, header }: HotRequest, client: string) =>
+    header("x-slow") === null && method === "GET" && target === "/quick"
       ? {
         bytes: encode("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nquick"),
         sent: () => void sent.push(client),
