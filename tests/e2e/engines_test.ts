@@ -26,6 +26,7 @@ import {
 import { makeCertificate } from "../support/certificate.ts";
 import { run } from "../support/process.ts";
 import { ROOT } from "../support/proxy_process.ts";
+import { testRedis } from "../support/redis_contract.ts";
 import { testIndex } from "../support/index_contract.ts";
 import { toolTest } from "../support/requirements.ts";
 import { freePort, tempDir } from "../support/temp.ts";
@@ -77,6 +78,17 @@ function openS3(engine: Engine, prefix: string, dir: string): S3Store {
   assert(store.engine === "s3");
   return new S3Store({ objects: new S3Objects(store), drafts: new FileStore(dir), idle: 5_000 });
 }
+
+testRedis("Redis", {
+  needs: REDIS,
+  async make() {
+    const redis = await connect(await redisServer());
+    return {
+      redis,
+      [Symbol.asyncDispose]: () => Promise.resolve(redis.close()),
+    };
+  },
+});
 
 for (const kind of ["RedisIndex", "SurvivingIndex"] as const) {
   testIndex(kind, {
