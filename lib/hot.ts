@@ -10,6 +10,7 @@ import type { RepositoryKey } from "./access.ts";
 import { httpDate, statusLine } from "./http1/reply.ts";
 import { ByteLru, detached, stringBytes } from "./lru.ts";
 import { accepts } from "./oci/media_type.ts";
+import { MAX_FIELD } from "./request/bounds.ts";
 import { credentialOf } from "./transforms/auth.ts";
 
 /** What makes an answer one that others may be given too. */
@@ -96,7 +97,9 @@ export class HotAnswer {
   /** Whether a client with this Accept may be given it. */
   isFor(accept: string | null): boolean {
     const { mediaType } = this.facts;
-    return mediaType === undefined || accept === null || isAccepted(accept, mediaType);
+    if (mediaType === undefined || accept === null) return true;
+    // Longer than it may be: refused where requests are read.
+    return accept.length <= MAX_FIELD && isAccepted(accept, mediaType);
   }
 
   /** What it takes in memory, its copy for the wire included: bytes. */

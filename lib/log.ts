@@ -15,6 +15,8 @@ import {
 } from "@logtape/logtape";
 import type { Config } from "./config.ts";
 import { LineWriter } from "./line_writer.ts";
+import { MAX_LOGGED } from "./request/bounds.ts";
+import { cut } from "./util/text.ts";
 
 const CATEGORY = "proxy";
 
@@ -28,6 +30,14 @@ export const upstreamLog: Logger = getLogger([CATEGORY, "upstream"]);
 export const adminLog: Logger = getLogger([CATEGORY, "admin"]);
 /** Start, stop, configuration. */
 export const programLog: Logger = getLogger([CATEGORY, "program"]);
+
+/** `value` as a line may have it, of a text no more than its beginning. */
+function bounded(value: unknown): unknown {
+  if (typeof value === "string") return cut(value, MAX_LOGGED);
+  if (typeof value !== "object" || value === null) return value;
+  const text = JSON.stringify(value) ?? "";
+  return text.length <= MAX_LOGGED ? value : cut(text, MAX_LOGGED);
+}
 
 /** A value as `logfmt` has it: quoted where it holds a space, a quote or an equals sign. */
 function logfmt(value: unknown): string {
@@ -48,7 +58,7 @@ function inert(text: string): string {
 
 /** The message with its values in their places. */
 function messageOf(record: LogRecord): string {
-  return record.message.map(String).join("");
+  return record.message.map((part) => cut(String(part), MAX_LOGGED)).join("");
 }
 
 const formatRecord = getJsonLinesFormatter({ properties: "flatten" });
@@ -56,7 +66,10 @@ const formatRecord = getJsonLinesFormatter({ properties: "flatten" });
 /** One JSON object per line, with the properties beside the message. */
 export function formatJson(record: LogRecord): string {
   // The library's own rendering puts strings within a message in quotes.
-  return formatRecord({ ...record, message: [messageOf(record)] });
+  const properties = Object.fromEntries(
+    Object.entries(record.properties).map(([key, value]) => [key, bounded(value)]),
+  );
+  return formatRecord({ ...record, properties, message: [messageOf(record)] });
 }
 
 /** `2026-01-02T03:04:05.678Z info request GET … key=value`. */
@@ -66,7 +79,7 @@ export function formatText(record: LogRecord): string {
   const said = new Set(String(record.rawMessage).match(/(?<=\{)\w+(?=\})/g));
   const pairs = Object.entries(record.properties)
     .filter(([key, value]) => value !== undefined && value !== "" && !said.has(key))
-    .map(([key, value]) => `${key}=${logfmt(value)}`);
+    .map(([key, value]) => `${key}=${logfmt(bounded(value))}`);
   const time = new Date(record.timestamp).toISOString();
   return inert([time, record.level, record.category.at(-1), message, ...pairs].join(" ")) + "\n";
 }

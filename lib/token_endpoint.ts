@@ -7,6 +7,7 @@ import { type Answer, jsonAnswer } from "./answer.ts";
 import { upstreamLog } from "./log.ts";
 import { OciError } from "./oci/error.ts";
 import type { Registry } from "./registry.ts";
+import { checkTokenParameters } from "./request/bounds.ts";
 import type { RequestContext } from "./request/request_context.ts";
 import {
   ANONYMOUS_TOKEN,
@@ -59,6 +60,13 @@ function pick(params: URLSearchParams, names: readonly string[]): Record<string,
 }
 
 async function readRequest(context: RequestContext): Promise<TokenRequest> {
+  const asked = await readParameters(context);
+  const { scopes, extra, grant } = asked;
+  checkTokenParameters({ scopes, values: { ...extra, ...grant } });
+  return asked;
+}
+
+async function readParameters(context: RequestContext): Promise<TokenRequest> {
   const { method, headers, body } = context;
   const header = credentialOf(headers.get("authorization"));
   if (method !== "POST") {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { canOwnTls } from "../lib/listener.ts";
-import { formatText } from "../lib/log.ts";
+import { formatJson, formatText } from "../lib/log.ts";
 import { startFakeRegistry } from "./support/fake_registry.ts";
 import { startFakeStorage } from "./support/fake_storage.ts";
 import { basicHeader } from "./support/fake_token.ts";
@@ -457,4 +457,17 @@ Deno.test("text from outside neither forges a line nor reaches a terminal", () =
       "bad\\n2026-01-01 info forged\\r\\u001b[2J\\u202e\\u2028 \\u0000\\u007f\\u009b " +
       'host="a b\\u001b" quote="say \\"x\\""\n',
   );
+});
+
+Deno.test("of a long value a line has the beginning", () => {
+  const long = "x".repeat(100_000);
+  const record = {
+    category: ["proxy", "request"],
+    level: "info",
+    message: ["", long, ""],
+    rawMessage: "{path}",
+    timestamp: 0,
+    properties: { path: long, error: long, detail: { long } },
+  } as const;
+  for (const format of [formatText, formatJson]) assert(format(record).length < 15_000);
 });

@@ -13,6 +13,7 @@ import {
   framingOf,
   HttpError,
   keepsAlive,
+  LineCount,
   parseHead,
   type RequestHead,
   targetOf,
@@ -38,8 +39,8 @@ export interface ConnectionContext {
 }
 
 const FIRST_BUFFER = 4096;
-/** The largest head, bytes: tokens of some registries take several KiB. */
-const LARGEST_HEAD = 64 * 1024;
+/** The largest head, bytes. What it is made of has bounds of its own. */
+const LARGEST_HEAD = 32 * 1024;
 /** The largest body that is read: only token requests have one. */
 const LARGEST_BODY = 64 * 1024;
 /** What a client that is told off may still send before it is cut off, bytes. */
@@ -136,12 +137,20 @@ export class Connection implements Held {
   /** The next request's head; undefined at an orderly end. */
   async #head(): Promise<RequestHead | undefined> {
     this.#wait("request");
+    let lines: LineCount | undefined;
     while (true) {
       if (this.#start < this.#end) {
-        const head = parseHead(this.#buffer, { start: this.#start, end: this.#end });
-        if (head) {
-          this.#take(head.length);
-          return head;
+        // Most come in one piece. Of others each piece is looked at once, however small it is.
+        if (lines?.isMore(this.#buffer.subarray(this.#start, this.#end)) ?? true) {
+          const head = parseHead(this.#buffer, { start: this.#start, end: this.#end });
+          if (head) {
+            this.#take(head.length);
+            return head;
+          }
+        }
+        if (!lines) {
+          lines = new LineCount();
+          lines.isMore(this.#buffer.subarray(this.#start, this.#end));
         }
         if (this.#end - this.#start >= LARGEST_HEAD) throw new HttpError(431, "Head too large");
         if (this.#waiting === "request") this.#wait("rest of request");

@@ -7,6 +7,7 @@
 import type { Buffer } from "node:buffer";
 import { OciError } from "../oci/error.ts";
 import { addressOf, isHost, type RequestAddress } from "../request/request_context.ts";
+import { isFieldTooLong, MAX_FIELDS, MAX_HEADERS } from "../request/bounds.ts";
 
 /** A request's head. */
 export interface RequestHead {
@@ -42,6 +43,7 @@ export class TlsHelloError extends HttpError {
   }
 }
 
+const LF = 0x0a;
 const TLS_HELLO = "\x16";
 const TOKEN = /^[!#$%&'*+\-.^_`|~\w]+$/;
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
@@ -70,9 +72,12 @@ export function parseHead(
     if (/(?:^|[^\r])\n/.test(text)) throw new HttpError(400, "Malformed header");
     return undefined;
   }
-  const lines = text.slice(from, to).split("\r\n");
+  // No more of them than it takes to see that there are too many.
+  const lines = text.slice(from, to).split("\r\n", MAX_FIELDS + 2);
+  if (lines.length > MAX_FIELDS + 1) throw tooMuch("Too many header fields");
   const [, method, target, minor] = REQUEST_LINE.exec(lines[0]!) ?? [];
   if (!method || !target) throw new HttpError(400, "Malformed request line");
+  if (to - from - lines[0]!.length > MAX_HEADERS) throw tooMuch("Header fields too large");
   const fields: string[] = [];
   for (let i = 1; i < lines.length; i++) {
     const line = lines[i]!;
@@ -80,7 +85,9 @@ export function parseHead(
     const name = line.slice(0, Math.max(0, colon));
     const value = line.slice(colon + 1);
     if (!isField(name, value)) throw new HttpError(400, "Malformed header");
-    fields.push(name.toLowerCase(), trimmed(value));
+    const known = name.toLowerCase();
+    if (isFieldTooLong(known, value)) throw tooMuch("Header field too long");
+    fields.push(known, trimmed(value));
   }
   return { method, target, minor: Number(minor), fields, length: to + 4 };
 }
@@ -91,6 +98,30 @@ export function parseHead(
  */
 export function isField(name: string, value: string): boolean {
   return TOKEN.test(name) && VALUE.test(value);
+}
+
+function tooMuch(message: string): HttpError {
+  return new HttpError(431, message, "UNSUPPORTED");
+}
+
+/** Counts the lines of a head while it is received, so that one with too many is refused before its end. */
+export class LineCount {
+  #seen = 0;
+  #lines = 0;
+
+  /**
+   * Looks at what has come since the last time. Returns whether there is anything in it that ends a line: without,
+   * the head is as incomplete as before. Throws an {@linkcode HttpError} (431).
+   */
+  isMore(received: Buffer): boolean {
+    const from = this.#seen;
+    const before = this.#lines;
+    this.#seen = received.byteLength;
+    for (let at = received.indexOf(LF, from); at >= 0; at = received.indexOf(LF, at + 1)) {
+      if (++this.#lines > MAX_FIELDS + 1) throw tooMuch("Too many header fields");
+    }
+    return this.#lines > before;
+  }
 }
 
 /** Without the spaces and tabs around it. Not `trim`: that takes other bytes for spaces too. */

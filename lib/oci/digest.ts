@@ -4,6 +4,7 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
+import { cut } from "../util/text.ts";
 import { OciError } from "./error.ts";
 
 /** A well-formed digest, in its two parts. */
@@ -14,6 +15,9 @@ export interface Digest {
 
 /** The algorithms this proxy can verify, and therefore store. */
 export type StorableAlgorithm = "sha256" | "sha512";
+
+/** The longest digest, in characters: of sha512 they have 135. */
+const MAX_LENGTH = 256;
 
 const DIGEST = /^([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)$/;
 
@@ -30,12 +34,25 @@ const ENCODED: ReadonlyMap<string, RegExp> = new Map([
  * @throws {OciError} `DIGEST_INVALID` (400) where `text` is no digest.
  */
 export function parseDigest(text: string): Digest {
-  const [, algorithm, encoded] = DIGEST.exec(text) ?? [];
-  const known = ENCODED.get(algorithm ?? "");
-  if (algorithm === undefined || encoded === undefined || known?.test(encoded) === false) {
-    throw new OciError("DIGEST_INVALID", "Malformed digest", { detail: { digest: text } });
+  const digest = digestIn(text);
+  if (!digest) {
+    const detail = { digest: cut(text, MAX_LENGTH) };
+    throw new OciError("DIGEST_INVALID", "Malformed digest", { detail });
   }
-  return { algorithm, encoded };
+  return digest;
+}
+
+/** The parts of `text`; undefined where it is no digest. */
+function digestIn(text: string): Digest | undefined {
+  if (text.length > MAX_LENGTH) return undefined;
+  const [, algorithm, encoded] = DIGEST.exec(text) ?? [];
+  if (algorithm === undefined || encoded === undefined) return undefined;
+  return ENCODED.get(algorithm)?.test(encoded) === false ? undefined : { algorithm, encoded };
+}
+
+/** Whether `text` is a well-formed digest, of whatever algorithm. Never throws: registries may send thousands. */
+export function isWellFormed(text: string): boolean {
+  return digestIn(text) !== undefined;
 }
 
 /** Whether `text` is meant as a digest, well-formed or not: a tag never contains a colon. */

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { parseDigest } from "./digest.ts";
+import { isWellFormed } from "./digest.ts";
 import { OciError } from "./error.ts";
 import { essence, isIndex, isManifestType } from "./media_type.ts";
 
@@ -114,15 +114,6 @@ function platformOf(value: unknown): string | undefined {
   const { os, architecture, variant } = value;
   if (typeof os !== "string" || typeof architecture !== "string") return undefined;
   return [os, architecture, ...typeof variant === "string" && variant ? [variant] : []].join("/");
-}
-
-function isWellFormed(digest: string): boolean {
-  try {
-    parseDigest(digest);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function isObject(value: unknown): value is JsonObject {

@@ -7,6 +7,7 @@
  * @module
  */
 import { isDigest, parseDigest } from "./digest.ts";
+import { cut } from "../util/text.ts";
 import { OciError } from "./error.ts";
 
 const COMPONENT = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*";
@@ -49,7 +50,7 @@ export function parseReference(text: string): Reference {
     return { kind: "digest", digest: text };
   }
   if (!isTag(text)) {
-    throw new OciError("NAME_INVALID", "Malformed tag", { detail: { tag: text } });
+    throw new OciError("NAME_INVALID", "Malformed tag", { detail: { tag: cut(text, 128) } });
   }
   return { kind: "tag", tag: text };
 }
@@ -108,5 +109,7 @@ function isRegistryPart(component: string): boolean {
 }
 
 function malformed(image: string): OciError {
-  return new OciError("NAME_INVALID", "Malformed image reference", { detail: { image } });
+  return new OciError("NAME_INVALID", "Malformed image reference", {
+    detail: { image: cut(image, 512) },
+  });
 }

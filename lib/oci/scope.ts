@@ -39,11 +39,18 @@ export function formatScope(scope: Scope): string {
 }
 
 /**
- * Returns the single scopes of `values`, each once and in order: one `scope` parameter may hold
- * several, separated by spaces.
+ * Returns the single scopes of `values`, each once and in order, and no more than `most`: one `scope`
+ * parameter may hold several, separated by spaces.
  */
-export function splitScopes(values: readonly string[]): string[] {
-  return [...new Set(values.flatMap((value) => value.split(/\s+/)).filter(Boolean))];
+export function splitScopes(values: readonly string[], most = Infinity): string[] {
+  const scopes = new Set<string>();
+  for (const value of values) {
+    for (const [scope] of value.matchAll(/\S+/g)) {
+      scopes.add(scope);
+      if (scopes.size >= most) return [...scopes];
+    }
+  }
+  return [...scopes];
 }
 
 /** Returns the scope for reading `repository`. */

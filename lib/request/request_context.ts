@@ -8,6 +8,7 @@
  */
 import type { Config } from "../config.ts";
 import { OciError } from "../oci/error.ts";
+import { checkRequest } from "./bounds.ts";
 import { publicScheme } from "../transforms/auth.ts";
 import { type AddressSet, addressSet, clientAddress, plainAddress } from "../transforms/policy.ts";
 
@@ -51,7 +52,7 @@ export class RequestContext implements RequestAddress {
   readonly body: ReadableStream<Uint8Array> | null;
   /** When it was read, ms, by `performance.now()`. */
   readonly started = performance.now();
-  /** Set where it names no host, or two: host and target then are for the log only. */
+  /** Set where it names no host, or two, or says too much: host and target then are for the log only. */
   readonly refusal: OciError | undefined;
   #url: URL | null | undefined;
 
@@ -165,6 +166,7 @@ export class RequestReader {
     const client = this.client(header, peerOf(info));
     const named = headers.get("host");
     try {
+      checkRequest({ url, headers });
       const { host, target } = addressOf(url, named);
       const scheme = this.#scheme({ url, host, header, info });
       return new RequestContext({ request, host, target: info.target ?? target, scheme, client });

@@ -164,6 +164,8 @@ export function credentialOf(authorization: string | null): Credential {
     case "bearer":
       if (value === "" || value === ANONYMOUS_TOKEN) return ANONYMOUS;
       if (value.startsWith(SEALED)) return unseal(value.slice(SEALED.length));
+      // Visible ASCII only, as RFC 6750 has it: nothing else is anybody's token.
+      if (!/^[\x21-\x7e]+$/.test(value)) throw malformed("Bearer");
       return { kind: "bearer", token: value };
     default:
       throw new OciError("UNAUTHORIZED", "Unsupported authorization scheme");
@@ -184,10 +186,14 @@ function unseal(encoded: string): Credential {
   const colon = pair?.indexOf(":") ?? -1;
   if (pair === undefined || colon < 0) {
     // Neither the value nor the cause: both may hold the password.
-    throw new OciError("UNAUTHORIZED", "Malformed Basic credential");
+    throw malformed("Basic");
   }
   if (pair === ":") return ANONYMOUS;
   return { kind: "basic", username: pair.slice(0, colon), password: pair.slice(colon + 1) };
+}
+
+function malformed(scheme: "Basic" | "Bearer"): OciError {
+  return new OciError("UNAUTHORIZED", `Malformed ${scheme} credential`);
 }
 
 /** Returns the UTF-8 text in base64 or base64url, padded or not. */

@@ -8,6 +8,7 @@ import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { isRepository, parseReference } from "../oci/reference.ts";
 import { DEFAULT_REGISTRY, type Registry, SEEDS } from "../registry.ts";
+import { cut } from "../util/text.ts";
 
 /** What routing depends on. */
 export interface RouteTable {
@@ -96,7 +97,7 @@ export function route(request: RouteRequest, table: RouteTable): Route {
   }
   const byNs = ns === undefined ? undefined : registryNamed(table, ns);
   if (ns !== undefined && byNs === undefined) {
-    throw new OciError("NAME_UNKNOWN", "Unknown registry in ns", { detail: { ns } });
+    throw new OciError("NAME_UNKNOWN", "Unknown registry in ns", { detail: { ns: cut(ns, 255) } });
   }
   const chosen = byNs ?? byPrefix;
   const registry = chosen ?? hosted;

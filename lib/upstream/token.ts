@@ -231,13 +231,16 @@ export class Tokens {
       headers.set("content-type", "application/x-www-form-urlencoded");
       body = form.toString();
     } else {
-      for (const [name, value] of Object.entries(extra ?? {})) url.searchParams.set(name, value);
-      if (service !== undefined) url.searchParams.set("service", service);
-      for (const scope of scopes) url.searchParams.append("scope", scope);
+      // Apart from the URL, which would be written anew for each.
+      const query = new URLSearchParams(url.search);
+      for (const [name, value] of Object.entries(extra ?? {})) query.set(name, value);
+      if (service !== undefined) query.set("service", service);
+      for (const scope of scopes) query.append("scope", scope);
       if (credential.kind === "basic") {
         headers.set("authorization", basicAuthorization(credential.username, credential.password));
-        if (!url.searchParams.has("account")) url.searchParams.set("account", credential.username);
+        if (!query.has("account")) query.set("account", credential.username);
       }
+      url.search = query.toString();
     }
     const issuedAt = this.#now();
     const { response } = await this.#send(url, {

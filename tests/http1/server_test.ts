@@ -114,7 +114,7 @@ Deno.test("a head may come byte by byte, and be larger than the first buffer", a
   using server = serve((request) => new Response(request.headers.get("authorization")));
   const client = await openRaw(server.at);
   for (const char of "GET / HTTP/1.1\r\nHost: a\r\n") await client.write(char);
-  const token = "x".repeat(20_000);
+  const token = "x".repeat(10_000);
   await client.write(`Authorization: ${token}\r\n\r\n`);
   assertEquals(text(await client.answer()), token);
   client.close();
@@ -127,6 +127,23 @@ Deno.test("a head without an end is refused when it has become too large", async
   const answer = await client.answer();
   assertEquals([answer.status, answer.headers.get("connection")], [431, "close"]);
   client.close();
+});
+
+Deno.test("the hundred-and-first header field is refused as soon as it is there, whatever is to come", async () => {
+  using server = serve(() => new Response("ok"));
+  const inTime = await openRaw(server.at);
+  await inTime.write(`GET / HTTP/1.1\r\nHost: a\r\n${"a: b\r\n".repeat(99)}\r\n`);
+  assertEquals((await inTime.answer()).status, 200);
+  inTime.close();
+  for (const pieces of [1, 102]) {
+    const client = await openRaw(server.at);
+    const head = `GET / HTTP/1.1\r\nHost: a\r\n${"a: b\r\n".repeat(100)}`;
+    const size = Math.ceil(head.length / pieces);
+    for (let at = 0; at < head.length; at += size) await client.write(head.slice(at, at + size));
+    const answer = await client.answer();
+    assertEquals([answer.status, answer.headers.get("connection")], [431, "close"]);
+    client.close();
+  }
 });
 
 Deno.test("what is no HTTP gets an error as this API has it, and the end of the connection", async () => {
