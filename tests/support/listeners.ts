@@ -17,6 +17,8 @@ export type ListenerName = typeof LISTENERS[number];
 /** A proxy and a client of the kind that was asked for. */
 export interface ListenerTest extends AsyncDisposable {
   readonly proxy: TestProxy;
+  /** Where it is listened to: `https://127.0.0.1:PORT`. */
+  readonly origin: string;
   /** `fetch` from the proxy's origin, redirects not followed. */
   get(path: string, init?: RequestInit): Promise<Response>;
 }
@@ -40,6 +42,7 @@ export async function startListener(
   const origin = deno?.url ?? proxy.url;
   return {
     proxy,
+    origin,
     get: (path, init) => fetch(origin + path, { redirect: "manual", ...init, client }),
     async [Symbol.asyncDispose]() {
       client.close();
