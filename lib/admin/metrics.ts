@@ -29,6 +29,7 @@ const EVENTS = [
   "redis_up",
   "store_down",
   "store_up",
+  "read_failed",
 ] as const;
 const REJECTIONS: readonly Rejection[] = [
   "client",

@@ -12,6 +12,22 @@ export class UnreachableError extends Error {
   override readonly name: string = "UnreachableError";
 }
 
+/**
+ * One content cannot be read now, while its store answers otherwise. Once may be chance; after twice what is stored is
+ * taken for damaged.
+ */
+export class BlobUnavailableError extends Error {
+  override readonly name = "BlobUnavailableError";
+}
+
+/**
+ * What was opened is no longer what the store has under its digest: it was removed, or replaced. That tells nothing about
+ * what is there now.
+ */
+export class BlobReplacedError extends Error {
+  override readonly name = "BlobReplacedError";
+}
+
 /** Bytes at positions; one reader is used by one consumer, sequentially. */
 export interface ByteReader {
   /** Reads into `buffer` from byte `offset` on; returns how many bytes, 0 at the end. */
@@ -26,6 +42,8 @@ export interface ByteReader {
 export interface StoredBlob extends ByteReader {
   /** Bytes. */
   readonly size: number;
+  /** Tells what is open from what else is stored under its digest before or after, where the store can. */
+  readonly version?: string;
 }
 
 /** Content on its way into the store, under no digest yet that anybody could ask for. */
@@ -77,9 +95,10 @@ export interface BlobStore {
   list(): AsyncIterable<StoredEntry>;
   /**
    * Moves content aside, where only an operator finds it, in place of what was aside of the same digest;
-   * what is not here is no error.
+   * what is not here is no error. With `version` only if that is what is here. Returns whether nothing is left under
+   * the digest.
    */
-  quarantine(digest: string): Promise<void>;
+  quarantine(digest: string, version?: string): Promise<boolean>;
   /** Removes what was moved aside before `before`, ms since the epoch; returns the bytes that stay aside. */
   purge(before: number): Promise<number>;
   /** A URL from which anybody gets the content for a few minutes, where the store can make one now. */

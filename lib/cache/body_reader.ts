@@ -3,13 +3,19 @@
  *
  * @module
  */
-import { readWithin } from "../upstream/body.ts";
+import { IdleError, readWithin } from "../upstream/body.ts";
+
+/** In the time that a body may stand still, at least so many bytes have to come: a trickle is a stall. */
+const LEAST = 64 * 1024;
 
 /** Reads a body at rising positions into buffers of the reader's own size. */
 export class BodyReader {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   readonly #idle: number;
   #left: Uint8Array = new Uint8Array();
+  /** How long bytes were waited for, ms, and how many came meanwhile. */
+  #waited = 0;
+  #came = 0;
   /** The byte of the object that comes next. */
   position: number;
 
@@ -28,8 +34,8 @@ export class BodyReader {
     while (n < buffer.byteLength) {
       if (this.#left.byteLength === 0) {
         if (n > 0) break; // what is here goes out before more is waited for
-        const { done, value } = await readWithin(this.#reader, this.#idle);
-        if (done) break;
+        const value = await this.#next();
+        if (!value) break;
         this.#left = value;
       }
       const take = this.#left.subarray(0, buffer.byteLength - n);
@@ -39,6 +45,20 @@ export class BodyReader {
     }
     this.position += n;
     return n;
+  }
+
+  async #next(): Promise<Uint8Array | undefined> {
+    const since = performance.now();
+    const { value } = await readWithin(this.#reader, this.#idle);
+    this.#waited += performance.now() - since;
+    this.#came += value?.byteLength ?? 0;
+    if (this.#waited >= this.#idle) {
+      if (value && this.#came < LEAST) {
+        throw new IdleError(`${this.#came} bytes in ${Math.round(this.#waited / 1000)} s`);
+      }
+      this.#waited = this.#came = 0;
+    }
+    return value;
   }
 
   close(): void {

@@ -4,7 +4,12 @@
  * @module
  */
 import { createHasher, parseDigest } from "../oci/digest.ts";
-import { type BlobStore, UnreachableError } from "./blob_store.ts";
+import {
+  BlobReplacedError,
+  type BlobStore,
+  BlobUnavailableError,
+  UnreachableError,
+} from "./blob_store.ts";
 
 /** What became of stored content. `missing`: it has a row alone. `gone`: it left while it was checked. */
 export type Verdict = "right" | "wrong" | "unreadable" | "missing" | "gone";
@@ -17,7 +22,16 @@ export interface CheckOptions {
   readonly afterRead?: (bytes: number) => Promise<void> | void;
 }
 
+/** What a check came to. */
+export interface Checked {
+  readonly verdict: Verdict;
+  /** Of what was read: see `StoredBlob.version`. */
+  readonly version?: string;
+}
+
 const READ_SIZE = 2 ** 20;
+/** What the store does not give, or breaks off, is tried so often before it counts as unreadable. */
+const ATTEMPTS = 2;
 
 /**
  * Hashes all of `digest` in `store`, in reads of 1 MiB. Throws when the signal says so, and an
@@ -26,13 +40,28 @@ const READ_SIZE = 2 ** 20;
 export async function checkStored(
   store: Pick<BlobStore, "open">,
   digest: string,
-  { signal, afterRead }: CheckOptions = {},
-): Promise<Verdict> {
+  options: CheckOptions = {},
+): Promise<Checked> {
+  for (let n = 1;; n++) {
+    try {
+      return await checkOnce(store, digest, options);
+    } catch (error) {
+      if (!(error instanceof BlobUnavailableError)) throw error;
+      if (n === ATTEMPTS) return { verdict: "unreadable" };
+    }
+  }
+}
+
+async function checkOnce(
+  store: Pick<BlobStore, "open">,
+  digest: string,
+  { signal, afterRead }: CheckOptions,
+): Promise<Checked> {
   const hash = createHasher(digest);
   let blob: Awaited<ReturnType<BlobStore["open"]>>;
   try {
     blob = await store.open(digest);
-    if (!blob) return "missing";
+    if (!blob) return { verdict: "missing" };
     const buffer = new Uint8Array(Math.min(READ_SIZE, blob.size + 1));
     for (let offset = 0;;) {
       signal?.throwIfAborted();
@@ -44,10 +73,12 @@ export async function checkStored(
     }
   } catch (error) {
     signal?.throwIfAborted();
-    if (error instanceof UnreachableError) throw error;
-    return "unreadable";
+    if (error instanceof UnreachableError || error instanceof BlobUnavailableError) throw error;
+    if (error instanceof BlobReplacedError) return { verdict: "gone" };
+    return { verdict: "unreadable", version: blob?.version };
   } finally {
     blob?.close();
   }
-  return hash.digest("hex") === parseDigest(digest).encoded ? "right" : "wrong";
+  const isRight = hash.digest("hex") === parseDigest(digest).encoded;
+  return { verdict: isRight ? "right" : "wrong", version: blob.version };
 }

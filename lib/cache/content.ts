@@ -10,7 +10,15 @@ import { ByteLru } from "../lru.ts";
 import { digestOf, parseDigest, type StorableAlgorithm } from "../oci/digest.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
-import { type BlobStore, type Draft, type StoredBlob, UnreachableError } from "./blob_store.ts";
+import {
+  BlobReplacedError,
+  type BlobStore,
+  BlobUnavailableError,
+  type Draft,
+  type StoredBlob,
+  type StoredEntry,
+  UnreachableError,
+} from "./blob_store.ts";
 import { type CheckOptions, checkStored, type Verdict } from "./check.ts";
 import { isDiskFull, isOutOfHandles } from "./disk.ts";
 import { type Admission, type EvictionReason, Space } from "./evict.ts";
@@ -37,6 +45,9 @@ export interface ContentOptions {
 const MEMORY = 16 * 2 ** 20;
 /** The same disk trouble is logged once in this time, ms. */
 const QUIET = 60_000;
+/** What cannot be read so often, with the last time not longer ago than this, ms, is damaged: else it was chance. */
+const FAILURES = 2;
+const REMEMBER_FAILURE = 60 * 60_000;
 
 /** The content store. */
 export class Content {
@@ -54,6 +65,8 @@ export class Content {
     sizeOf: ({ buffer }) => buffer.byteLength,
   });
   #quietUntil = 0;
+  /** How often content could not be read while the store answered otherwise. */
+  readonly #failures = new LRUCache<string, number>({ max: 1_000, ttl: REMEMBER_FAILURE });
 
   constructor(options: ContentOptions) {
     this.#store = options.store;
@@ -106,6 +119,7 @@ export class Content {
         this.space.use(digest);
         return {
           size: blob.size,
+          version: blob.version,
           read: (offset, buffer) => this.#readWhole(blob, { digest, offset, buffer }),
           close: () => {
             blob.close();
@@ -127,15 +141,17 @@ export class Content {
     try {
       blob = await this.#store.open(digest);
     } catch (error) {
-      if (isOutOfHandles(error) || error instanceof UnreachableError) throw error;
-      await this.#damaged(digest, causeOf(error));
+      if (isOutOfHandles(error)) throw error;
+      await this.#failed(digest, error);
+      if (error instanceof UnreachableError) throw error;
       return undefined;
     }
     if (blob?.size === row.size) return blob;
     blob?.close();
     // Removed since the row was read, by us or by another instance: no damage.
     if (!await this.#index.blob(digest)) return undefined;
-    await this.#damaged(digest, blob ? `${blob.size} bytes long, not ${row.size}` : "gone");
+    const what = blob ? `${blob.size} bytes long, not ${row.size}` : "gone";
+    await this.#damaged(digest, { what, version: blob?.version });
     return undefined;
   }
 
@@ -144,22 +160,44 @@ export class Content {
     blob: StoredBlob,
     { digest, offset, buffer }: { digest: string; offset: number; buffer: Uint8Array },
   ): Promise<number> {
+    const { version } = blob;
     try {
       const n = await blob.read(offset, buffer);
       if (n === 0 && offset < blob.size && buffer.byteLength > 0) {
-        await this.#damaged(digest, "cut short");
+        await this.#damaged(digest, { what: "cut short", version });
       }
       return n;
     } catch (error) {
-      if (!(error instanceof UnreachableError)) await this.#damaged(digest, causeOf(error));
+      await this.#failed(digest, error, version);
       throw error;
     }
   }
 
-  async #damaged(digest: string, what: string): Promise<void> {
+  /** Notes that content could not be read; what that tells of it depends on the `error`. */
+  async #failed(digest: string, error: unknown, version?: string): Promise<void> {
+    // The store is down, or what was opened has left it: neither says anything of what is there now.
+    if (error instanceof UnreachableError || error instanceof BlobReplacedError) return;
+    if (error instanceof BlobUnavailableError) {
+      this.#stats.cacheEvents.add("read_failed");
+      const failures = (this.#failures.get(digest) ?? 0) + 1;
+      this.#failures.set(digest, failures);
+      if (failures < FAILURES) {
+        const cause = causeOf(error);
+        cacheLog.warn("Content of {digest} cannot be read: {cause}", { digest, cause });
+        return;
+      }
+    }
+    await this.#damaged(digest, { what: causeOf(error), version });
+  }
+
+  async #damaged(
+    digest: string,
+    { what, version }: { readonly what: string; readonly version?: string },
+  ): Promise<void> {
     cacheLog.warn("Content of {digest} is damaged: {what}", { digest, what });
+    this.#failures.delete(digest);
     try {
-      await this.remove(digest, "damaged");
+      await this.space.remove(digest, "damaged", version);
     } catch (error) {
       this.diskTrouble(error);
     }
@@ -171,18 +209,28 @@ export class Content {
     const unpin = this.space.pin(digest);
     this.#checking++;
     try {
-      const stored = await this.#store.stat(digest);
-      const verdict = stored && stored.size !== row.size
-        ? "wrong"
+      const stored = await this.#statIfAny(digest);
+      const { verdict, version } = stored && stored.size !== row.size
+        ? { verdict: "wrong" as const, version: undefined }
         : await checkStored(this.#store, digest, options);
       if (verdict === "right") await this.#index.setVerified(digest, this.#now());
       // Evicted meanwhile, or removed: no damage.
-      else if (!await this.#index.blob(digest)) return "gone";
-      else await this.#damaged(digest, verdict);
+      else if (verdict === "gone" || !await this.#index.blob(digest)) return "gone";
+      else await this.#damaged(digest, { what: verdict, version });
       return verdict;
     } finally {
       this.#checking--;
       unpin();
+    }
+  }
+
+  /** What the store says of `digest`; undefined too where it says nothing of this one: reading it will tell. */
+  async #statIfAny(digest: string): Promise<StoredEntry | undefined> {
+    try {
+      return await this.#store.stat(digest);
+    } catch (error) {
+      if (error instanceof BlobUnavailableError) return undefined;
+      throw error;
     }
   }
 
@@ -204,7 +252,7 @@ export class Content {
       }
       const { algorithm } = parseDigest(digest);
       if (digestOf(bytes, algorithm as StorableAlgorithm) !== digest) {
-        await this.#damaged(digest, "wrong");
+        await this.#damaged(digest, { what: "wrong", version: blob.version });
         return undefined;
       }
       this.#memory.set(digest, bytes);

@@ -5,7 +5,7 @@
  */
 import { cacheLog } from "../log.ts";
 import type { Stats } from "../stats.ts";
-import type { BlobStore } from "./blob_store.ts";
+import { type BlobStore, BlobUnavailableError } from "./blob_store.ts";
 import type { Awaitable, BlobRow, Index } from "./index.ts";
 import { Turns } from "./turns.ts";
 
@@ -254,9 +254,10 @@ export class Space {
 
   /**
    * Removes content with its links and tags; what is damaged goes to quarantine. Returns false when it
-   * stays, because somebody began to use what was to be evicted.
+   * stays, because somebody began to use what was to be evicted, or because another one than the damaged `version` is
+   * there by now.
    */
-  remove(digest: string, reason: EvictionReason): Promise<boolean> {
+  remove(digest: string, reason: EvictionReason, version?: string): Promise<boolean> {
     return this.change(digest, async () => {
       // A full disk may refuse the note, and only what leaves can change that.
       const isNoted = await this.#note(digest);
@@ -267,7 +268,10 @@ export class Space {
       }
       if (reason === "damaged" || !isNoted) {
         // The bytes first: a crash in between must not leave them to be found and believed.
-        await this.#dropBytes(digest, reason);
+        if (!await this.#dropBytes(digest, reason, version)) {
+          if (isNoted) await this.#index.settle(digest);
+          return false;
+        }
         await this.#index.removeBlob(digest);
       } else {
         // The row first: a crash in between leaves bytes that the note tells of.
@@ -292,11 +296,21 @@ export class Space {
     }
   }
 
-  async #dropBytes(digest: string, reason: EvictionReason): Promise<void> {
-    if (reason !== "damaged") return await this.#store.remove(digest);
-    await this.#store.quarantine(digest);
+  /** Removes the bytes, or sets them aside; returns whether there are none under the digest any more. */
+  async #dropBytes(digest: string, reason: EvictionReason, version?: string): Promise<boolean> {
+    if (reason !== "damaged") {
+      await this.#store.remove(digest);
+      return true;
+    }
+    try {
+      if (!await this.#store.quarantine(digest, version)) return false;
+    } catch (error) {
+      // Nobody is to be sent to it all the same; what is fetched again takes its place.
+      if (!(error instanceof BlobUnavailableError)) throw error;
+    }
     this.#stats.cacheEvents.add("quarantined");
     await this.tidyQuarantine().catch(() => {}); // done again by the upkeep
+    return true;
   }
 
   /** Removes what has been in quarantine for long, and learns how much room the rest takes. */

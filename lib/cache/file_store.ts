@@ -33,11 +33,18 @@ class FileReader implements ByteReader {
 
 class StoredFile extends FileReader implements StoredBlob {
   readonly size: number;
+  readonly version: string | undefined;
 
-  constructor(file: Deno.FsFile, size: number) {
+  constructor(file: Deno.FsFile, info: Deno.FileInfo) {
     super(file);
-    this.size = size;
+    this.size = info.size;
+    this.version = versionOf(info);
   }
+}
+
+/** Tells a file from another at the same path; undefined where the system does not. */
+function versionOf({ dev, ino }: Deno.FileInfo): string | undefined {
+  return ino === null ? undefined : `${dev}:${ino}`;
 }
 
 class FileDraft implements Draft {
@@ -148,7 +155,7 @@ export class FileStore implements BlobStore {
     const file = await ignoreMissing(Deno.open(this.#path(digest), { read: true }));
     if (!file) return undefined;
     try {
-      return new StoredFile(file, (await file.stat()).size);
+      return new StoredFile(file, await file.stat());
     } catch (error) {
       file.close();
       throw error;
@@ -184,13 +191,16 @@ export class FileStore implements BlobStore {
     }
   }
 
-  async quarantine(digest: string): Promise<void> {
+  async quarantine(digest: string, version?: string): Promise<boolean> {
     const aside = join(this.#dir, "quarantine", digest.replace(":", "-"));
     const path = this.#path(digest);
-    if (!await ignoreMissing(Deno.stat(path))) return;
+    const info = await ignoreMissing(Deno.stat(path));
+    if (!info) return true;
+    if (version !== undefined && versionOf(info) !== version) return false;
     await renameInto(path, aside);
     const now = new Date();
     await ignoreMissing(Deno.utime(aside, now, now)); // its age counts from now
+    return true;
   }
 
   async purge(before: number): Promise<number> {

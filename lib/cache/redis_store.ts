@@ -5,17 +5,19 @@
  * - `C:<generation>:<n>` a chunk; it expires unless its generation is published
  * - `M:<digest>` hash `generation size at`, what is published; `S` set of these digests
  * - `Q:<digest>` and `QS`, the same for what was set aside
+ * - `R` list of `generation size` and `RB` their bytes: what is not published any more and may still be read
  *
  * @module
  */
 import { isStorable } from "../oci/digest.ts";
-import type {
-  BlobStore,
-  ByteReader,
-  Draft,
-  DraftOptions,
-  StoredBlob,
-  StoredEntry,
+import {
+  BlobReplacedError,
+  type BlobStore,
+  type ByteReader,
+  type Draft,
+  type DraftOptions,
+  type StoredBlob,
+  type StoredEntry,
 } from "./blob_store.ts";
 import { type Redis, type Reply, script } from "./redis.ts";
 
@@ -24,48 +26,89 @@ const CHUNK = 512 * 1024;
 /** A chunk whose draft came to nothing ends after this, s: what fits into Redis is sent to it in less. */
 const CHUNK_LIFE = 10 * 60;
 
+/** Chunks of what was removed stay for readers so long, s, and no more of it than these bytes and generations. */
+const RETIRED_LIFE = 5 * 60;
+const MOST_RETIRED = 64 * 2 ** 20;
+const MOST_RETIRED_GENERATIONS = 1_000;
+/** Nor more than this part of the cap: they take room too. */
+const RETIRED_SHARE = 1 / 32;
+
 const DROP = `
+  local function unlink(generation, size)
+    local last = math.floor((size - 1) / ${CHUNK})
+    for n = 0, last do redis.call('UNLINK', p .. 'C:' .. generation .. ':' .. n) end
+  end
   local function drop(map)
     local old = redis.call('HMGET', map, 'generation', 'size')
     if not old[1] then return end
-    local last = math.floor((old[2] - 1) / ${CHUNK})
-    for n = 0, last do redis.call('UNLINK', p .. 'C:' .. old[1] .. ':' .. n) end
+    unlink(old[1], old[2])
     redis.call('DEL', map)
   end
 `;
 
-/** digest generation size at */
+/** Removes what is published, whose chunks go when there is no room for more of the kind, or a while later. */
+const RETIRE = `
+  local function retire(map, most)
+    local old = redis.call('HMGET', map, 'generation', 'size')
+    if not old[1] then return end
+    redis.call('DEL', map)
+    local last = math.floor((old[2] - 1) / ${CHUNK})
+    for n = 0, last do
+      redis.call('EXPIRE', p .. 'C:' .. old[1] .. ':' .. n, ${RETIRED_LIFE})
+    end
+    redis.call('RPUSH', p .. 'R', old[1] .. ' ' .. old[2])
+    local bytes = redis.call('INCRBY', p .. 'RB', old[2])
+    while bytes > tonumber(most) or redis.call('LLEN', p .. 'R') > ${MOST_RETIRED_GENERATIONS} do
+      local oldest = redis.call('LPOP', p .. 'R')
+      if not oldest then
+        redis.call('DEL', p .. 'RB')
+        break
+      end
+      local generation, size = string.match(oldest, '^(%S+) (%d+)$')
+      unlink(generation, tonumber(size))
+      bytes = redis.call('DECRBY', p .. 'RB', size)
+    end
+    for _, key in ipairs({ 'R', 'RB' }) do redis.call('EXPIRE', p .. key, ${RETIRED_LIFE}) end
+  end
+`;
+
+/** digest generation size at most */
 const PUBLISH = script(`
   local p, digest = KEYS[1], ARGV[1]
   ${DROP}
+  ${RETIRE}
   local last = math.floor((ARGV[3] - 1) / ${CHUNK})
   for n = 0, last do
     if redis.call('PERSIST', p .. 'C:' .. ARGV[2] .. ':' .. n) == 0 then return 0 end
   end
-  drop(p .. 'M:' .. digest)
+  retire(p .. 'M:' .. digest, ARGV[5])
   redis.call('HSET', p .. 'M:' .. digest, 'generation', ARGV[2], 'size', ARGV[3], 'at', ARGV[4])
   redis.call('SADD', p .. 'S', digest)
   return 1
 `);
 
-/** digest */
+/** digest most */
 const REMOVE = script(`
   local p, digest = KEYS[1], ARGV[1]
   ${DROP}
-  drop(p .. 'M:' .. digest)
+  ${RETIRE}
+  retire(p .. 'M:' .. digest, ARGV[2])
   redis.call('SREM', p .. 'S', digest)
 `);
 
-/** digest at */
+/** digest at generation → whether nothing is published any more */
 const QUARANTINE = script(`
-  local p, digest, at = KEYS[1], ARGV[1], ARGV[2]
+  local p, digest, at, generation = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
   ${DROP}
-  if redis.call('EXISTS', p .. 'M:' .. digest) == 0 then return end
+  local published = redis.call('HGET', p .. 'M:' .. digest, 'generation')
+  if not published then return 1 end
+  if generation ~= '' and generation ~= published then return 0 end
   drop(p .. 'Q:' .. digest)
   redis.call('RENAME', p .. 'M:' .. digest, p .. 'Q:' .. digest)
   redis.call('HSET', p .. 'Q:' .. digest, 'at', at)
   redis.call('SREM', p .. 'S', digest)
   redis.call('SADD', p .. 'QS', digest)
+  return 1
 `);
 
 /** before → bytes that stay */
@@ -88,20 +131,30 @@ interface Published {
   readonly at: number;
 }
 
+/** Options for {@linkcode RedisStore}. */
+export interface RedisStoreOptions {
+  /** Where drafts are while they grow. */
+  readonly drafts: Pick<BlobStore, "begin" | "sweep">;
+  /** The cap in bytes. @default {Infinity} */
+  readonly maxSize?: number;
+}
+
 /** The chunks below one prefix. */
 export class RedisStore implements BlobStore {
   readonly #redis: Redis;
   readonly #drafts: Pick<BlobStore, "begin" | "sweep">;
+  /** Bytes of chunks that stay for readers only. */
+  readonly #retired: string;
 
-  /** `drafts` is where drafts are while they grow. */
-  constructor(redis: Redis, { drafts }: { drafts: Pick<BlobStore, "begin" | "sweep"> }) {
+  constructor(redis: Redis, { drafts, maxSize = Infinity }: RedisStoreOptions) {
     this.#redis = redis;
     this.#drafts = drafts;
+    this.#retired = String(Math.floor(Math.min(MOST_RETIRED, maxSize * RETIRED_SHARE)));
   }
 
   async open(digest: string): Promise<StoredBlob | undefined> {
     const published = await this.#published(digest);
-    return published && new RedisBlob(this.#redis, published);
+    return published && new RedisBlob(this.#redis, { ...published, digest });
   }
 
   async begin(digest: string, options?: DraftOptions): Promise<Draft> {
@@ -109,13 +162,14 @@ export class RedisStore implements BlobStore {
     return new RedisDraft({
       redis: this.#redis,
       digest,
+      retired: this.#retired,
       local: await this.#drafts.begin(digest, options),
       open: () => this.open(digest),
     });
   }
 
   async remove(digest: string): Promise<void> {
-    await this.#redis.run(REMOVE, checked(digest));
+    await this.#redis.run(REMOVE, checked(digest), this.#retired);
   }
 
   async stat(digest: string): Promise<StoredEntry | undefined> {
@@ -136,8 +190,9 @@ export class RedisStore implements BlobStore {
     } while (cursor !== "0");
   }
 
-  async quarantine(digest: string): Promise<void> {
-    await this.#redis.run(QUARANTINE, checked(digest), String(Date.now()));
+  async quarantine(digest: string, version = ""): Promise<boolean> {
+    const at = String(Date.now());
+    return await this.#redis.run(QUARANTINE, checked(digest), at, version) === 1;
   }
 
   async purge(before: number): Promise<number> {
@@ -164,12 +219,17 @@ function checked(digest: string): string {
 
 class RedisBlob implements StoredBlob {
   readonly size: number;
+  readonly version: string;
   readonly #redis: Redis;
-  readonly #generation: string;
+  readonly #digest: string;
 
-  constructor(redis: Redis, { generation, size }: Published) {
+  constructor(
+    redis: Redis,
+    { digest, generation, size }: Published & { readonly digest: string },
+  ) {
     this.#redis = redis;
-    this.#generation = generation;
+    this.#digest = digest;
+    this.version = generation;
     this.size = size;
   }
 
@@ -178,10 +238,16 @@ class RedisBlob implements StoredBlob {
     const n = Math.floor(offset / CHUNK);
     const start = offset % CHUNK;
     const end = Math.min(start + buffer.byteLength, CHUNK) - 1;
-    const key = this.#redis.key(`C:${this.#generation}:${n}`);
+    const key = this.#redis.key(`C:${this.version}:${n}`);
     const bytes = await this.#redis.bytes("GETRANGE", key, String(start), String(end));
     if (!(bytes instanceof Uint8Array) || bytes.byteLength === 0) {
-      throw new Error("The content was removed while it was read");
+      const published = await this.#redis.command(
+        "HGET",
+        this.#redis.key(`M:${this.#digest}`),
+        "generation",
+      );
+      if (published === this.version) throw new Error(`Chunk ${n} is missing`);
+      throw new BlobReplacedError("The content was removed while it was read");
     }
     buffer.set(bytes);
     return bytes.byteLength;
@@ -193,6 +259,8 @@ class RedisBlob implements StoredBlob {
 interface RedisDraftOptions {
   readonly redis: Redis;
   readonly digest: string;
+  /** Bytes of chunks that stay for readers only. */
+  readonly retired: string;
   readonly local: Draft;
   readonly open: () => Promise<StoredBlob | undefined>;
 }
@@ -222,7 +290,7 @@ class RedisDraft implements Draft {
   }
 
   async commit(): Promise<void> {
-    const { redis, digest, local } = this.#options;
+    const { redis, digest, local, retired } = this.#options;
     const source = await local.reader();
     try {
       const buffer = new Uint8Array(CHUNK);
@@ -239,7 +307,8 @@ class RedisDraft implements Draft {
     } finally {
       source.close();
     }
-    const args = [digest, this.#generation, String(this.#written), String(Date.now())];
+    const [size, now] = [String(this.#written), String(Date.now())];
+    const args = [digest, this.#generation, size, now, retired];
     if (await redis.run(PUBLISH, ...args) !== 1) {
       throw new Error("Redis dropped chunks before they were published: is it short of memory?");
     }

@@ -16,10 +16,16 @@ export interface S3Entry {
   readonly storedAt: number;
 }
 
+/** What an object that is there is. */
+export interface S3Stat extends S3Entry {
+  readonly etag: string;
+}
+
 /** An object on its way here. */
 export interface S3Body {
   /** Bytes of the whole object. */
   readonly size: number;
+  readonly etag: string;
   readonly body: ReadableStream<Uint8Array>;
 }
 
@@ -39,6 +45,11 @@ export class S3Objects {
   constructor(location: S3Setting, events?: S3Events) {
     this.#requests = new S3Requests(location, events);
     this.uploads = new S3Uploads(this.#requests);
+  }
+
+  /** What the `error` means that ended a body: see {@linkcode S3Requests.judged}. */
+  async judged(error: unknown): Promise<unknown> {
+    return await this.#requests.judged(error);
   }
 
   /** Whether the service answered when it was last asked. */
@@ -61,21 +72,22 @@ export class S3Objects {
       );
       const body = response.body ?? new ReadableStream({ start: (c) => c.close() });
       const rest = Number(response.headers.get("content-length"));
-      return { size: offset + rest, body };
+      const etag = (response.headers.get("etag") ?? "").replaceAll('"', "");
+      return { size: offset + rest, etag, body };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
     }
   }
 
-  /** The object's size and age; undefined when there is none. */
-  async stat(key: string): Promise<S3Entry | undefined> {
+  /** What the object is; undefined when there is none. */
+  async stat(key: string): Promise<S3Stat | undefined> {
     try {
-      const { size, lastModified } = await this.#requests.ask(
+      const { size, etag, lastModified } = await this.#requests.ask(
         () => this.#requests.client.statObject(this.#requests.prefix + key),
         FIRST_BYTE_TIMEOUT,
       );
-      return { key, size, storedAt: lastModified.getTime() };
+      return { key, size, etag, storedAt: lastModified.getTime() };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;

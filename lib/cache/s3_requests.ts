@@ -1,6 +1,7 @@
 /**
  * Requests to an S3 service: below one prefix of one bucket, none that can hang, tried again where that may
- * help, and not at all while the service is down.
+ * help, and not at all while the service is down. Trouble with one object is that object's: the service counts as down
+ * only if it has no answer to a question about another one either.
  *
  * @module
  */
@@ -8,31 +9,31 @@ import { S3Client, S3Errors } from "@bradenmacdonald/s3-lite-client";
 import { DeadlineError, within } from "../deadline.ts";
 import type { S3Setting } from "../engine_url.ts";
 import { backoff } from "../upstream/send.ts";
-import { UnreachableError } from "./blob_store.ts";
+import { BlobUnavailableError, UnreachableError } from "./blob_store.ts";
 
 /** One request may take this long until its headers are here, ms; a part is 8 MiB. */
 export const REQUEST_TIMEOUT = 60_000;
 const ATTEMPTS = 3;
 /** While it is down, it is tried this often, ms. */
 const TRY_AGAIN = 2_000;
+/** What a client waits for is suspect after this, ms: then it is found out whether the service answers at all. */
+const SUSPECT_AFTER = 2_000;
+/** How long it has to answer that, ms. */
+const PROBE_TIMEOUT = 3_000;
+/** An object that nobody stores: who can be asked for it and says that there is none is well. */
+const PROBE = "probe";
+const SILENT = `The store did not answer in ${(SUSPECT_AFTER + PROBE_TIMEOUT) / 1000} s`;
 
 /** Whether the service answered that it does not have what was asked for. */
 export function isMissing(error: unknown): boolean {
-  return error instanceof S3Errors.ServerError && error.statusCode === 404;
+  return error instanceof S3Errors.ServerError && error.statusCode === 404 &&
+    error.code !== "NoSuchBucket";
 }
 
 /** Whether the service answered that it has too much to do, or a fault of its own: asking again may help. */
 function isBusy(error: unknown): boolean {
   return error instanceof S3Errors.ServerError &&
     (error.statusCode >= 500 || error.statusCode === 429);
-}
-
-/** Whether it tells of the service, or of our account there, and nothing of what was asked for. */
-function isTrouble(error: unknown): boolean {
-  if (!(error instanceof S3Errors.ServerError)) return true;
-  const { statusCode, code } = error;
-  return isBusy(error) || statusCode === 401 || statusCode === 403 ||
-    ["NoSuchBucket", "ExpiredToken", "InvalidToken"].includes(code);
 }
 
 /** Hears whether the service is there. */
@@ -55,8 +56,8 @@ export interface S3Request {
 }
 
 /**
- * Asks the service. Methods throw an `UnreachableError` where it does not answer, and what the client throws
- * for what it answers.
+ * Asks the service. Methods throw an `UnreachableError` where it does not answer, a `BlobUnavailableError` where it does
+ * and only this request fails, and what the client throws where it has not what is asked for.
  */
 export class S3Requests {
   readonly client: S3Client;
@@ -64,6 +65,9 @@ export class S3Requests {
   readonly prefix: string;
   readonly #events: S3Events | undefined;
   #isUp = true;
+  /** Ends the waits that would be in vain. */
+  readonly #waiting = new Set<(error: UnreachableError) => void>();
+  #probing: Promise<boolean> | undefined;
   /** While it is down: when it is tried again. */
   #tryAt = 0;
 
@@ -96,24 +100,73 @@ export class S3Requests {
     ms: number,
     discard: (late: T) => unknown = () => {},
   ): Promise<T> {
-    const wasUp = this.#isUp;
-    if (!wasUp && performance.now() < this.#tryAt) throw new UnreachableError("The store is down");
+    await this.#ensureUp();
     for (let n = 1;; n++) {
       const pending = work();
       try {
-        const result = await within(pending, { ms, what: "The store" });
+        const result = await this.#orDown(pending, ms);
         this.#reached();
         return result;
       } catch (error) {
-        if (error instanceof DeadlineError) pending.then(discard).catch(() => {});
-        if (wasUp && n < ATTEMPTS && isBusy(error)) {
+        const isLate = error instanceof DeadlineError || error instanceof UnreachableError;
+        if (isLate) pending.then(discard).catch(() => {});
+        if (n < ATTEMPTS && isBusy(error)) {
           await new Promise((resolve) => setTimeout(resolve, backoff(n)));
           continue;
         }
-        if (isTrouble(error)) throw this.#unreachable(error);
-        this.#reached();
-        throw error;
+        throw await this.judged(error);
       }
+    }
+  }
+
+  /** `pending` within `ms`; an `UnreachableError` as soon as the service turns out to be down meanwhile. */
+  async #orDown<T>(pending: Promise<T>, ms: number): Promise<T> {
+    const down = Promise.withResolvers<never>();
+    this.#waiting.add(down.reject);
+    const suspicion = setTimeout(() => {
+      this.#answers().then((isThere) => isThere || this.#unreachable(new DeadlineError(SILENT)));
+    }, SUSPECT_AFTER);
+    try {
+      return await within(Promise.race([pending, down.promise]), { ms, what: "The store" });
+    } finally {
+      clearTimeout(suspicion);
+      this.#waiting.delete(down.reject);
+    }
+  }
+
+  /** What `error` means: of the object alone if the service has an answer to another question, else of all. */
+  async judged(error: unknown): Promise<unknown> {
+    if (isMissing(error) || error instanceof UnreachableError) return error;
+    if (await this.#answers()) {
+      return new BlobUnavailableError("The store does not give the object", { cause: error });
+    }
+    return this.#unreachable(error);
+  }
+
+  /** Throws an `UnreachableError` while the service is down; one caller in a while finds out whether it still is. */
+  async #ensureUp(): Promise<void> {
+    if (this.#isUp) return;
+    if (performance.now() >= this.#tryAt) {
+      this.#tryAt = performance.now() + TRY_AGAIN;
+      if (await this.#answers()) return this.#reached();
+    }
+    throw new UnreachableError("The store is down");
+  }
+
+  /** Whether the service answers a question about an object of no importance; asked once for all who want to know. */
+  #answers(): Promise<boolean> {
+    return this.#probing ??= this.#probe().finally(() => this.#probing = undefined);
+  }
+
+  async #probe(): Promise<boolean> {
+    const objectName = this.prefix + PROBE;
+    const pending = this.client.makeRequest({ method: "GET", objectName });
+    try {
+      await within(pending, { ms: PROBE_TIMEOUT, what: "The store" });
+      return true;
+    } catch (error) {
+      if (error instanceof DeadlineError) pending.catch(() => {}); // nobody waits for it any more
+      return isMissing(error);
     }
   }
 
@@ -124,12 +177,14 @@ export class S3Requests {
   }
 
   #unreachable(cause: unknown): UnreachableError {
+    const error = new UnreachableError("The store is down", { cause });
     this.#tryAt = performance.now() + TRY_AGAIN;
     if (this.#isUp) {
       this.#isUp = false;
       this.#events?.onDown(cause);
     }
-    return new UnreachableError("The store is down", { cause });
+    for (const reject of this.#waiting) reject(error);
+    return error;
   }
 
   /** A request with its answer's text; again after passing trouble. */
@@ -147,17 +202,17 @@ export class S3Requests {
       onHeaders?.(response.headers);
       return await response.text();
     };
+    await this.#ensureUp();
     for (let n = 1;; n++) {
       try {
         const text = await within(attempt(), { ms, what: "The store" });
         this.#reached();
         return text;
       } catch (error) {
-        if (!isTrouble(error)) throw error;
         // An account that may not write will not a moment later.
         const mayPass = isBusy(error) || !(error instanceof S3Errors.ServerError);
         if (n === ATTEMPTS || !mayPass || error instanceof DeadlineError) {
-          throw this.#unreachable(error);
+          throw await this.judged(error);
         }
         await new Promise((resolve) => setTimeout(resolve, backoff(n)));
       }

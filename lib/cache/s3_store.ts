@@ -7,25 +7,28 @@
 import { ByteLru } from "../lru.ts";
 import { isStorable } from "../oci/digest.ts";
 import {
+  BlobReplacedError,
   type BlobStore,
+  BlobUnavailableError,
   type ByteReader,
   type Draft,
   type DraftOptions,
   type StoredBlob,
   type StoredEntry,
-  UnreachableError,
 } from "./blob_store.ts";
 import { BodyReader } from "./body_reader.ts";
 import { Permits } from "./permits.ts";
-import type { S3Objects } from "./s3_objects.ts";
+import type { S3Body, S3Objects, S3Stat } from "./s3_objects.ts";
 import type { UploadedPart } from "./s3_uploads.ts";
 
 /** The size of a part: S3's least is 5 MiB, its most parts 10,000 (80 GiB in all). */
 const PART = 8 * 2 ** 20;
 /** Parts in memory at once, of all drafts together. */
 const PARTS_AT_ONCE = 4;
-/** How often a piece of an object is asked for that does not come. */
-const ATTEMPTS = 3;
+/** How often an object may break off: a client waits for it, and upstream has it too. */
+const ATTEMPTS = 2;
+/** After so many bytes it counts anew. */
+const PROGRESS = 64 * 1024;
 /** An object that was there is believed to be for so long, ms, before clients are sent to it. */
 const SEEN_FOR = 5 * 60_000;
 /** An upload younger than this, ms, is not swept: its lease may not be visible yet. */
@@ -105,9 +108,29 @@ export class S3Store implements BlobStore {
     }
   }
 
-  async quarantine(digest: string): Promise<void> {
-    if (await this.#objects.copy(keyOf(digest), keyOf(digest, "quarantine"))) {
-      await this.#objects.remove(keyOf(digest));
+  async quarantine(digest: string, version?: string): Promise<boolean> {
+    const key = keyOf(digest);
+    this.#seen.delete(digest);
+    if (version !== undefined && ((await this.#statIfAny(key))?.etag ?? version) !== version) {
+      return false;
+    }
+    try {
+      await this.#objects.copy(key, keyOf(digest, "quarantine"));
+    } catch (error) {
+      if (!(error instanceof BlobUnavailableError)) throw error;
+      // What the service itself cannot read nobody can look at: it is only removed.
+    }
+    await this.#objects.remove(key);
+    return true;
+  }
+
+  /** What the object is; undefined too where just this one cannot be asked about. */
+  async #statIfAny(key: string): Promise<S3Stat | undefined> {
+    try {
+      return await this.#objects.stat(key);
+    } catch (error) {
+      if (error instanceof BlobUnavailableError) return undefined;
+      throw error;
     }
   }
 
@@ -147,31 +170,34 @@ export class S3Store implements BlobStore {
 /** An object that is read: one request as long as the reader goes straight on. */
 class S3Blob implements StoredBlob {
   readonly size: number;
+  readonly version: string | undefined;
   readonly #objects: S3Objects;
   readonly #key: string;
   readonly #idle: number;
   #body: BodyReader;
   /** Whether nothing more comes of it. */
   #isBroken = false;
+  /** Where the request under way began, and how often one broke off without progress. */
+  #from = 0;
+  #breaks = 0;
 
-  constructor(options: {
+  constructor({ objects, key, idle, size, etag, body }: S3Body & {
     readonly objects: S3Objects;
     readonly key: string;
     readonly idle: number;
-    readonly size: number;
-    readonly body: ReadableStream<Uint8Array>;
   }) {
-    const { idle } = options;
-    this.size = options.size;
-    this.#objects = options.objects;
-    this.#key = options.key;
+    this.size = size;
+    this.version = etag || undefined;
+    this.#objects = objects;
+    this.#key = key;
     this.#idle = idle;
-    this.#body = new BodyReader(options.body, { position: 0, idle });
+    this.#body = new BodyReader(body, { position: 0, idle });
   }
 
+  /** Throws a `BlobUnavailableError` where the object does not come while the service answers otherwise. */
   async read(offset: number, buffer: Uint8Array): Promise<number> {
     if (offset >= this.size) return 0;
-    for (let n = 1;; n++) {
+    while (true) {
       if (offset !== this.#body.position || this.#isBroken) await this.#reopen(offset);
       let cause: unknown;
       try {
@@ -181,20 +207,25 @@ class S3Blob implements StoredBlob {
       } catch (error) {
         cause = error;
       }
-      // It broke off: what is stored is none the worse for it, and the rest is still there.
+      // It broke off: that may be chance, and the rest still there.
       this.#isBroken = true;
-      if (n === ATTEMPTS) throw new UnreachableError("The store broke off", { cause });
+      this.#breaks = this.#body.position - this.#from < PROGRESS ? this.#breaks + 1 : 1;
+      if (this.#breaks >= ATTEMPTS) throw await this.#objects.judged(cause);
     }
   }
 
-  /** Goes on at `offset`. Throws where the object is not what it was. */
+  /** Goes on at `offset`. Throws a `BlobReplacedError` where the object is not what it was. */
   async #reopen(offset: number): Promise<void> {
     this.#body.close();
+    this.#isBroken = true;
     const found = await this.#objects.get(this.#key, offset);
-    if (!found) throw new Error("The object is gone");
+    if (!found) throw new BlobReplacedError("The object is gone");
     this.#body = new BodyReader(found.body, { position: offset, idle: this.#idle });
-    this.#isBroken = found.size !== this.size;
-    if (this.#isBroken) throw new Error(`The object has ${found.size} bytes, not ${this.size}`);
+    this.#from = offset;
+    if (found.size !== this.size) {
+      throw new BlobReplacedError(`The object has ${found.size} bytes, not ${this.size}`);
+    }
+    this.#isBroken = false;
   }
 
   close(): void {

@@ -35,6 +35,8 @@ const UPKEEP_EVERY = 60_000;
 const QUIET = 60_000;
 /** How long a start waits for the store, ms. */
 const FIRST_PATIENCE = 3_000;
+/** How long an object may stand still, ms: upstream has it too, and may be asked instead. */
+const STORE_IDLE = 10_000;
 /** An object was verified before it became one. */
 const WHOLE = { isWhole: true } as const;
 
@@ -66,7 +68,8 @@ function openS3(
     onBack?: () => void;
   },
 ): S3Store {
-  const { idle, stats } = options;
+  const { stats } = options;
+  const idle = Math.min(options.idle, STORE_IDLE);
   const { onBack } = parts;
   const onDown = (cause: unknown) => {
     stats.cacheEvents.add("store_down");
@@ -124,7 +127,7 @@ async function openTogether(
   let isBack = async (_from: "down" | "refusing"): Promise<void> => {};
   const redis = await openRedis(location, { stats: options.stats, onUp: (from) => isBack(from) });
   const store = cache.store.engine === "redis"
-    ? new RedisStore(redis, { drafts })
+    ? new RedisStore(redis, { drafts, maxSize: cache.maxSize })
     : openS3(cache.store as S3Setting, { drafts, options });
   const remote = new RedisIndex(redis, { instance: crypto.randomUUID() });
   const index = new SurvivingIndex(remote);

@@ -1,5 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { UnreachableError } from "../../lib/cache/blob_store.ts";
+import {
+  BlobReplacedError,
+  BlobUnavailableError,
+  UnreachableError,
+} from "../../lib/cache/blob_store.ts";
 import { Content } from "../../lib/cache/content.ts";
 import { FileStore } from "../../lib/cache/file_store.ts";
 import { S3Objects } from "../../lib/cache/s3_objects.ts";
@@ -9,7 +13,7 @@ import { checkEngines, parseStoreSetting } from "../../lib/engine_url.ts";
 import { Stats } from "../../lib/stats.ts";
 import { store as put, stored, testBlobStore } from "../support/blob_store_contract.ts";
 import { digestOf, randomBytes } from "../support/content.ts";
-import { type FakeS3, s3Error, startFakeS3 } from "../support/fake_s3.ts";
+import { type FakeS3, objectKey as keyOf, s3Error, startFakeS3 } from "../support/fake_s3.ts";
 import { tempDir } from "../support/temp.ts";
 import { until } from "../support/until.ts";
 
@@ -47,8 +51,6 @@ async function setUp(options: { idle?: number } = {}) {
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }
-
-const keyOf = (digest: string) => `registry/blobs/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`;
 
 testBlobStore("S3Store on a fake", {
   async make() {
@@ -113,10 +115,11 @@ for (
     const digest = await put(it.store, bytes);
     it.s3.faults.add({ kind: "get" }, fault, { times: 2 });
     assertEquals(await stored(it.store, digest), bytes);
-    // From here on no byte comes of a new request.
+    // From here on no byte comes of a new request. That is this object's trouble, and not the service's.
     it.s3.faults.add({ kind: "get", range: true }, { cutAt: 0 });
-    it.s3.faults.add({ kind: "get" }, fault);
-    await assertRejects(() => stored(it.store, digest), UnreachableError);
+    it.s3.faults.add({ kind: "get", reference: keyOf(digest) }, fault);
+    await assertRejects(() => stored(it.store, digest), BlobUnavailableError);
+    assertEquals(it.events, []);
   });
 }
 
@@ -131,8 +134,82 @@ Deno.test("an object that was replaced by another while it was read breaks its r
   it.s3.objects.set(keyOf(digest), { bytes: randomBytes(LONG + 1, 2), at: Date.now() });
   await assertRejects(async () => {
     while (offset < blob.size) offset += await blob.read(offset, buffer);
-  });
+  }, BlobReplacedError);
   blob.close();
+});
+
+for (const fault of ["break", "stall", "status", "slow", "truncate"] as const) {
+  Deno.test(`an object with the fault ${fault} costs nobody another one`, async () => {
+    await using it = await setUp({ idle: 200 });
+    const [bad, good] = [randomBytes(LONG, 1), randomBytes(LONG, 2)];
+    for (const bytes of [bad, good]) await put(it.store, bytes);
+    it.s3.spoil(digestOf(bad), fault);
+    const pulls = Array.from({ length: 8 }, async (_, n) => {
+      if (n % 2 === 0) return assertEquals(await stored(it.store, digestOf(good)), good);
+      if (fault === "truncate") assert((await stored(it.store, digestOf(bad)))!.byteLength < LONG);
+      else await assertRejects(() => stored(it.store, digestOf(bad)), BlobUnavailableError);
+    });
+    await Promise.all(pulls);
+    assertEquals(it.events, []);
+  });
+}
+
+Deno.test("a service that says nothing is found out before a request's own time is over", async () => {
+  await using it = await setUp();
+  const digests = await Promise.all([1, 2].map((n) => put(it.store, randomBytes(1_000, n))));
+  it.s3.faults.add({}, { never: true });
+  const asking = digests.map((digest) => assertRejects(() => it.store.open(digest)));
+  for (const error of await Promise.all(asking)) assert(error instanceof UnreachableError);
+  assertEquals(it.events, ["down"]);
+});
+
+Deno.test("what is set aside is what was read, or nothing", async () => {
+  await using it = await setUp();
+  const digest = await put(it.store, randomBytes(LONG, 1));
+  const blob = (await it.store.open(digest))!;
+  blob.close();
+  it.s3.objects.set(keyOf(digest), { bytes: randomBytes(LONG, 2), at: Date.now() });
+  assertEquals(await it.store.quarantine(digest, blob.version), false);
+  assert(await it.store.stat(digest));
+  const other = (await it.store.open(digest))!;
+  other.close();
+  // The service cannot copy what it cannot read: then it is removed alone.
+  it.s3.faults.add({ kind: "put" }, { status: 500 });
+  assertEquals(await it.store.quarantine(digest, other.version), true);
+  assertEquals(await it.store.stat(digest), undefined);
+});
+
+Deno.test("content that breaks off twice is set aside, told and counted; when the service is down, it is not", async () => {
+  await using it = await setUp();
+  const index = new SqliteIndex(":memory:");
+  const stats = new Stats();
+  const content = new Content({ index, store: it.store, maxSize: 1e9, idle: 5_000, stats });
+  const bytes = randomBytes(LONG, 1);
+  const digest = digestOf(bytes);
+  assert(await content.put(digest, bytes));
+  const read = async () => {
+    const blob = (await content.open(digest))!;
+    try {
+      for (let at = 0; at < LONG;) at += await blob.read(at, new Uint8Array(LONG));
+    } finally {
+      blob.close();
+    }
+  };
+  const outage = it.s3.faults.add({ kind: "get" }, { hangUp: true });
+  for (let n = 0; n < 3; n++) assertEquals(await content.open(digest), undefined);
+  outage.remove();
+  await until(() => read().then(() => true, () => false));
+  assertEquals(stats.cacheEvents.get("read_failed"), 0);
+
+  it.s3.spoil(digest, "break");
+  await assertRejects(read, BlobUnavailableError);
+  assert(await content.row(digest));
+  await assertRejects(read, BlobUnavailableError);
+  assertEquals(await content.row(digest), undefined);
+  const counted = ["read_failed", "evicted_damaged", "quarantined"];
+  assertEquals(counted.map((event) => stats.cacheEvents.get(event)), [2, 1, 1]);
+  await content.close(0);
+  index.close();
 });
 
 Deno.test("what the service says of the account or the bucket says nothing of content", async () => {
@@ -207,7 +284,7 @@ Deno.test("everything is listed and swept, however many pages it has, or the lis
   assertEquals(it.s3.uploads.size, 2_300);
 
   it.s3.faults.add({ kind: "list" }, { status: 503 }, { skip: 1 });
-  await assertRejects(() => Array.fromAsync(it.store.list()), UnreachableError);
+  await assertRejects(() => Array.fromAsync(it.store.list()), BlobUnavailableError);
 });
 
 Deno.test("an upload that is refused at the end is no content, and leaves nothing", async () => {

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { BlobUnavailableError } from "../../lib/cache/blob_store.ts";
 import { Content } from "../../lib/cache/content.ts";
 import { patrol } from "../../lib/cache/patrol.ts";
 import { SqliteIndex } from "../../lib/cache/sqlite_index.ts";
@@ -52,6 +53,25 @@ Deno.test("verifying what is right finds nothing and notes that it was hashed", 
     problems: [],
   });
   for (const digest of t.digests) assertEquals(t.index.blob(digest)?.verifiedAt, t.clock.now);
+});
+
+Deno.test("verifying tells of content that its store does not give, and goes on with the rest", async () => {
+  using t = await setUp([1_000, 2_000, 3_000]);
+  const [, broken] = t.digests as [string, string, string];
+  t.store.fail = (operation, digest) =>
+    operation === "read" && digest === broken
+      ? new BlobUnavailableError("It breaks off")
+      : undefined;
+  const report = await verify(t.target);
+  assertEquals([report.entries, report.wrong], [3, 1]);
+  assertEquals(report.problems, [{ digest: broken, problem: "unreadable" }]);
+  assertEquals([...t.store.aside.keys()], [broken]);
+  // Once is chance.
+  t.rot(t.digests[0]!);
+  let failures = 1;
+  t.store.fail = (operation) =>
+    operation === "read" && failures-- > 0 ? new BlobUnavailableError("It breaks off") : undefined;
+  assertEquals((await verify(t.target)).problems, [{ digest: t.digests[0]!, problem: "wrong" }]);
 });
 
 Deno.test("verifying finds each kind of damage, moves it aside, and leaves the rest alone", async () => {

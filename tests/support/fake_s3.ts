@@ -4,7 +4,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { Faults } from "./faults.ts";
+import { type Fault, Faults } from "./faults.ts";
 import { contentOf } from "./content.ts";
 import {
   extend,
@@ -18,6 +18,16 @@ import { serveContent } from "./serve_content.ts";
 /** What it is asked; `kind` of a fault filter. */
 export type S3Operation = "get" | "put" | "delete" | "list" | "uploads" | "upload" | "part";
 
+/** What can be wrong with one object: see {@linkcode FakeS3.spoil}. */
+export type S3Fault = "break" | "stall" | "status" | "slow" | "flip" | "truncate";
+
+/** Options for {@linkcode FakeS3.spoil}. */
+export interface SpoilOptions {
+  readonly at?: number;
+  readonly status?: number;
+  readonly times?: number;
+}
+
 /** A running fake. */
 export interface FakeS3 extends HttpServer {
   /** For `CACHE_STORE`. */
@@ -30,6 +40,17 @@ export interface FakeS3 extends HttpServer {
   readonly faults: Faults;
   /** Every request, as `get blobs/sha256/…`. */
   readonly log: string[];
+  /**
+   * Spoils the object of `digest` until it is written again or removed, or for so many GETs: each breaks off or stands
+   * still at byte `at` (half of it), is refused with `status` (403) or trickles; or byte `at` is another, or the end.
+   */
+  spoil(digest: string, fault: S3Fault, options?: SpoilOptions): void;
+}
+
+/** The key of `digest` below the prefix that `setting` has. */
+export function objectKey(digest: string): string {
+  const hex = digest.slice("sha256:".length);
+  return `registry/blobs/sha256/${hex.slice(0, 2)}/${hex}`;
 }
 
 const BUCKET = "cache";
@@ -167,11 +188,44 @@ export async function startFakeS3(): Promise<FakeS3> {
           const error = method === "HEAD" ? "" : s3Error("NoSuchKey");
           return { status: 404, headers: XML, body: error };
         }
-        return serveContent(request, contentOf(object.bytes), {
+        return serveContent(request, contentOf(asRead(key, object.bytes)), {
           headers: [["last-modified", new Date(object.at).toUTCString()]],
           etag: etagOf(object.bytes),
         });
       }
+    }
+  }
+
+  /** What is wrong with objects, by key, and how often still. */
+  const spoilt = new Map<string, { fault: S3Fault; at: number; status: number; left: number }>();
+
+  /** The bytes of an object as they are read: not always those that were written. */
+  function asRead(key: string, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    const { fault, at } = spoilt.get(key) ?? {};
+    if (fault === "truncate") return bytes.slice(0, at);
+    if (fault !== "flip") return bytes;
+    const flipped = bytes.slice();
+    flipped[at!]! ^= 1;
+    return flipped;
+  }
+
+  /** What goes wrong with one GET of a spoilt object. */
+  function faultOf(request: ServerRequest, key: string): Fault | undefined {
+    const spoil = request.method === "GET" ? spoilt.get(key) : undefined;
+    if (!spoil || spoil.left-- <= 0) return undefined;
+    const start = Number(/^bytes=(\d+)-/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
+    const at = Math.max(0, spoil.at - start);
+    switch (spoil.fault) {
+      case "break":
+        return { cutAt: at };
+      case "stall":
+        return { stallAt: at };
+      case "status":
+        return { status: spoil.status, body: s3Error("AccessDenied") };
+      case "slow":
+        return { rate: 2_000 };
+      default:
+        return undefined;
     }
   }
 
@@ -181,15 +235,22 @@ export async function startFakeS3(): Promise<FakeS3> {
     const kind = operationOf(request);
     log.push(`${kind} ${key}`);
     const { method, headers } = request;
-    const fault = faults.next({ method, kind, reference: key, headers });
+    const fault = faults.next({ method, kind, reference: key, headers }) ?? faultOf(request, key);
     // What it refuses it does not do.
     if (fault?.status !== undefined) {
       const { body = s3Error("SlowDown") } = fault;
       return { status: fault.status, headers: XML, body, fault: { ...fault, status: undefined } };
     }
     if (bucket !== BUCKET) return { status: 404, headers: XML, body: s3Error("NoSuchBucket") };
-    return { ...act(request, key), fault };
+    const reply = act(request, key);
+    if (method === "PUT" || method === "DELETE" || method === "POST") spoilt.delete(key);
+    return { ...reply, fault };
   });
   const setting = `s3://${BUCKET}/registry?endpoint=${server.url}`;
-  return extend(server, { setting, objects, uploads, faults, log });
+  function spoil(digest: string, fault: S3Fault, options: SpoilOptions = {}): void {
+    const key = objectKey(digest);
+    const { at = Math.floor((objects.get(key)?.bytes.byteLength ?? 0) / 2) } = options;
+    spoilt.set(key, { fault, at, status: options.status ?? 403, left: options.times ?? Infinity });
+  }
+  return extend(server, { setting, objects, uploads, faults, log, spoil });
 }

@@ -109,11 +109,12 @@ export class MemoryStore implements BlobStore {
     }
   }
 
-  async quarantine(digest: string): Promise<void> {
+  async quarantine(digest: string): Promise<boolean> {
     await this.#do("quarantine", digest);
     const found = this.content.get(digest);
     this.content.delete(digest);
     if (found) this.aside.set(digest, { size: found.bytes.byteLength, at: this.now() });
+    return true;
   }
 
   purge(before: number): Promise<number> {

@@ -1,0 +1,114 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { BlobReplacedError } from "../../lib/cache/blob_store.ts";
+import { Content } from "../../lib/cache/content.ts";
+import { FileStore } from "../../lib/cache/file_store.ts";
+import { Redis } from "../../lib/cache/redis.ts";
+import { RedisIndex } from "../../lib/cache/redis_index.ts";
+import { RedisStore } from "../../lib/cache/redis_store.ts";
+import { parseRedisUrl } from "../../lib/engine_url.ts";
+import { Stats } from "../../lib/stats.ts";
+import { digestOf, randomBytes } from "../support/content.ts";
+import { redisCommand, startRedis } from "../support/engines.ts";
+import { toolTest } from "../support/requirements.ts";
+import { tempDir } from "../support/temp.ts";
+
+const MIB = 2 ** 20;
+
+/** Content of a Redis store on a Redis of its own. */
+async function setUp({ maxSize = 100 * MIB } = {}) {
+  const stack = new AsyncDisposableStack();
+  const server = stack.use(await startRedis());
+  const dir = stack.use(await tempDir());
+  const redis = await Redis.connect({
+    location: parseRedisUrl(server.url),
+    onDown: () => {},
+    onUp: () => {},
+  });
+  stack.defer(() => redis.close());
+  const store = new RedisStore(redis, { drafts: new FileStore(dir.path), maxSize });
+  const index = new RedisIndex(redis, { instance: "one" });
+  stack.defer(() => index.close());
+  const stats = new Stats();
+  const content = new Content({ store, index, stats, maxSize, idle: 5_000 });
+  stack.defer(() => content.close(0));
+  /** The number of keys whose names match. */
+  const count = async (pattern: string) => {
+    const lua = `return #redis.call('KEYS',ARGV[1])`;
+    return Number((await redisCommand(server.port, `EVAL "${lua}" 0 ${pattern}`)).slice(1));
+  };
+  return { redis, store, content, stats, count, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+toolTest(
+  "a slow reader of content that is removed and stored again reads on, and condemns nothing",
+  {
+    needs: ["redis-server"],
+    async fn() {
+      await using t = await setUp();
+      const bytes = randomBytes(3 * MIB, 1);
+      const digest = digestOf(bytes);
+      assert(await t.content.put(digest, bytes));
+      const blob = (await t.content.open(digest))!;
+      const read = new Uint8Array(bytes.byteLength);
+      let at = await blob.read(0, read.subarray(0, 1_000));
+      // Another instance evicts it and fetches it again.
+      await t.store.remove(digest);
+      const draft = await t.store.begin(digest);
+      await draft.write(bytes);
+      await draft.commit();
+      while (at < read.byteLength) at += await blob.read(at, read.subarray(at));
+      assertEquals(read, bytes);
+      // Its own chunks are gone by and by; the new content has nothing to do with that.
+      for (let n = 0; n < 6; n++) {
+        await t.redis.command("UNLINK", t.redis.key(`C:${blob.version}:${n}`));
+      }
+      await assertRejects(() => blob.read(0, read), BlobReplacedError);
+      blob.close();
+      assertEquals(t.stats.cacheEvents.get("evicted_damaged"), 0);
+      assertEquals(await t.content.read(digest), bytes);
+    },
+  },
+);
+
+toolTest("content of which a chunk is lost is set aside, and nothing that took its place", {
+  needs: ["redis-server"],
+  async fn() {
+    await using t = await setUp();
+    const bytes = randomBytes(3 * MIB, 1);
+    const digest = digestOf(bytes);
+    assert(await t.content.put(digest, bytes));
+    const blob = (await t.content.open(digest))!;
+    assertEquals(await t.store.quarantine(digest, "another"), false);
+    await t.redis.command("UNLINK", t.redis.key(`C:${blob.version}:2`));
+    await assertRejects(() => blob.read(MIB, new Uint8Array(10)));
+    blob.close();
+    assertEquals(t.stats.cacheEvents.get("evicted_damaged"), 1);
+    assertEquals([await t.store.stat(digest), await t.content.row(digest)], [undefined, undefined]);
+  },
+});
+
+toolTest("chunks that stay for readers end by themselves, and take a small part of the cap", {
+  needs: ["redis-server"],
+  async fn() {
+    const maxSize = 64 * MIB;
+    await using t = await setUp({ maxSize });
+    for (let n = 0; n < 8; n++) {
+      const bytes = randomBytes(MIB / 2, n);
+      assert(await t.content.put(digestOf(bytes), bytes));
+      await t.store.remove(digestOf(bytes));
+    }
+    // A 32nd of the cap: four chunks of half a MiB.
+    assertEquals(await t.count("*C:*"), 4);
+    const keys = await t.redis.command("LRANGE", t.redis.key("R"), "0", "-1") as string[];
+    for (const key of keys) {
+      const name = t.redis.key(`C:${key.split(" ")[0]}:0`);
+      const life = Number(await t.redis.command("TTL", name));
+      assert(life > 0 && life <= 300, String(life));
+    }
+    // What is larger than all of that goes at once.
+    const large = randomBytes(3 * MIB, 9);
+    assert(await t.content.put(digestOf(large), large));
+    await t.store.remove(digestOf(large));
+    assertEquals(await t.count("*C:*"), 0);
+  },
+});
