@@ -45,7 +45,7 @@ export interface ContentOptions {
 const MEMORY = 16 * 2 ** 20;
 /** The same disk trouble is logged once in this time, ms. */
 const QUIET = 60_000;
-/** What cannot be read so often, with the last time not longer ago than this, ms, is damaged: else it was chance. */
+/** What cannot be read so often, the last time not longer ago than this, ms, is damaged: else it was chance. */
 const FAILURES = 2;
 const REMEMBER_FAILURE = 60 * 60_000;
 
@@ -66,7 +66,10 @@ export class Content {
   });
   #quietUntil = 0;
   /** How often content could not be read while the store answered otherwise. */
-  readonly #failures = new LRUCache<string, number>({ max: 1_000, ttl: REMEMBER_FAILURE });
+  readonly #failures = new ByteLru<{ count: number; at: number }>({
+    bytes: 2 ** 18,
+    sizeOf: () => 64,
+  });
 
   constructor(options: ContentOptions) {
     this.#store = options.store;
@@ -179,9 +182,11 @@ export class Content {
     if (error instanceof UnreachableError || error instanceof BlobReplacedError) return;
     if (error instanceof BlobUnavailableError) {
       this.#stats.cacheEvents.add("read_failed");
-      const failures = (this.#failures.get(digest) ?? 0) + 1;
-      this.#failures.set(digest, failures);
-      if (failures < FAILURES) {
+      const at = this.#now();
+      const last = this.#failures.get(digest);
+      const count = last && at - last.at < REMEMBER_FAILURE ? last.count + 1 : 1;
+      this.#failures.set(digest, { count, at });
+      if (count < FAILURES) {
         const cause = causeOf(error);
         cacheLog.warn("Content of {digest} cannot be read: {cause}", { digest, cause });
         return;
