@@ -23,6 +23,7 @@ ENV DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1 CACHE_DIR=/cache
 VOLUME /cache
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
-  CMD ["deno", "run", "--cached-only", "--allow-net", "--allow-read", "--allow-env", "main.ts", "health"]
-ENTRYPOINT ["deno", "run", "--cached-only", "--no-code-cache", "--v8-flags=--expose-gc", "--allow-net", "--allow-read", "--allow-write", "--allow-env", "--allow-sys", "main.ts"]
+  CMD ["deno", "run", "--cached-only", "--frozen", "--no-prompt", "--allow-net", "--allow-read=/", "--allow-env", "main.ts", "health"]
+# As `deno task start` has it. What the settings do not need of the file system is given back at the start.
+ENTRYPOINT ["deno", "run", "--cached-only", "--frozen", "--no-code-cache", "--v8-flags=--expose-gc", "--no-prompt", "--allow-net", "--allow-read=/", "--allow-write=/", "--allow-env", "--allow-sys=networkInterfaces", "main.ts"]
 CMD ["serve"]

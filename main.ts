@@ -6,6 +6,7 @@
 import { type CommandLine, HELP, readCommandLine } from "./lib/commands/command_line.ts";
 import type { Operated } from "./lib/commands/operate.ts";
 import type { Output } from "./lib/commands/output.ts";
+import { describePermissions, narrowPermissions } from "./lib/commands/permissions.ts";
 import { askHealth } from "./lib/health.ts";
 import { type Config, ConfigError, parseConfig } from "./lib/config.ts";
 import { describeConfig, settingsInForce } from "./lib/describe.ts";
@@ -19,7 +20,10 @@ import { VERSION } from "./lib/version.ts";
 /** A second signal cut transfers off: what a shell says of a program that SIGINT ended. */
 const EXIT_CUT = 130;
 
-/** Environment, file and flags as one configuration. Throws a `ConfigError` with every problem. */
+/**
+ * Environment, file and flags as one configuration. What it does not need of the process's permissions is given back.
+ * Throws a `ConfigError` with every problem.
+ */
 async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
   const problems = [...line.problems];
   let file: Record<string, string> = {};
@@ -42,7 +46,10 @@ async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
   if (flags.port) env["PORT"] = flags.port;
   try {
     const config = parseConfig(env, { file: Object.keys(file) });
-    if (problems.length === 0) return config;
+    if (problems.length === 0) {
+      narrowPermissions(config);
+      return config;
+    }
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     problems.push(...error.problems);
@@ -55,6 +62,7 @@ async function serve(config: Config): Promise<number> {
   const tls = readTls(config);
   const endLogging = await startLogging(config.log);
   surviveErrors();
+  programLog.debug("Files to read: {read}; to write: {write}", () => describePermissions(config));
   for (const doubt of config.doubts) programLog.warn("{doubt}", { doubt });
   const proxy = new Proxy(config);
   try {
@@ -303,4 +311,14 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+/** New files are their owner's, where Deno may say so: the cache's are in any case. */
+function keepPrivate(): void {
+  const mayMask = Deno.build.os !== "windows" &&
+    Deno.permissions?.querySync({ name: "sys" }).state === "granted";
+  if (mayMask) Deno.umask(0o077);
+}
+
+if (import.meta.main) {
+  keepPrivate();
+  Deno.exit(await main(Deno.args));
+}

@@ -39,8 +39,12 @@ async function compile(target: string, { permissions, output }: {
       "compile",
       "--frozen",
       ...await sparing(),
+      "--no-prompt", // nobody is there to answer
       "--v8-flags=--expose-gc", // as the start task has it: see lib/garbage.ts
-      ...permissions,
+      // Windows has no one root, so what is given for all drives cannot be given back in part.
+      ...target.includes("windows")
+        ? permissions.map((flag) => flag.replace(/=\/$/, ""))
+        : permissions,
       ...EMBEDDED.flatMap((path) => ["--include", path]),
       ...["--target", target, "--output", output],
       "main.ts",
