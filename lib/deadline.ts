@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { withTimeout } from "./util/timeout.ts";
 
 /** Something did not answer in time. */
 export class DeadlineError extends Error {
@@ -14,18 +15,8 @@ export async function within<T>(
   work: Promise<T>,
   { ms, what }: { ms: number; what: string },
 ): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const limit = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(
-      () => reject(new DeadlineError(`${what} did not answer in ${ms / 1000} s`)),
-      ms,
-    );
-  });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const error = () => new DeadlineError(`${what} did not answer in ${ms / 1000} s`);
+  return await withTimeout(work, { ms, error });
 }
 
 /** The result of `work`, or the signal's reason as soon as it is aborted: then nobody waits for it any more. */

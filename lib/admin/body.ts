@@ -4,6 +4,7 @@
  * @module
  */
 import { OciError } from "../oci/error.ts";
+import { startTimeout } from "../util/timeout.ts";
 
 /** Larger bodies are no commands, bytes. */
 const MAX_BODY = 64 * 1024;
@@ -41,10 +42,10 @@ async function readText({ headers, body }: Request, timeout: number): Promise<st
   if (!body) return "";
   const reader = body.getReader();
   let isLate = false;
-  const timer = setTimeout(() => {
+  const stop = startTimeout(timeout, () => {
     isLate = true;
     reader.cancel().catch(() => {}); // the client may have left
-  }, timeout);
+  });
   const decoder = new TextDecoder();
   try {
     let text = "";
@@ -61,7 +62,7 @@ async function readText({ headers, body }: Request, timeout: number): Promise<st
     if (error instanceof OciError) throw error;
     throw new OciError("NAME_INVALID", "The body was cut short");
   } finally {
-    clearTimeout(timer);
+    stop();
     reader.cancel().catch(() => {}); // nothing more of it is wanted
   }
 }

@@ -7,6 +7,7 @@
 import { timingSafeEqual } from "node:crypto";
 import type { RequestContext } from "../request/request_context.ts";
 import type { Source } from "../upstream/download.ts";
+import { startTimeout } from "../util/timeout.ts";
 import type { BlobStore } from "./blob_store.ts";
 import type { Fill } from "./fill.ts";
 import type { Lease, LeaseHolder, Leases } from "./lease.ts";
@@ -56,7 +57,7 @@ async function fromPeer(
 ): Promise<Rest | undefined> {
   // Until the headers only: the body may take its time, and the fill watches over that.
   const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), PEER_TIMEOUT);
+  const stop = startTimeout(PEER_TIMEOUT, () => late.abort());
   try {
     const response = await fetch(holder.url + PEER_PATH + digest, {
       headers: { "authorization": `Bearer ${holder.key}`, "range": `bytes=${offset}-` },
@@ -71,7 +72,7 @@ async function fromPeer(
   } catch {
     // Gone, or not to be reached from here: the lease tells what comes of it.
   } finally {
-    clearTimeout(timer);
+    stop();
   }
 }
 

@@ -28,6 +28,7 @@ import { SharedUpkeep } from "./shared_upkeep.ts";
 import { SqliteFile } from "./sqlite_file.ts";
 import { SurvivingIndex } from "./surviving_index.ts";
 import { Together } from "./together.ts";
+import { startTimeout } from "../util/timeout.ts";
 
 /** How often what dead instances left is looked for, ms. */
 const UPKEEP_EVERY = 60_000;
@@ -167,10 +168,10 @@ async function openTogether(
 
 /** Waits for `work`, but not for long where others do not answer: it goes on, and clients are served. */
 async function atFirst(work: Promise<void>): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, FIRST_PATIENCE));
-  await Promise.race([work, limit]);
-  clearTimeout(timer);
+  const limit = Promise.withResolvers<void>();
+  const stop = startTimeout(FIRST_PATIENCE, limit.resolve);
+  await Promise.race([work, limit.promise]);
+  stop();
 }
 
 async function openRedis(

@@ -104,7 +104,10 @@ export class Server implements Http1Server, ConnectionContext {
   readonly #timer: ReturnType<typeof setInterval>;
   isClosing = false;
   #quietUntil = 0;
-  now = Date.now();
+  /** Time in which the event loop ran, ms: what clients sent while it stood still is not late. */
+  now = 0;
+  readonly #tickMs: number;
+  #ticked = performance.now();
 
   constructor(door: Door, { handler, options, scheme = "http" }: ServerParts) {
     this.#door = door;
@@ -114,7 +117,8 @@ export class Server implements Http1Server, ConnectionContext {
     this.addr = door.addr;
     const { hostname, port } = this.addr;
     this.host = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-    this.#timer = setInterval(() => this.#tick(), options.tick ?? TICK);
+    this.#tickMs = options.tick ?? TICK;
+    this.#timer = setInterval(() => this.#tick(), this.#tickMs);
     this.finished = this.#ended.promise;
     options.onListen?.(this.addr);
   }
@@ -143,7 +147,9 @@ export class Server implements Http1Server, ConnectionContext {
   }
 
   #tick(): void {
-    this.now = Date.now();
+    const now = performance.now();
+    this.now += Math.min(now - this.#ticked, 2 * this.#tickMs);
+    this.#ticked = now;
     this.connections.check(this.now);
     if (this.connections.size === 0) this.buffers.trim();
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import { OciError } from "../oci/error.ts";
+import { startTimeout } from "../util/timeout.ts";
 
 /** Whose turn it is to be, from the coarsest: a client, then what it wants. */
 export interface TurnOwner {
@@ -85,13 +86,13 @@ export class FairQueue {
     const turn = Promise.withResolvers<void>();
     const waiter: Waiter = { start: turn.resolve };
     this.#add(owner, waiter);
-    const timer = setTimeout(() => {
+    const stop = startTimeout(this.#maxWait, () => {
       if (this.#remove(owner, waiter)) turn.reject(this.#rejection("The download waited too long"));
-    }, this.#maxWait);
+    });
     try {
       await turn.promise;
     } finally {
-      clearTimeout(timer);
+      stop();
     }
   }
 

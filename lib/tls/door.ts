@@ -10,6 +10,7 @@ import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
 import { within } from "../deadline.ts";
 import type { Door } from "../http1/server.ts";
 import { requestLog } from "../log.ts";
+import { startTimeout } from "../util/timeout.ts";
 
 /** PEM. */
 export interface Certificate {
@@ -144,7 +145,7 @@ class TlsDoor implements Door {
     const no = () => resolve(false);
     const conn = Deno.connect({ hostname: ANY[hostname] ?? hostname, port });
     this.#knock = { conn, heard: () => resolve(true) };
-    const timer = setTimeout(no, KNOCK);
+    const stop = startTimeout(KNOCK, no);
     conn.then(
       (knocking) => knocking.read(new Uint8Array(1)).then(no, no), // turned away
       (error) => error instanceof Deno.errors.ConnectionRefused ? no() : reject(error),
@@ -152,7 +153,7 @@ class TlsDoor implements Door {
     try {
       return await promise;
     } finally {
-      clearTimeout(timer);
+      stop();
       this.#knock = undefined;
       conn.then((knocking) => knocking.close(), () => {}); // however late it comes
     }

@@ -4,6 +4,7 @@
  * @module
  */
 import { OciError } from "../oci/error.ts";
+import { startTimeout, withTimeout } from "../util/timeout.ts";
 
 /** A body did not move for too long. */
 export class IdleError extends Error {
@@ -12,15 +13,8 @@ export class IdleError extends Error {
 
 /** The result of `work` on a body, or an {@linkcode IdleError} when there is none within `idle` ms. */
 export async function within<T>(work: Promise<T>, idle: number): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new IdleError(`No data for ${idle / 1000} s`)), idle);
-  });
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const error = () => new IdleError(`No data for ${idle / 1000} s`);
+  return await withTimeout(work, { ms: idle, error });
 }
 
 /** The next chunk of `reader`, or an {@linkcode IdleError} when none comes within `idle` ms. */
@@ -138,16 +132,17 @@ export async function readBounded(
     throw tooLarge();
   }
   const reader = response.body?.getReader();
-  const until = performance.now() + deadline;
   const chunks: Uint8Array[] = [];
   let length = 0;
-  // Which of the two limits runs out first; not by the clock afterwards: timers come a hair early.
-  let isLast = false;
+  let isLate = false;
+  const stop = startTimeout(deadline, () => {
+    isLate = true;
+    reader?.cancel().catch(() => {}); // ends the read under way, too
+  });
   try {
     while (reader) {
-      const left = Math.max(1, until - performance.now());
-      isLast = left <= idle;
-      const { done, value } = await readWithin(reader, Math.min(idle, left));
+      const { done, value } = await readWithin(reader, idle);
+      if (isLate) throw new IdleError(`not complete within ${deadline / 1000} s`);
       if (done) break;
       length += value.byteLength;
       if (length > limit) throw tooLarge();
@@ -156,14 +151,13 @@ export async function readBounded(
   } catch (error) {
     reader?.cancel().catch(() => {}); // the connection is of no further use; its end is not waited for
     if (error instanceof OciError) throw error;
-    const isIdle = error instanceof IdleError;
-    const isLate = isIdle && isLast;
-    const cause = isLate ? `not complete within ${deadline / 1000} s` : (error as Error).message;
     throw new OciError("UNAVAILABLE", `Upstream's ${what} broke off`, {
-      status: isIdle ? 504 : 502,
-      detail: { cause },
+      status: error instanceof IdleError ? 504 : 502,
+      detail: { cause: (error as Error).message },
       cause: error,
     });
+  } finally {
+    stop();
   }
   if (announced !== undefined && length !== announced) {
     throw new OciError("UNAVAILABLE", `Upstream's ${what} broke off`, {

@@ -6,6 +6,7 @@
 import { OciError } from "../oci/error.ts";
 import type { Registry } from "../registry.ts";
 import type { Stats } from "../stats.ts";
+import { startTimeout } from "../util/timeout.ts";
 import type { Connect } from "./connect.ts";
 
 /** One request as {@linkcode Send} takes it. */
@@ -88,10 +89,10 @@ export function createSend({ connect, stats, sleep = sleepFor }: SendOptions): S
     const controller = new AbortController();
     const limit = request.timeout ?? HEADER_TIMEOUT;
     let timedOut = false;
-    const timer = setTimeout(() => {
+    const stop = startTimeout(limit, () => {
       timedOut = true;
       controller.abort();
-    }, limit);
+    });
     const started = performance.now();
     const signal = request.signal
       ? AbortSignal.any([controller.signal, request.signal])
@@ -112,7 +113,7 @@ export function createSend({ connect, stats, sleep = sleepFor }: SendOptions): S
         cause: error,
       });
     } finally {
-      clearTimeout(timer);
+      stop();
     }
   };
   return async (url, request) => {

@@ -129,6 +129,26 @@ Deno.test("a head without an end is refused when it has become too large", async
   client.close();
 });
 
+Deno.test("what clients send while the event loop stands still is in time", async () => {
+  const patience = { "rest of request": 300 };
+  using server = serve((request) => new Response(new URL(request.url).pathname), {
+    tick: 50,
+    patience,
+  });
+  const client = await openRaw(server.at);
+  await client.write("GET / HTTP/1.1\r\nHost: a\r\n");
+  // Once another is answered, that has been read.
+  const other = await openRaw(server.at);
+  await other.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await other.answer();
+  other.close();
+  const sent = client.write("\r\n");
+  for (const until = performance.now() + 1_000; performance.now() < until;);
+  await sent;
+  assertEquals(text(await client.answer()), "/");
+  client.close();
+});
+
 Deno.test("the hundred-and-first header field is refused as soon as it is there, whatever is to come", async () => {
   using server = serve(() => new Response("ok"));
   const inTime = await openRaw(server.at);
