@@ -25,6 +25,11 @@ export interface PublicMarks {
 
 /** Grants that other instances see too. What cannot be reached has none. */
 export interface SharedGrants {
+  /**
+   * What the grant of a credential for a repository is called among the instances; undefined while they have not agreed
+   * on that. It tells nothing of the credential.
+   */
+  nameOf(credential: Credential, key: RepositoryKey): string | undefined;
   has(grant: string): Promise<boolean>;
   /** For `ms`. */
   add(grant: string, ms: number): Promise<void>;
@@ -126,7 +131,7 @@ export class Access {
   /** The shared grant that would prove that `caller` may read the repository, where none is known here. */
   grantToLookFor(caller: Caller, key: RepositoryKey): string | undefined {
     if (!this.#shared || caller.credential.kind === "anonymous") return undefined;
-    return this.#hasGrant(caller, key) ? undefined : grantKey(caller, key);
+    return this.#hasGrant(caller, key) ? undefined : this.#shared.nameOf(caller.credential, key);
   }
 
   /**
@@ -144,7 +149,8 @@ export class Access {
 
   async #hasSharedGrant(caller: Caller, key: RepositoryKey): Promise<boolean> {
     if (!this.#shared || caller.credential.kind === "anonymous") return false;
-    return await this.#shared.has(grantKey(caller, key));
+    const grant = this.#shared.nameOf(caller.credential, key);
+    return grant !== undefined && await this.#shared.has(grant);
   }
 
   /**
@@ -160,14 +166,16 @@ export class Access {
     const left = at + GRANT_FOR - this.#now();
     if (caller.credential.kind === "anonymous" || left <= 0) return;
     this.#grants.set(grantKey(caller, key), at + GRANT_FOR);
-    await this.#shared?.add(grantKey(caller, key), left);
+    const grant = this.#shared?.nameOf(caller.credential, key);
+    if (grant !== undefined) await this.#shared?.add(grant, left);
   }
 
   /** Notes that upstream did not let `caller` read the repository when asked with `used`. */
   async refused(caller: Caller, key: RepositoryKey, used: Credential): Promise<void> {
     if (used.kind === "anonymous") await this.#marks.setPublic(key, undefined);
     this.#grants.delete(grantKey(caller, key));
-    await this.#shared?.remove(grantKey(caller, key));
+    const grant = this.#shared?.nameOf(caller.credential, key);
+    if (grant !== undefined) await this.#shared?.remove(grant);
   }
 
   /**

@@ -3,17 +3,61 @@
  *
  * @module
  */
-import type { SharedGrants } from "../access.ts";
+import { createHmac, randomBytes } from "node:crypto";
+import type { RepositoryKey, SharedGrants } from "../access.ts";
 import { cacheLog } from "../log.ts";
+import type { Credential } from "../transforms/auth.ts";
+import { credentialText } from "../upstream/credential.ts";
 import { causeOf } from "../upstream/send.ts";
 import { type Redis, RedisDownError } from "./redis.ts";
 
-/** Grants in Redis, as keys that end by themselves. A key tells nothing of the credential. */
+/** Options for {@linkcode RedisGrants}. */
+export interface RedisGrantsOptions {
+  /** Secrets that every instance is configured with, and that are not in Redis. @default {[]} */
+  readonly configured?: readonly (string | undefined)[];
+}
+
+/**
+ * Grants in Redis, as keys that end by themselves. A key is an HMAC under a secret of the shared cache: a random one that
+ * the first instance puts into Redis, mixed with what the instances are configured with. Who sees the keys cannot test
+ * guesses of a password with them; who can read Redis whole cannot either, as long as there is a configured secret that
+ * he does not have.
+ */
 export class RedisGrants implements SharedGrants {
   readonly #redis: Redis;
+  readonly #configured: string;
+  /** The random part, as it was last seen in Redis. */
+  #random: string | undefined;
+  #secret: Uint8Array | undefined;
 
-  constructor(redis: Redis) {
+  constructor(redis: Redis, { configured = [] }: RedisGrantsOptions = {}) {
     this.#redis = redis;
+    this.#configured = JSON.stringify(configured.map((secret) => secret ?? null));
+  }
+
+  /**
+   * Agrees with the other instances on the random part, which may have gone with the rest of Redis. Never throws:
+   * without it grants are not shared.
+   */
+  async agree(): Promise<void> {
+    const key = this.#redis.key("secret");
+    const proposal = this.#random ?? randomBytes(32).toString("base64");
+    try {
+      await this.#redis.command("SET", key, proposal, "NX");
+      const random = await this.#redis.command("GET", key);
+      if (typeof random !== "string" || random === this.#random) return;
+      this.#random = random;
+      this.#secret = createHmac("sha256", random).update(this.#configured).digest();
+    } catch (error) {
+      if (error instanceof RedisDownError) return;
+      cacheLog.warn("Cannot share grants: {cause}", { cause: causeOf(error) });
+    }
+  }
+
+  nameOf(credential: Credential, { registry, repository }: RepositoryKey): string | undefined {
+    if (!this.#secret) return undefined;
+    const text = JSON.stringify([credentialText(credential), registry, repository]);
+    return createHmac("sha256", this.#secret).update(text).digest("base64url");
   }
 
   async has(grant: string): Promise<boolean> {

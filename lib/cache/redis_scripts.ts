@@ -9,7 +9,7 @@
  * - `o` sorted set of digests that have links or tags and no content, by when that was last noted
  * - `P` sorted set of repositories by when they were proved public
  * - `x` sorted set of digests whose object and row may disagree, by when that was noted
- * - `g:<grant>` a grant of `grants.ts`, which ends by itself
+ * - `g:<grant>` a grant of `grants.ts`, which ends by itself; `secret` what grants are called by
  * - `r` hash of bytes promised by instance, `rx` sorted set of instances by when their promises end
  *
  * @module

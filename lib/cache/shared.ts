@@ -113,6 +113,14 @@ async function openAlone(
   };
 }
 
+/** What instances of one cache are configured with alike, and nobody else has. */
+function secretsOf({ store, index }: CacheConfig): (string | undefined)[] {
+  return [
+    index.engine === "redis" ? index.password : undefined,
+    store.engine === "s3" ? store.secretKey : undefined,
+  ];
+}
+
 /** One of several instances. */
 async function openTogether(
   cache: CacheConfig,
@@ -139,16 +147,20 @@ async function openTogether(
   const leases = new RedisLeases(redis, self);
   const upkeep = new SharedUpkeep({ store, index: remote, leases, redis });
   const compareClocks = clockComparison(remote);
+  const grants = new RedisGrants(redis, { configured: secretsOf(cache) });
   isBack = async (from) => {
+    await grants.agree();
     if (from === "down") await compareClocks();
     await index.replay();
     if (from === "down") await upkeep.doubt();
   };
   await compareClocks();
+  await grants.agree();
   await atFirst(upkeep.run());
   void warnOfEviction(redis);
   const timer = setInterval(() => {
     void compareClocks();
+    void grants.agree();
     void upkeep.run();
   }, UPKEEP_EVERY);
   return {
@@ -156,7 +168,7 @@ async function openTogether(
     index,
     isOwnDisk: false,
     wasKilled: false,
-    together: new Together({ leases, grants: new RedisGrants(redis), store, self, redis }),
+    together: new Together({ leases, grants, store, self, redis }),
     async close() {
       clearInterval(timer);
       await index.close();

@@ -62,3 +62,14 @@ Deno.test("a Basic header is read back as what it was made of", () => {
   // RFC 7617, section 2.1
   assertEquals(basicAuthorization("test", "123£"), "Basic dGVzdDoxMjPCow==");
 });
+
+Deno.test("an id means nothing to another process, and cannot be computed from the credential", async () => {
+  const module = new URL("../../lib/upstream/credential.ts", import.meta.url).href;
+  const bearer = { kind: "bearer", token: "secret" } as const;
+  const code = `import { credentialId } from ${JSON.stringify(module)};
+    console.log(credentialId({ kind: "bearer", token: "secret" }));`;
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["eval", code] }).output();
+  const other = new TextDecoder().decode(stdout).trim();
+  assertMatch(other, /^[0-9a-f]{64}$/);
+  assertNotEquals(other, credentialId(bearer));
+});
