@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Hash } from "node:crypto";
 import type { Caller } from "./access.ts";
 import {
   type Answer,
@@ -24,12 +25,13 @@ import { OciError } from "./oci/error.ts";
 import { essence, isManifestType } from "./oci/media_type.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import type { Stats } from "./stats.ts";
+import type { Part } from "./transforms/range.ts";
 import type { Target } from "./transforms/route.ts";
 import type { Asker } from "./upstream/ask.ts";
 import { announcedLength, begun, decoded, readBounded, withIdleLimit } from "./upstream/body.ts";
 import type { UpstreamAnswer } from "./upstream/client.ts";
 import { Download, MismatchError, type Source } from "./upstream/download.ts";
-import { ofLength, partLength } from "./upstream/part.ts";
+import { firstOf, ofLength, partLength } from "./upstream/part.ts";
 import { causeOf } from "./upstream/send.ts";
 import { blobSource } from "./upstream/source.ts";
 import { verifiedStream } from "./upstream/verified.ts";
@@ -148,6 +150,15 @@ export function refuseBroken(error: unknown): never {
     detail: { cause: causeOf(error) },
     cause: error,
   });
+}
+
+/** Options for {@linkcode Relay.rest}. */
+export interface RestOptions {
+  /** Of the whole blob in bytes. */
+  readonly size: number;
+  readonly rest: Part;
+  readonly isWhole: boolean;
+  readonly hash: Hash | undefined;
 }
 
 /** Options for {@linkcode Relay}. */
@@ -283,6 +294,37 @@ export class Relay {
     this.mismatched(target, "The body is empty");
     throw new OciError("UNAVAILABLE", "Upstream sent other content than the digest says", {
       detail: { digest: target.reference, actual: nothing },
+    });
+  }
+
+  /**
+   * Part `rest` of a blob of `size` bytes, asked for with the client's own access, for a client that has got from here what
+   * is before it. A client that gets all of the blob (`isWhole`) gets the last bytes only if the whole is right: what was
+   * sent before by its `hash`, or, without one, what upstream has in its place.
+   */
+  rest(
+    request: TargetRequest,
+    { size, rest, isWhole, hash }: RestOptions,
+  ): ReadableStream<Uint8Array<ArrayBuffer>> {
+    const { target } = request;
+    const { start } = rest;
+    const headers = new Headers({ "content-length": String(size) });
+    const offset = isWhole && !hash ? 0 : start;
+    const download = new Download({
+      source: this.source(request, headers),
+      offset,
+      size,
+      idle: this.#idle,
+      onResume: (offset, cause) => this.resumed(target, { offset, cause }),
+    });
+    if (!isWhole) return firstOf(download, rest.end + 1 - start);
+    return verifiedStream(download, {
+      digest: target.reference,
+      hash,
+      offset,
+      size,
+      part: rest,
+      onMismatch: (reason) => this.mismatched(target, reason),
     });
   }
 

@@ -16,14 +16,16 @@ import { type ByteSource, streamOf } from "../byte_source.ts";
 import { cacheLog } from "../log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
 import { isStorable } from "../oci/digest.ts";
-import { handOver, refuseBroken, type Relay, type TargetRequest } from "../relay.ts";
 import type { Part } from "../transforms/range.ts";
+import { handOver, refuseBroken, type Relay, type TargetRequest } from "../relay.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { isUpstreamTrouble } from "../upstream/failure.ts";
+import type { Chunks } from "../upstream/chunks.ts";
 import { causeOf } from "../upstream/send.ts";
+import { verifiedStream } from "../upstream/verified.ts";
 import { BlobFetch, type BlobFetchOptions } from "./blob_fetch.ts";
-import type { StoredBlob } from "./blob_store.ts";
-import type { Content } from "./content.ts";
+import type { Content, OpenedContent } from "./content.ts";
+import { storedSource, type StoredSourceOptions } from "./content/stored_source.ts";
 import { logDecision } from "./decision.ts";
 import type { Fill } from "./fill.ts";
 import type { Heat } from "./heat.ts";
@@ -71,6 +73,7 @@ export class Blobs {
     const key = repositoryKey(target);
     const known = await this.#fetch.lookUp(request);
     const isLinked = known.link !== undefined;
+    let isStoreTried = false;
     if (isLinked) {
       const isAllowed = await this.#access.mayRead(caller, key, known.proofs);
       logDecision(target, isAllowed ? "allowed" : "unproved");
@@ -78,6 +81,7 @@ export class Blobs {
         const answer = await this.#local(request, "HIT", known.row);
         const about = { digest: target.reference };
         if (answer) return await this.#heat?.(answer, request, about) ?? answer;
+        isStoreTried = await this.#content.row(target.reference) !== undefined;
       } else if (this.#asker.isDown(target) && await this.#access.mayReadStale(caller, key)) {
         const answer = await this.#local(request, "STALE");
         if (answer) return answer;
@@ -87,7 +91,7 @@ export class Blobs {
       await request.beforeMiss();
     }
     try {
-      return await this.#open(request);
+      return await this.#open(request, { isStoreTried });
     } catch (error) {
       if (isLinked && isUpstreamTrouble(error) && await this.#access.mayReadStale(caller, key)) {
         cacheLog.warn("Serving {digest} of {repository} stale: {cause}", {
@@ -137,9 +141,79 @@ export class Blobs {
     const blob = await this.#content.open(digest, row);
     if (!blob) return undefined;
     return contentAnswer(request, content, {
-      source: (part, onEnd) => sourceOf(blob, part, onEnd),
+      source: (part, onEnd) => this.#fromStore(request, blob, { part, onEnd, attempts: 0 }),
       close: () => blob.close(),
     });
+  }
+
+  /** Stored bytes, and what goes on from there where the store fails. */
+  #fromStore(
+    request: TargetRequest,
+    blob: OpenedContent,
+    { part, onEnd, attempts }: Pick<StoredSourceOptions, "part" | "onEnd"> & {
+      readonly attempts: number;
+    },
+  ): ByteSource {
+    return storedSource(blob, {
+      part,
+      onEnd,
+      goOn: async ({ rest, isWhole, hash, cause }) => {
+        const { size, createdAt } = blob;
+        const digest = request.target.reference;
+        cacheLog.warn("The store failed at {offset} of {digest}, going on elsewhere: {cause}", {
+          digest,
+          offset: rest.start,
+          cause: causeOf(cause),
+        });
+        const stream = await this.#anew(request, { rest, createdAt, attempts });
+        if (!stream) return this.#relay.rest(request, { size, rest, isWhole, hash });
+        if (!hash) return stream;
+        // What goes on is right by itself; so is this client's copy as a whole, which begins elsewhere.
+        return verifiedStream(chunksOf(stream), {
+          digest,
+          hash,
+          offset: rest.start,
+          size,
+          part: rest,
+          onMismatch: (reason) => this.#relay.mismatched(request.target, reason),
+        });
+      },
+    });
+  }
+
+  /**
+   * Part `rest` of what has taken the place of content stored at `createdAt`, which was set aside: of the download under
+   * way or of a new one, or of what is stored by now. Undefined where the content is still the same.
+   */
+  async #anew(
+    request: TargetRequest,
+    { rest, createdAt, attempts }: {
+      readonly rest: Part;
+      readonly createdAt: number;
+      readonly attempts: number;
+    },
+  ): Promise<ReadableStream<Uint8Array<ArrayBuffer>> | undefined> {
+    const digest = request.target.reference;
+    const row = await this.#content.row(digest);
+    if (row?.createdAt === createdAt || attempts > 0) return undefined;
+    const fill = row ? undefined : await this.#fillAnew(request);
+    const onEnd = () => {};
+    if (fill) return fill.stream(rest, onEnd);
+    const blob = await this.#content.open(digest);
+    return blob &&
+      streamOf(this.#fromStore(request, blob, { part: rest, onEnd, attempts: attempts + 1 }));
+  }
+
+  /** The download of what is not in the store any more: the one under way, or a new one. */
+  async #fillAnew(request: TargetRequest): Promise<Fill | undefined> {
+    const digest = request.target.reference;
+    const fill = this.#content.filling(digest);
+    if (fill) return fill;
+    const { opened } = await this.#fetch.open(request);
+    if (opened.kind === "fill") return opened.fill;
+    if (opened.kind === "uncached") opened.take()?.abort();
+    if (opened.kind === "hand-over") opened.answer.abort();
+    return undefined;
   }
 
   /** The answer from a fill under way. */
@@ -178,12 +252,16 @@ export class Blobs {
   }
 
   /** The answer from what asking upstream comes to. */
-  async #open(request: TargetRequest): Promise<Answer> {
+  async #open(
+    request: TargetRequest,
+    { isStoreTried }: { readonly isStoreTried: boolean },
+  ): Promise<Answer> {
     const { target } = request;
     const { opened, isFirst } = await this.#fetch.open(request);
     switch (opened.kind) {
       case "here": {
-        const answer = await this.#local(request, "HIT");
+        // What the store did not give a moment ago it is not asked for once more: each time may take long.
+        const answer = !isStoreTried && await this.#local(request, "HIT");
         if (answer) return answer;
         return await this.#relay.answer(request); // the store is in trouble: that is not the client's
       }
@@ -223,28 +301,10 @@ function redirectAnswer(location: string, cache: CacheResult): Answer {
   return { response, cache, delivered: { bytes: 0, complete: true } };
 }
 
-/** The bytes of `part` of a stored blob; closes it at the end. Reading a file that was cut throws. */
-function sourceOf(
-  blob: StoredBlob,
-  part: Part | undefined,
-  onEnd: (sent: number, complete: boolean) => void,
-): ByteSource {
-  const start = part?.start ?? 0;
-  const end = part ? part.end + 1 : blob.size;
-  let position = start;
+function chunksOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Chunks {
+  const reader = stream.getReader();
   return {
-    async read(buffer) {
-      const left = end - position;
-      if (left === 0) return undefined;
-      const target = left < buffer.byteLength ? buffer.subarray(0, left) : buffer;
-      const n = await blob.read(position, target);
-      if (n === 0) throw new Error("The file is shorter than the index says");
-      position += n;
-      return n === target.byteLength ? target : target.subarray(0, n);
-    },
-    end(sent) {
-      blob.close();
-      onEnd(sent, start + sent === end);
-    },
+    read: async () => (await reader.read()).value,
+    cancel: (reason) => void reader.cancel(reason).catch(() => {}), // broken already
   };
 }

@@ -4,10 +4,11 @@
  *
  * @module
  */
+import type { Hash } from "node:crypto";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { ByteLru } from "../lru.ts";
-import { digestOf, parseDigest, type StorableAlgorithm } from "../oci/digest.ts";
+import { createHasher, digestOf, parseDigest, type StorableAlgorithm } from "../oci/digest.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
 import {
@@ -49,6 +50,47 @@ const QUIET = 60_000;
 const FAILURES = 2;
 const REMEMBER_FAILURE = 60 * 60_000;
 
+/** Content that is open for reading. */
+export interface OpenedContent extends StoredBlob {
+  /** When it was stored, ms since the epoch. */
+  readonly createdAt: number;
+  /** The same as `read`, without conclusions from what it throws: whoever catches that calls `failed`. */
+  tryRead(offset: number, buffer: Uint8Array): Promise<number>;
+  /** Concludes from what `tryRead` threw. Never throws. */
+  failed(error: unknown): Promise<void>;
+  /**
+   * The hash of the first `length` bytes, read again; undefined where they cannot be, or `isWanted` says that nobody
+   * waits any more. Never throws.
+   */
+  hashOfFirst(length: number, isWanted: () => boolean): Promise<Hash | undefined>;
+}
+
+/** Bytes hashed at a time. */
+const HASH_SIZE = 2 ** 18;
+
+async function hashOfFirst(
+  blob: StoredBlob,
+  { digest, length, isWanted }: {
+    readonly digest: string;
+    readonly length: number;
+    readonly isWanted: () => boolean;
+  },
+): Promise<Hash | undefined> {
+  const hash = createHasher(digest);
+  const buffer = new Uint8Array(Math.min(HASH_SIZE, length));
+  try {
+    for (let at = 0; at < length;) {
+      const n = isWanted() ? await blob.read(at, buffer.subarray(0, length - at)) : 0;
+      if (n === 0) return undefined;
+      hash.update(buffer.subarray(0, n));
+      at += n;
+    }
+    return hash;
+  } catch {
+    return undefined; // what was read before tells nothing then
+  }
+}
+
 /** The content store. */
 export class Content {
   readonly space: Space;
@@ -65,6 +107,7 @@ export class Content {
     sizeOf: ({ buffer }) => buffer.byteLength,
   });
   #quietUntil = 0;
+  readonly #condemning = new Flights<void>();
   /** How often content could not be read while the store answered otherwise. */
   readonly #failures = new ByteLru<{ count: number; at: number }>({
     bytes: 2 ** 18,
@@ -113,28 +156,52 @@ export class Content {
   }
 
   /** Opens content that is here, by the `row` that was just looked up; pinned until the reader is closed. */
-  async open(digest: string, row?: BlobRow): Promise<StoredBlob | undefined> {
+  async open(digest: string, row?: BlobRow): Promise<OpenedContent | undefined> {
     const unpin = this.space.pin(digest);
     try {
       row ??= await this.row(digest);
       const blob = row && await this.#openWhole(row);
       if (blob) {
         this.space.use(digest);
-        return {
-          size: blob.size,
-          version: blob.version,
-          read: (offset, buffer) => this.#readWhole(blob, { digest, offset, buffer }),
-          close: () => {
-            blob.close();
-            unpin();
-          },
-        };
+        return this.#opened(row!, blob, unpin);
       }
     } catch (error) {
       this.diskTrouble(error);
     }
     unpin();
     return undefined;
+  }
+
+  #opened(row: BlobRow, blob: StoredBlob, unpin: () => void): OpenedContent {
+    const { digest } = row;
+    const { size, version } = blob;
+    const tryRead = async (offset: number, buffer: Uint8Array) => {
+      const n = await blob.read(offset, buffer);
+      if (n === 0 && offset < size && buffer.byteLength > 0) throw new Error("cut short");
+      return n;
+    };
+    const failed = (error: unknown) => this.#failed(row, error, version);
+    return {
+      size,
+      version,
+      createdAt: row.createdAt,
+      tryRead,
+      failed,
+      /** Whoever asks for it next gets from upstream what cannot be read. */
+      async read(offset, buffer) {
+        try {
+          return await tryRead(offset, buffer);
+        } catch (error) {
+          await failed(error);
+          throw error;
+        }
+      },
+      hashOfFirst: (length, isWanted) => hashOfFirst(blob, { digest, length, isWanted }),
+      close() {
+        blob.close();
+        unpin();
+      },
+    };
   }
 
   /** Opens what the row says, if it is that: it may have been deleted or cut behind our back. */
@@ -145,7 +212,7 @@ export class Content {
       blob = await this.#store.open(digest);
     } catch (error) {
       if (isOutOfHandles(error)) throw error;
-      await this.#failed(digest, error);
+      await this.#failed(row, error);
       if (error instanceof UnreachableError) throw error;
       return undefined;
     }
@@ -154,58 +221,47 @@ export class Content {
     // Removed since the row was read, by us or by another instance: no damage.
     if (!await this.#index.blob(digest)) return undefined;
     const what = blob ? `${blob.size} bytes long, not ${row.size}` : "gone";
-    await this.#damaged(digest, { what, version: blob?.version });
+    await this.#damaged(row, { what, version: blob?.version });
     return undefined;
   }
 
-  /** Reads, and forgets content that cannot be read: the next to ask for it gets it from upstream. */
-  async #readWhole(
-    blob: StoredBlob,
-    { digest, offset, buffer }: { digest: string; offset: number; buffer: Uint8Array },
-  ): Promise<number> {
-    const { version } = blob;
-    try {
-      const n = await blob.read(offset, buffer);
-      if (n === 0 && offset < blob.size && buffer.byteLength > 0) {
-        await this.#damaged(digest, { what: "cut short", version });
-      }
-      return n;
-    } catch (error) {
-      await this.#failed(digest, error, version);
-      throw error;
-    }
-  }
-
-  /** Notes that content could not be read; what that tells of it depends on the `error`. */
-  async #failed(digest: string, error: unknown, version?: string): Promise<void> {
+  /** Notes that the content of `row` could not be read; what that tells of it depends on the `error`. Never throws. */
+  async #failed(row: BlobRow, error: unknown, version?: string): Promise<void> {
     // The store is down, or what was opened has left it: neither says anything of what is there now.
     if (error instanceof UnreachableError || error instanceof BlobReplacedError) return;
     if (error instanceof BlobUnavailableError) {
       this.#stats.cacheEvents.add("read_failed");
+      const { digest, createdAt } = row;
+      const key = `${digest} ${createdAt}`;
       const at = this.#now();
-      const last = this.#failures.get(digest);
+      const last = this.#failures.get(key);
       const count = last && at - last.at < REMEMBER_FAILURE ? last.count + 1 : 1;
-      this.#failures.set(digest, { count, at });
+      this.#failures.set(key, { count, at });
       if (count < FAILURES) {
         const cause = causeOf(error);
         cacheLog.warn("Content of {digest} cannot be read: {cause}", { digest, cause });
         return;
       }
     }
-    await this.#damaged(digest, { what: causeOf(error), version });
+    await this.#damaged(row, { what: causeOf(error), version });
   }
 
+  /** Removes the content of `row`, unless other content has taken its place. Never throws. */
   async #damaged(
-    digest: string,
+    { digest, createdAt }: BlobRow,
     { what, version }: { readonly what: string; readonly version?: string },
   ): Promise<void> {
-    cacheLog.warn("Content of {digest} is damaged: {what}", { digest, what });
-    this.#failures.delete(digest);
-    try {
-      await this.space.remove(digest, "damaged", version);
-    } catch (error) {
-      this.diskTrouble(error);
-    }
+    // Many may read it at once: all wait for the one that is faster.
+    await this.#condemning.run(digest, async () => {
+      try {
+        const row = await this.#index.blob(digest);
+        if (row?.createdAt !== createdAt) return;
+        cacheLog.warn("Content of {digest} is damaged: {what}", { digest, what });
+        await this.space.remove(digest, "damaged", version);
+      } catch (error) {
+        this.diskTrouble(error);
+      }
+    });
   }
 
   /** Hashes stored content. What is right is noted as such, what is not goes to quarantine. */
@@ -221,7 +277,7 @@ export class Content {
       if (verdict === "right") await this.#index.setVerified(digest, this.#now());
       // Evicted meanwhile, or removed: no damage.
       else if (verdict === "gone" || !await this.#index.blob(digest)) return "gone";
-      else await this.#damaged(digest, { what: verdict, version });
+      else await this.#damaged(row, { what: verdict, version });
       return verdict;
     } finally {
       this.#checking--;
@@ -257,7 +313,7 @@ export class Content {
       }
       const { algorithm } = parseDigest(digest);
       if (digestOf(bytes, algorithm as StorableAlgorithm) !== digest) {
-        await this.#damaged(digest, { what: "wrong", version: blob.version });
+        await blob.failed(new Error("wrong"));
         return undefined;
       }
       this.#memory.set(digest, bytes);

@@ -18,15 +18,20 @@ export interface S3Entry {
 
 /** What an object that is there is. */
 export interface S3Stat extends S3Entry {
-  readonly etag: string;
+  readonly version: string;
 }
 
 /** An object on its way here. */
 export interface S3Body {
   /** Bytes of the whole object. */
   readonly size: number;
-  readonly etag: string;
+  readonly version: string;
   readonly body: ReadableStream<Uint8Array>;
+}
+
+/** The ETag of the same bytes is the same: only the time tells what was stored again. */
+function versionOf(etag: string, modified: Date): string {
+  return `${etag} ${modified.getTime()}`;
 }
 
 /** The same as {@linkcode REQUEST_TIMEOUT} for requests that a client waits for, ms. */
@@ -73,7 +78,8 @@ export class S3Objects {
       const body = response.body ?? new ReadableStream({ start: (c) => c.close() });
       const rest = Number(response.headers.get("content-length"));
       const etag = (response.headers.get("etag") ?? "").replaceAll('"', "");
-      return { size: offset + rest, etag, body };
+      const modified = new Date(response.headers.get("last-modified") ?? 0);
+      return { size: offset + rest, version: versionOf(etag, modified), body };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
@@ -87,7 +93,8 @@ export class S3Objects {
         () => this.#requests.client.statObject(this.#requests.prefix + key),
         FIRST_BYTE_TIMEOUT,
       );
-      return { key, size, etag, storedAt: lastModified.getTime() };
+      const version = versionOf(etag, lastModified);
+      return { key, size, version, storedAt: lastModified.getTime() };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;

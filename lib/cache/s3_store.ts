@@ -111,7 +111,7 @@ export class S3Store implements BlobStore {
   async quarantine(digest: string, version?: string): Promise<boolean> {
     const key = keyOf(digest);
     this.#seen.delete(digest);
-    if (version !== undefined && ((await this.#statIfAny(key))?.etag ?? version) !== version) {
+    if (version !== undefined && ((await this.#statIfAny(key))?.version ?? version) !== version) {
       return false;
     }
     try {
@@ -170,7 +170,7 @@ export class S3Store implements BlobStore {
 /** An object that is read: one request as long as the reader goes straight on. */
 class S3Blob implements StoredBlob {
   readonly size: number;
-  readonly version: string | undefined;
+  readonly version: string;
   readonly #objects: S3Objects;
   readonly #key: string;
   readonly #idle: number;
@@ -181,13 +181,13 @@ class S3Blob implements StoredBlob {
   #from = 0;
   #breaks = 0;
 
-  constructor({ objects, key, idle, size, etag, body }: S3Body & {
+  constructor({ objects, key, idle, size, version, body }: S3Body & {
     readonly objects: S3Objects;
     readonly key: string;
     readonly idle: number;
   }) {
     this.size = size;
-    this.version = etag || undefined;
+    this.version = version;
     this.#objects = objects;
     this.#key = key;
     this.#idle = idle;

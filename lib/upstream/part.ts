@@ -7,6 +7,7 @@
 import { OciError } from "../oci/error.ts";
 import { parseRange } from "../transforms/range.ts";
 import { codingOf } from "./body.ts";
+import type { Chunks } from "./chunks.ts";
 
 function refused(response: Response, reason: string): OciError {
   response.body?.cancel().catch(() => {}); // of no use
@@ -60,5 +61,24 @@ export function ofLength(
       controller.enqueue(value);
     },
     cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}
+
+/** The first `length` bytes of `chunks`, which end there. */
+export function firstOf(chunks: Chunks, length: number): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let left = length;
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller) {
+      const chunk = left > 0 ? await chunks.read() : undefined;
+      if (chunk) {
+        const wanted = chunk.subarray(0, left);
+        left -= wanted.byteLength;
+        controller.enqueue(wanted as Uint8Array<ArrayBuffer>);
+      } else if (left > 0) throw new Error(`Body ended ${left} bytes early`);
+      if (left > 0) return;
+      chunks.cancel(); // the rest is nobody's
+      controller.close();
+    },
+    cancel: (reason) => chunks.cancel(reason),
   }, { highWaterMark: 0 });
 }
