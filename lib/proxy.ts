@@ -23,6 +23,7 @@ import {
 } from "./request/request_context.ts";
 import { answerCatalog, answerPing, CATALOG_SCOPE } from "./registry_requests.ts";
 import type { Stats } from "./stats.ts";
+import { LoopLag, noteRequest } from "./telemetry/loop_lag.ts";
 import { answerToken } from "./token_endpoint.ts";
 import { challengeFor, clientScope, credentialOf } from "./transforms/auth.ts";
 import { library } from "./transforms/library.ts";
@@ -38,6 +39,8 @@ export class Proxy {
   readonly config: Config;
   /** Settles when the cache is open; rejects with a `CacheOpenError`. */
   readonly ready: Promise<void>;
+  /** How long the event loop stood still. */
+  readonly lag: LoopLag;
   readonly #made: Assembly;
   readonly #requests: RequestReader;
 
@@ -45,6 +48,7 @@ export class Proxy {
     this.config = config;
     this.#requests = new RequestReader(config);
     this.#made = new Assembly(config);
+    this.lag = new LoopLag();
     this.ready = this.#made.ready.then(() => {});
     this.ready.catch(() => {}); // every request rejects with it; nobody has to wait for it before
   }
@@ -75,6 +79,7 @@ export class Proxy {
   /** Answers one request. Never rejects, unless the cache could not be opened. */
   fetch = async (request: Request, info: ConnectionInfo = {}): Promise<Response> => {
     const context = this.#requests.read(request, info);
+    noteRequest(context, context.client);
     const now = Date.now();
     const hit = context.refusal ? undefined : this.#made.hot?.find(context, now);
     if (!hit) return (await numbered(() => this.#answer(context))).response;
@@ -112,7 +117,9 @@ export class Proxy {
     try {
       if (context.refusal) throw context.refusal;
       answer = await this.#handle(context, { parts, meaning });
+      noteRequest(context, context.client); // others were worked on meanwhile
     } catch (error) {
+      noteRequest(context, context.client);
       const failure = toOciError(error);
       meaning.failure = failureOf(failure);
       const response = renderError(failure, context.method);
@@ -217,7 +224,11 @@ export class Proxy {
 
   /** Ends: fills under way are waited for up to `grace` ms. */
   async close({ grace = 0 }: { grace?: number } = {}): Promise<void> {
-    await this.#made.close(grace);
+    try {
+      await this.#made.close(grace);
+    } finally {
+      this.lag.close();
+    }
   }
 }
 

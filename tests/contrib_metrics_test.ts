@@ -1,5 +1,4 @@
 import { assert, assertEquals } from "@std/assert";
-import { LoopLag } from "../lib/admin/loop_lag.ts";
 import { Metrics } from "../lib/admin/metrics.ts";
 import { startFakeRegistry } from "./support/fake_registry.ts";
 import { whole } from "./support/http.ts";
@@ -20,9 +19,7 @@ Deno.test("dashboard and alerts ask for metrics that there are", async () => {
   registry.add("team/app", "1", makeImage());
   await using proxy = await startTestProxy({ upstreams: { docker: registry } });
   await whole(`${proxy.url}/v2/team/app/manifests/1`);
-  const lag = new LoopLag();
-  const { text } = await new Metrics(proxy.proxy, lag).render();
-  lag.close();
+  const { text } = await new Metrics(proxy.proxy).render();
   const families = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].flatMap(([, name, type]) =>
     type === "histogram" ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name!]
   );
@@ -104,18 +101,14 @@ Deno.test({
     proxy.stats.upstreamFailed("docker", "timeout");
     proxy.stats.upstreamRetried("docker");
     proxy.stats.rejected.add('wei"rd\\\n');
-    const lag = new LoopLag();
-    const { text } = await new Metrics(proxy.proxy, lag).render();
-    lag.close();
+    const { text } = await new Metrics(proxy.proxy).render();
     assertEquals(await promtool(["check", "metrics"], text), "");
   },
 });
 
 Deno.test("what alerts watch is told from the start: of a series that begins with 1 nobody sees the first", async () => {
   await using proxy = await startTestProxy();
-  const lag = new LoopLag();
-  const { text } = await new Metrics(proxy.proxy, lag).render();
-  lag.close();
+  const { text } = await new Metrics(proxy.proxy).render();
   const rules = await Deno.readTextFile(ALERTS);
   const watched = [...rules.matchAll(/increase\((\w+)(?:\{([^}]*)\})?\[/g)];
   assert(watched.length >= 5);
@@ -131,8 +124,6 @@ Deno.test("a quota is told of the name that clients mean", async () => {
   const upstreams = { "docker": registry, "docker-staging": registry };
   await using proxy = await startTestProxy({ upstreams });
   await whole(`${proxy.url}/v2/team/app/manifests/1`);
-  const lag = new LoopLag();
-  const { text } = await new Metrics(proxy.proxy, lag).render();
-  lag.close();
+  const { text } = await new Metrics(proxy.proxy).render();
   assert(/^registry_proxy_quota_limit\{registry="docker",account="0"\} 100$/m.test(text), text);
 });

@@ -20,7 +20,6 @@ import type { Proxy } from "../proxy.ts";
 import { eventStream } from "./events.ts";
 import { History, isRange, RANGES } from "./history.ts";
 import { Images } from "./images.ts";
-import { LoopLag } from "./loop_lag.ts";
 import { Metrics } from "./metrics.ts";
 import { predecessorCacheStats, predecessorStats } from "./predecessor.ts";
 import openapi from "./openapi.json" with { type: "json" };
@@ -46,7 +45,6 @@ const ImageBody = v.object({ registry: v.string(), repository: v.string(), tag: 
 
 /** What is asked of one proxy. */
 export class Api {
-  readonly lag = new LoopLag();
   readonly #proxy: Proxy;
   readonly #operations: Operations;
   readonly #images: Images;
@@ -83,12 +81,12 @@ export class Api {
   }
 
   async #renderMetrics(): Promise<Response> {
-    const { text, contentType } = await new Metrics(this.#proxy, this.lag).render();
+    const { text, contentType } = await new Metrics(this.#proxy).render();
     return new Response(text, { headers: { "content-type": contentType } });
   }
 
   async #overview() {
-    return { ...await views.overview(this.#proxy, this.lag), allTime: this.#history.total };
+    return { ...await views.overview(this.#proxy), allTime: this.#history.total };
   }
 
   async #report() {
@@ -205,7 +203,6 @@ export class Api {
   }
 
   async close(): Promise<void> {
-    this.lag.close();
     await this.#history.close();
   }
 }

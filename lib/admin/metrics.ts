@@ -9,7 +9,6 @@ import type { Rejection } from "../limits/gate.ts";
 import type { Proxy } from "../proxy.ts";
 import type { Counter } from "../stats.ts";
 import { VERSION } from "../version.ts";
-import type { LoopLag } from "./loop_lag.ts";
 
 const PREFIX = "registry_proxy_";
 
@@ -47,11 +46,9 @@ function fromZero(known: readonly string[], counter: Counter): [string, number][
 /** Names the counters of one proxy. */
 export class Metrics {
   readonly #proxy: Proxy;
-  readonly #lag: LoopLag;
 
-  constructor(proxy: Proxy, lag: LoopLag) {
+  constructor(proxy: Proxy) {
     this.#proxy = proxy;
-    this.#lag = lag;
   }
 
   /** The text for a scrape, and its media type. */
@@ -94,7 +91,13 @@ export class Metrics {
     this.#registries(metrics);
     await this.#cache(metrics);
     metrics.gauge("memory_bytes", "Resident memory", Deno.memoryUsage().rss);
-    metrics.gauge("event_loop_lag_seconds", "Longest of the last 10 s", this.#lag.worst / 1000);
+    const { lag } = this.#proxy;
+    metrics.gauge("event_loop_lag_seconds", "Longest of the last 10 s", lag.worst / 1000);
+    metrics.counter(
+      "event_loop_standstill_seconds_total",
+      "Time in which the event loop stood still",
+      lag.total / 1000,
+    );
     metrics.gauge("start_time_seconds", "When it started", stats.startedAt / 1000);
     metrics.info("build_info", "The version that runs", { version: VERSION });
     const labels = ["registry", "kind", "cache"] as const;

@@ -11,14 +11,13 @@ import type { Counter } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
 import { VERSION } from "../version.ts";
 import { countByCache } from "./history.ts";
-import type { LoopLag } from "./loop_lag.ts";
 
 const EVICTIONS = ["space", "unused", "damaged", "removed"] as const;
 /** What an operator should know of: the disk or the index failed, a download was wrong, nothing more fitted. */
 const TROUBLES = ["disk_error", "mismatch", "no_room"] as const;
 
 /** How all of it stands. */
-export async function overview(proxy: Proxy, lag: LoopLag) {
+export async function overview(proxy: Proxy) {
   const { stats, cache, config } = proxy;
   const counts = countByCache(stats);
   const count = (result: string) => counts.get(result) ?? 0;
@@ -53,7 +52,7 @@ export async function overview(proxy: Proxy, lag: LoopLag) {
     },
     rejected: Object.fromEntries(stats.rejected.entries()),
     memory: { rss: Deno.memoryUsage().rss },
-    loopLagMs: lag.worst,
+    loopLagMs: proxy.lag.worst,
     limits: { cacheOnly: config.cache?.only ?? false, waiting: proxy.queue?.waiting ?? 0 },
   };
 }

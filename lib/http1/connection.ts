@@ -24,6 +24,7 @@ import type { Handler, QuickAnswer, Scheme } from "./handler.ts";
 import { Outbound } from "./outbound.ts";
 import { replyFraming, replyHead } from "./reply.ts";
 import type { Socket } from "./socket.ts";
+import { noteRequest } from "../telemetry/loop_lag.ts";
 
 /** What the connections of a server have in common. */
 export interface ConnectionContext {
@@ -119,6 +120,7 @@ export class Connection implements Held {
     try {
       head = await this.#head();
       if (!head) return false;
+      noteRequest(head, this.#client);
       const quick = this.#quick(head);
       if (quick) {
         this.#wait("client");

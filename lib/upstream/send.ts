@@ -6,6 +6,7 @@
 import { OciError } from "../oci/error.ts";
 import type { Registry } from "../registry.ts";
 import type { Stats } from "../stats.ts";
+import { noteRequest } from "../telemetry/loop_lag.ts";
 import { startTimeout } from "../util/timeout.ts";
 import type { Connect } from "./connect.ts";
 
@@ -45,6 +46,11 @@ const ATTEMPTS = 3;
 /** Waits `ms`. */
 export function sleepFor(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** What a log may have of `url`: the paths of storage are credentials. */
+function shown({ host, origin, pathname }: URL, { url }: Registry): string {
+  return origin === url.origin ? host + pathname : host;
 }
 
 /** The {@linkcode Send} of who never asks upstream (`CACHE_ONLY`): every request fails, at once. */
@@ -99,6 +105,7 @@ export function createSend({ connect, stats, sleep = sleepFor }: SendOptions): S
       : controller.signal;
     try {
       const response = await connect(url, { ...request, signal });
+      noteRequest({ method: request.method, target: shown(url, request.registry) }, undefined);
       stats.upstreamAnswered(request.registry.name, response.status, performance.now() - started);
       return { response, abort: () => controller.abort() };
     } catch (error) {

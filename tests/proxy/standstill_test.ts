@@ -1,10 +1,12 @@
 /**
  * What the proxy's own standstill costs: time, and nothing else.
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertGreater } from "@std/assert";
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { whole } from "../support/http.ts";
 import { makeImage } from "../support/image.ts";
 import { startTestProxy } from "../support/proxy.ts";
+import { until } from "../support/until.ts";
 import type { WorkerManifest, WorkerMessage } from "../support/registry_worker.ts";
 
 /** Longer than upstream has to say whether a tag is still the same. */
@@ -38,6 +40,15 @@ Deno.test("an answer that came while the event loop stood still is upstream's, n
   await using proxy = await startTestProxy({ upstreams: { docker: docker.url }, env });
   const url = `${proxy.url}/v2/docker/team/app/manifests/1`;
   assertEquals((await whole(url)).headers.get("x-cache"), "MISS");
+  const lines: LogRecord[] = [];
+  await configure({
+    sinks: { lines: (record) => lines.push(record) },
+    loggers: [
+      { category: ["proxy", "program"], sinks: ["lines"], lowestLevel: "warning" },
+      { category: ["logtape", "meta"], sinks: [] },
+    ],
+    reset: true,
+  });
   const asked = docker.asked();
   const answer = whole(url);
   assertEquals(await asked, "HEAD /v2/team/app/manifests/1");
@@ -47,4 +58,9 @@ Deno.test("an answer that came while the event loop stood still is upstream's, n
   assertEquals(proxy.stats.upstreamErrors.total, 0);
   assertEquals(proxy.stats.registries.get("docker")?.isUp, true);
   assertEquals((await whole(url)).headers.get("x-cache"), "HIT");
+  await until(() => lines.length > 0);
+  await reset();
+  const { method, path, client } = lines[0]!.properties;
+  assertEquals([method, path, client], ["GET", new URL(url).pathname, "127.0.0.1"]);
+  assertGreater(proxy.proxy.lag.worst, 5_000);
 });
