@@ -18,8 +18,8 @@ export interface Registry {
   /** The API's origin, with a base path where it has one; never a trailing slash in the path but `/`. */
   readonly url: URL;
   /**
-   * What its cache keys begin with: the URL's host and base path. Two names of one upstream share
-   * their entries; a name that is pointed elsewhere later does not inherit the old upstream's.
+   * What its cache keys begin with: the URL's host, its port unless it is https' own, and its base path. Two names of
+   * one upstream share their entries; a name that is pointed elsewhere later does not inherit the old upstream's.
    */
   readonly id: string;
   /** Other names for path mode and `?ns=`: `docker.io`. The URL's own host is always one. */
@@ -87,7 +87,7 @@ export function registryOf(name: string, url: URL, options: RegistryOptions = {}
   return Object.freeze({
     name,
     url: new URL(path || "/", url),
-    id: url.host + path,
+    id: hostWithPort(url) + path,
     aliases: Object.freeze([...aliases]),
     library: options.library ?? false,
     credential: options.credentials?.[0],
@@ -95,6 +95,14 @@ export function registryOf(name: string, url: URL, options: RegistryOptions = {}
     credentialsFile: options.credentialsFile,
     sharePrivate: options.sharePrivate ?? false,
   });
+}
+
+/**
+ * The host, with the port where that is not https' own: `http://registry` and `https://registry` are two servers,
+ * and what one says of its repositories is nothing to the other.
+ */
+function hostWithPort({ protocol, host, port }: URL): string {
+  return protocol === "http:" && port === "" ? `${host}:80` : host;
 }
 
 /** The path that the registry's API is below: empty, or `/base` without a trailing slash. */

@@ -179,6 +179,23 @@ Deno.test("UPSTREAM_<NAME> adds a registry, https unless the URL says otherwise"
   assertEquals(added.sharePrivate, false);
 });
 
+Deno.test("registries on two ports of one host are two, the schemes' own ports included", () => {
+  const config = parseConfig({
+    UPSTREAM_A: "https://registry.corp.example",
+    UPSTREAM_B: "http://registry.corp.example",
+    UPSTREAM_C: "https://registry.corp.example:8443",
+    UPSTREAM_D: "https://registry.corp.example:443/",
+    UPSTREAM_E: "https://registry.corp.example/base",
+  });
+  assertEquals(["a", "b", "c", "d", "e"].map((name) => registryNamed(config, name).id), [
+    "registry.corp.example",
+    "registry.corp.example:80",
+    "registry.corp.example:8443",
+    "registry.corp.example",
+    "registry.corp.example/base",
+  ]);
+});
+
 Deno.test("Docker Hub under another name keeps its habit, and no other registry has it", () => {
   const { registries } = parseConfig({
     UPSTREAM_HUB: "https://registry-1.docker.io",

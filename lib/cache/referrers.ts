@@ -10,6 +10,7 @@ import { cacheLog } from "../log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
 import { digestOf, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
+import { accepts } from "../oci/media_type.ts";
 import { forwardedSearch, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
 import type { Target } from "../transforms/route.ts";
@@ -120,7 +121,8 @@ export class Referrers {
       what: "list of referrers",
     });
     const isWhole = search === "" && !response.headers.has("link") && listOf(body) !== undefined;
-    if (isWhole) await this.#keep(request, body);
+    // Whoever asks for something else gets it, and it is not what others ask for.
+    if (isWhole && accepts(headers.get("accept"), INDEX_TYPE)) await this.#keep(request, body);
     const reply = replyHeaders(response.headers, {
       kind: "referrers",
       status: response.status,

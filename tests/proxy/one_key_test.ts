@@ -1,7 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { startFakeRegistry } from "../support/fake_registry.ts";
-import { makeImage } from "../support/image.ts";
+import { basicHeader } from "../support/fake_token.ts";
+import { rawRequest, whole } from "../support/http.ts";
+import { makeArtifact, makeImage, MEDIA } from "../support/image.ts";
 import { LISTENERS, startListener } from "../support/listeners.ts";
+import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 import { type HostedRequest, type Sender, senderOf } from "../support/two_hosts.ts";
 
 const CLIENTS = [...LISTENERS, "mod.ts"] as const;
@@ -183,4 +186,152 @@ Deno.test("requests for one name at two registries at the same time share no dow
       assertEquals(header("docker-content-digest"), digest, `${name} ${hosts[i]}`);
     }
   }
+});
+
+/** One request, and what it alone is answered with. */
+interface Asked {
+  readonly host: string;
+  readonly path: string;
+  readonly method?: "GET" | "HEAD";
+  readonly headers?: readonly (readonly [string, string])[];
+  /** Of the content; undefined where it is refused. */
+  readonly digest?: string;
+  /** Whether upstream has to be asked for this client alone. */
+  readonly isOwn?: boolean;
+}
+
+Deno.test("requests that differ in one thing that decides never share an answer, however they meet", async () => {
+  const users = { ann: "secret", bob: "other" };
+  const [docker, ghcr] = await Promise.all([
+    startFakeRegistry({ auth: "token", users }),
+    startFakeRegistry({ auth: "token", users }),
+  ]);
+  const images = Array.from({ length: 8 }, (_, i) => makeImage({ seed: 10 + i }));
+  const imageAt = (i: number) => images[i] ?? VICTIM;
+  const [app1, app2, other, secret] = [imageAt(0), imageAt(1), imageAt(2), imageAt(3)];
+  const [foreign, open, anns, bobs] = [imageAt(4), imageAt(5), imageAt(6), imageAt(7)];
+  docker.add("team/app", "1", app1);
+  docker.add("team/app", "2", app2);
+  docker.add("team/other", "1", other);
+  docker.add("team/secret", "1", secret, { readers: ["ann"] });
+  ghcr.add("team/app", "1", foreign);
+  ghcr.add("team/secret", "1", open);
+  docker.add("team/own", "1", anns, { readers: ["ann"] });
+  ghcr.add("team/own", "1", bobs, { readers: ["bob"] });
+  // Long enough for all of a round to be under way at once.
+  for (const { faults } of [docker, ghcr]) faults.add({}, { delay: 30 });
+  const env = { CUSTOM_DOMAIN: "example.com" };
+  const layer = secret.layers[0]!.digest;
+  const as = (user: keyof typeof users) =>
+    [["Authorization", basicHeader(user, users[user])]] as const;
+  const accept = (type: string) => [["Accept", type]] as const;
+  const manifest = (repository: string, reference: string) =>
+    `/v2/${repository}/manifests/${reference}`;
+  const requests: Asked[] = [
+    // Method: what is kept of a HEAD has no body for a GET.
+    { host: HUB, path: manifest("team/app", "1"), method: "HEAD", digest: app1.digest },
+    { host: HUB, path: manifest("team/other", "1"), method: "HEAD", digest: other.digest },
+    { host: HUB, path: manifest("team/app", "1"), digest: app1.digest },
+    // Registry.
+    { host: OTHER, path: manifest("team/app", "1"), digest: foreign.digest },
+    { host: HUB, path: manifest("team/app", "1") + "?ns=ghcr", digest: foreign.digest },
+    { host: OTHER, path: manifest("team/secret", "1"), digest: open.digest },
+    // Repository.
+    { host: HUB, path: manifest("team/other", "1"), digest: other.digest },
+    { host: HUB, path: manifest("team/app", other.digest) },
+    { host: OTHER, path: manifest("team/app", app1.digest) },
+    { host: HUB, path: `/v2/team/app/blobs/${layer}` },
+    { host: OTHER, path: `/v2/team/secret/blobs/${layer}` },
+    // Reference.
+    { host: HUB, path: manifest("team/app", "2"), digest: app2.digest },
+    { host: HUB, path: manifest("team/app", app2.digest), digest: app2.digest },
+    // What the client accepts.
+    {
+      host: HUB,
+      path: manifest("team/app", "1"),
+      headers: accept(MEDIA.docker.manifest),
+      isOwn: true,
+    },
+    {
+      host: HUB,
+      path: manifest("team/app", "1"),
+      headers: accept(MEDIA.oci.manifest),
+      digest: app1.digest,
+    },
+    // Who may read.
+    { host: HUB, path: manifest("team/own", "1"), headers: as("ann"), digest: anns.digest },
+    { host: OTHER, path: manifest("team/own", "1"), headers: as("bob"), digest: bobs.digest },
+    { host: HUB, path: manifest("team/own", "1"), headers: as("bob") },
+    { host: OTHER, path: manifest("team/own", "1"), headers: as("ann") },
+    { host: HUB, path: manifest("team/secret", "1"), headers: as("ann"), digest: secret.digest },
+    { host: HUB, path: manifest("team/secret", "1"), headers: as("bob") },
+    { host: HUB, path: manifest("team/secret", "1") },
+    { host: HUB, path: manifest("team/secret", secret.digest), headers: as("bob") },
+    { host: HUB, path: `/v2/team/secret/blobs/${layer}`, headers: as("ann"), digest: layer },
+    { host: HUB, path: `/v2/team/app/blobs/${layer}`, headers: as("ann") },
+    { host: HUB, path: `/v2/team/secret/blobs/${layer}`, headers: as("bob") },
+    { host: HUB, path: `/v2/team/secret/blobs/${layer}` },
+    {
+      host: HUB,
+      path: manifest("team/secret", "1"),
+      method: "HEAD",
+      headers: [["Authorization", basicHeader("ann", "wrong")]],
+    },
+  ];
+  async function check(proxy: TestProxy, request: Asked, round: string): Promise<void> {
+    const { host, path, method = "GET", headers = [], digest, isOwn } = request;
+    const answer = await rawRequest(proxy.host, {
+      method,
+      path,
+      headers: [["Host", host], ...headers],
+      timeout: 5_000,
+    });
+    const what = `${method} ${host}${path} ${JSON.stringify(headers)}, ${round}`;
+    if (isOwn) return assert(answer.headers.get("x-cache") !== "HIT", what);
+    if (digest === undefined) {
+      return assert([401, 403, 404].includes(answer.status), `${answer.status}: ${what}`);
+    }
+    assertEquals([answer.status, answer.headers.get("docker-content-digest")], [200, digest], what);
+    if (method === "HEAD") return assertEquals(answer.body.byteLength, 0, what);
+    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", answer.body)).toHex();
+    assertEquals(`sha256:${hash}`, digest, what);
+  }
+  {
+    await using proxy = await startTestProxy({ upstreams: { docker, ghcr }, env });
+    for (let round = 0; round < 4; round++) {
+      // Each time in another order: who is first decides what the others join.
+      const order = [...requests, ...requests]
+        .map((request, i) => ({ request, at: (i * 7919 + round * 104729) % 61 }))
+        .toSorted((a, b) => a.at - b.at);
+      await Promise.all(order.map(({ request }) => check(proxy, request, `round ${round}`)));
+    }
+  }
+  await using proxy = await startTestProxy({ upstreams: { docker, ghcr }, env });
+  for (let round = 0; round < 3; round++) {
+    for (const request of requests) await check(proxy, request, `in turn, round ${round}`);
+  }
+  await Promise.all([docker.close(), ghcr.close()]);
+});
+
+Deno.test("a list of referrers that was asked for as something else is kept for nobody", async () => {
+  await using docker = await startFakeRegistry();
+  const signature = makeArtifact(VICTIM);
+  docker.add("team/app", "1", VICTIM);
+  docker.add("team/app", undefined, signature);
+  await using proxy = await startTestProxy({ upstreams: { docker } });
+  await whole(`${proxy.url}${PATH}`);
+  const url = `${proxy.url}/v2/team/app/referrers/${VICTIM.digest}`;
+  const digests = async () => {
+    const { json } = await whole(url, { headers: { accept: MEDIA.oci.index } });
+    return json.manifests.map(({ digest }: { digest: string }) => digest);
+  };
+  assertEquals(await digests(), [signature.digest]);
+  docker.faults.add({ kind: "referrers" }, {
+    status: 200,
+    body: JSON.stringify({ schemaVersion: 2, manifests: [] }),
+  }, { times: 1 });
+  const { json } = await whole(url, { headers: { accept: "text/plain" } });
+  assertEquals(json.manifests, []);
+  docker.control.failWith = 503;
+  assertEquals(await digests(), [signature.digest]);
 });
