@@ -35,6 +35,7 @@ import { firstOf, ofLength, partLength } from "./upstream/part.ts";
 import { causeOf } from "./upstream/send.ts";
 import { blobSource } from "./upstream/source.ts";
 import { verifiedStream } from "./upstream/verified.ts";
+import { parseJson } from "./util/json.ts";
 
 /** DESIGN invariant 10; the specification lets registries refuse larger ones. */
 export const MAX_MANIFEST = 4 * 2 ** 20;
@@ -115,8 +116,9 @@ async function readManifest(
 
 function jsonObject(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
   try {
-    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? value : undefined;
+    const value = parseJson(bytes, { fatal: true });
+    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+    return isObject ? value as Readonly<Record<string, unknown>> : undefined;
   } catch {
     return undefined;
   }

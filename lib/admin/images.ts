@@ -11,6 +11,7 @@ import { OciError } from "../oci/error.ts";
 import { type Descriptor, readManifest } from "../oci/manifest.ts";
 import { isIndex } from "../oci/media_type.ts";
 import type { Proxy } from "../proxy.ts";
+import { parseJson } from "../util/json.ts";
 
 /** An image as the list shows it. */
 export interface ListedImage extends HeldImage {
@@ -195,7 +196,7 @@ function manifestOf(bytes: Uint8Array, mediaType: string) {
 /** The JSON in `bytes`; null where they hold none. */
 function jsonOf(bytes: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
+    return parseJson(bytes);
   } catch {
     return null;
   }

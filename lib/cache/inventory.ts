@@ -12,6 +12,7 @@ import type { Registry } from "../registry.ts";
 import type { BlobStore } from "./blob_store.ts";
 import type { Index, TagEntry } from "./index.ts";
 import { isReferrersNote } from "./referrers.ts";
+import { parseJson } from "../util/json.ts";
 
 /** A tag and what is here of it. Times in ms since the epoch. */
 export interface HeldImage {
@@ -192,7 +193,7 @@ export class Inventory {
     const bytes = config && await this.#read(config.digest, MAX_CONFIG);
     if (!bytes) return undefined;
     try {
-      const { os, architecture, variant } = JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+      const { os, architecture, variant } = (parseJson(bytes) ?? {}) as Record<string, unknown>;
       if (typeof os !== "string" || typeof architecture !== "string") return undefined;
       if (os === "" || architecture === "") return undefined; // of what runs nowhere
       return [os, architecture, ...typeof variant === "string" && variant ? [variant] : []]

@@ -20,6 +20,7 @@ import { isUpstreamTrouble } from "../upstream/failure.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { Content } from "./content.ts";
 import type { Notes } from "./resilient.ts";
+import { parseJson } from "../util/json.ts";
 
 const INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
 const DEADLINE = 60_000;
@@ -203,7 +204,7 @@ interface ReferrersList {
 
 function listOf(body: Uint8Array): ReferrersList | undefined {
   try {
-    const list = JSON.parse(new TextDecoder().decode(body));
+    const list = parseJson(body) as ReferrersList | null;
     return Array.isArray(list?.manifests) ? list : undefined;
   } catch {
     return undefined;

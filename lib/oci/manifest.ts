@@ -8,6 +8,7 @@
 import { isWellFormed } from "./digest.ts";
 import { OciError } from "./error.ts";
 import { essence, isIndex, isManifestType } from "./media_type.ts";
+import { parseJson } from "../util/json.ts";
 
 /** A reference to content (OCI image specification, descriptor.md). */
 export interface Descriptor {
@@ -69,7 +70,7 @@ type JsonObject = Readonly<Record<string, unknown>>;
 function parseObject(bytes: Uint8Array): JsonObject {
   let body: unknown;
   try {
-    body = JSON.parse(new TextDecoder().decode(bytes));
+    body = parseJson(bytes);
   } catch (cause) {
     throw new OciError("MANIFEST_INVALID", "Manifest is not JSON", { status: 502, cause });
   }

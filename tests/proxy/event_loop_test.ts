@@ -189,3 +189,45 @@ for (const name of LISTENERS) {
     }
   });
 }
+
+const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
+const filled = (part: string) => part.repeat(Math.floor((4 * 2 ** 20 - 200) / part.length));
+
+/** What a registry may answer with: 4 MiB, the most that are read. */
+const BODIES: Readonly<Record<string, string>> = {
+  "arrays": `{"schemaVersion":2,"layers":[${filled("[[[]]],")}1]}`,
+  "members": `{"schemaVersion":2,${
+    Array.from({ length: 300_000 }, (_, i) => `"k${i}":1`).join(",")
+  }}`,
+  "layers": `{"schemaVersion":2,"layers":[${filled('{"digest":"a:b"},')}{}]}`,
+  "manifests": `{"schemaVersion":2,"manifests":[${filled('{"digest":"x"},')}{}]}`,
+  "brackets": filled("["),
+  "text": `{"schemaVersion":2,"a":"${filled("\\n")}"}`,
+};
+
+Deno.test("no answer of a registry keeps the event loop busy", async (t) => {
+  await using docker = await startFakeRegistry();
+  docker.add("team/app", "1", image);
+  await using proxy = await startTestProxy({ upstreams: { docker } });
+  const budget = stallBudget();
+  for (const kind of ["manifests/1", "tags/list", `referrers/${image.digest}`]) {
+    for (const [name, body] of Object.entries(BODIES)) {
+      await t.step(`${kind} of ${name}`, async () => {
+        const headers = { "content-type": MANIFEST, "docker-content-digest": null };
+        const rule = docker.faults.add({}, { status: 200, body, headers });
+        // Another each time: what is known by now is not asked for again.
+        let n = 0;
+        const attempt = async () => {
+          const path = `/v2/docker/team/app${n++}${name}/${kind}`;
+          const connection = await openRaw(proxy.host);
+          await connection.write(get(path));
+          const { status } = await connection.answer({ stopAfter: 1 });
+          connection.close();
+          assert(status >= 200);
+        };
+        assertLess(await longestStall(attempt, 4), budget);
+        rule.remove();
+      });
+    }
+  }
+});
