@@ -42,6 +42,8 @@ export interface Proofs {
   readonly publicSince?: number;
   /** Whether the grant of {@linkcode Access.grantToLookFor} is there. */
   readonly isGranted: boolean;
+  /** How long that grant still holds, ms, where it was looked up too. */
+  readonly grantedFor?: number;
 }
 
 /** The caller of a request, as far as access is concerned. */
@@ -126,6 +128,18 @@ export class Access {
     if (this.#hasGrant(caller, key)) return true;
     if (proofs) return proofs.isGranted || this.#now() < this.#endOf(proofs.publicSince);
     return await this.isPublic(key) || await this.#hasSharedGrant(caller, key);
+  }
+
+  /**
+   * Until when `caller` may have it so, ms since the epoch, by `proofs` where they have just been looked up; 0 where that is
+   * not known, or the caller may not.
+   */
+  async readableUntil(caller: Caller, key: RepositoryKey, proofs?: Proofs): Promise<number> {
+    const own = this.#grants.get(grantKey(caller, key)) ?? 0;
+    const shared = proofs?.grantedFor === undefined ? 0 : this.#now() + proofs.grantedFor;
+    const publicUntil = proofs ? this.#endOf(proofs.publicSince) : await this.publicUntil(key);
+    const until = Math.max(own, shared, publicUntil);
+    return until > this.#now() ? until : 0;
   }
 
   /** The shared grant that would prove that `caller` may read the repository, where none is known here. */

@@ -101,8 +101,14 @@ export interface BlobStore {
   quarantine(digest: string, version?: string): Promise<boolean>;
   /** Removes what was moved aside before `before`, ms since the epoch; returns the bytes that stay aside. */
   purge(before: number): Promise<number>;
-  /** A URL from which anybody gets the content for a few minutes, where the store can make one now. */
-  redirect?(digest: string): Promise<string | undefined>;
+  /**
+   * A URL from which anybody gets the content, of `size` bytes, for at most `lifetime` ms; undefined where the store cannot
+   * make one now, or has no such content.
+   */
+  redirect?(
+    digest: string,
+    options: { readonly size: number; readonly lifetime: number },
+  ): Promise<string | undefined>;
   /** Removes what unfinished drafts of dead processes left behind, except where `isRunning` says otherwise. */
   sweep(isRunning?: (digest: string) => boolean | Promise<boolean>): Promise<void>;
 }

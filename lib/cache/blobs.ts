@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Access } from "../access.ts";
+import type { Access, Proofs } from "../access.ts";
 import {
   type Answer,
   type Body,
@@ -26,9 +26,11 @@ import { verifiedStream } from "../upstream/verified.ts";
 import { BlobFetch, type BlobFetchOptions } from "./blob_fetch.ts";
 import type { Content, OpenedContent } from "./content.ts";
 import { storedSource, type StoredSourceOptions } from "./content/stored_source.ts";
+import type { Known } from "./lookup.ts";
 import { logDecision } from "./decision.ts";
 import type { Fill } from "./fill.ts";
 import type { Heat } from "./heat.ts";
+import type { BlobStore } from "./blob_store.ts";
 import type { BlobRow } from "./index.ts";
 
 /** A blob up to this size is read whole, and may stay in memory. */
@@ -39,7 +41,7 @@ export interface BlobsOptions extends BlobFetchOptions {
   /** Lets answers be given from memory. */
   readonly heat?: Heat;
   /** Where a client can get stored content by itself, if anywhere: `STORE_REDIRECT`. */
-  readonly redirect?: (digest: string) => Promise<string | undefined>;
+  readonly redirect?: BlobStore["redirect"];
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -78,7 +80,7 @@ export class Blobs {
       const isAllowed = await this.#access.mayRead(caller, key, known.proofs);
       logDecision(target, isAllowed ? "allowed" : "unproved");
       if (isAllowed) {
-        const answer = await this.#local(request, "HIT", known.row);
+        const answer = await this.#local(request, "HIT", known);
         const about = { digest: target.reference };
         if (answer) return await this.#heat?.(answer, request, about) ?? answer;
         isStoreTried = await this.#content.row(target.reference) !== undefined;
@@ -106,14 +108,17 @@ export class Blobs {
     }
   }
 
-  /** The answer from what is here: the store, or a fill to join. The caller's access has been proved. */
+  /**
+   * The answer from what is here: the store, or a fill to join. The caller's access has been proved: by what is `known`, or
+   * a moment ago; without it only by what was once, which earns no link to the store.
+   */
   async #local(
     request: TargetRequest,
     cache: CacheResult,
-    found?: BlobRow,
+    known?: Pick<Known, "row" | "proofs">,
   ): Promise<Answer | undefined> {
     const digest = request.target.reference;
-    const row = found ?? await this.#content.row(digest);
+    const row = known?.row ?? await this.#content.row(digest);
     if (!row) {
       const fill = this.#content.filling(digest);
       return fill && await this.#fromFill(request, fill, cache);
@@ -129,7 +134,7 @@ export class Blobs {
       this.#content.space.use(digest);
       return contentAnswer(request, content, {});
     }
-    const elsewhere = await this.#redirect?.(digest);
+    const elsewhere = known && await this.#elsewhere(request, row, known.proofs);
     if (elsewhere !== undefined) {
       this.#content.space.use(digest);
       return redirectAnswer(elsewhere, cache);
@@ -216,6 +221,17 @@ export class Blobs {
     return undefined;
   }
 
+  /** Where the client may get the content by itself, for no longer than it may have it here. */
+  async #elsewhere(
+    { target, caller }: TargetRequest,
+    { digest, size }: BlobRow,
+    proofs: Proofs | undefined,
+  ): Promise<string | undefined> {
+    if (!this.#redirect) return undefined;
+    const until = await this.#access.readableUntil(caller, repositoryKey(target), proofs);
+    return await this.#redirect(digest, { size, lifetime: until - this.#now() });
+  }
+
   /** The answer from a fill under way. */
   async #fromFill(
     request: TargetRequest,
@@ -261,7 +277,7 @@ export class Blobs {
     switch (opened.kind) {
       case "here": {
         // What the store did not give a moment ago it is not asked for once more: each time may take long.
-        const answer = !isStoreTried && await this.#local(request, "HIT");
+        const answer = !isStoreTried && await this.#local(request, "HIT", {});
         if (answer) return answer;
         return await this.#relay.answer(request); // the store is in trouble: that is not the client's
       }

@@ -42,8 +42,8 @@ export async function lookUp(
   if (index.look) {
     const by = isDigest(reference) ? { digest: reference } : { tag: reference };
     const facts = await index.look({ ...key, kind, by, grant: access.grantToLookFor(caller, key) });
-    const { tag, link, row, publicSince, isGranted } = facts;
-    const proofs = { publicSince, isGranted };
+    const { tag, link, row, publicSince, isGranted, grantedFor } = facts;
+    const proofs = { publicSince, isGranted, grantedFor };
     return { tag, link, row: await content.believed(row), proofs };
   }
   const tag = isDigest(reference) ? undefined : await index.tag(key, reference);

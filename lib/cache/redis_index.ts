@@ -289,6 +289,7 @@ export class RedisIndex implements Index {
     const [meaning, mediaType, publicSince] = [reply[0], reply[1], reply[3]].map(text);
     const meant = meaning === undefined ? undefined : this.#tagRow(meaning);
     const [size, createdAt, verifiedAt] = list(reply[2]);
+    const grantedFor = Number(reply[4]);
     return {
       tag: meant,
       link: mediaType === undefined ? undefined : { mediaType },
@@ -296,7 +297,8 @@ export class RedisIndex implements Index {
         ? undefined
         : this.#blobRow([meant?.digest ?? digest, size!, createdAt!, verifiedAt!, createdAt!]),
       publicSince: publicSince === undefined ? undefined : this.#here(publicSince),
-      isGranted: reply[4] === 1,
+      isGranted: grantedFor > 0,
+      grantedFor: grantedFor > 0 ? grantedFor : undefined,
     };
   }
 

@@ -32,7 +32,7 @@ const ADD = `
   end
 `;
 
-/** repository kind digest tag grant (of digest and tag one is empty) → tag link row public granted */
+/** repository kind digest tag grant (of digest and tag one is empty) → tag link row public, ms that the grant holds */
 export const LOOK = script(`
   local p, repository, kind, digest, tag, grant = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
   local meaning, link, row, public, granted = false, false, false, false, 0
@@ -44,7 +44,7 @@ export const LOOK = script(`
   if link then
     row = redis.call('HMGET', p .. 'b:' .. digest, 'size', 'created', 'verified')
     public = redis.call('ZSCORE', p .. 'P', repository)
-    if grant ~= '' then granted = redis.call('EXISTS', p .. 'g:' .. grant) end
+    if grant ~= '' then granted = redis.call('PTTL', p .. 'g:' .. grant) end
   end
   return { meaning, link, row, public, granted }
 `);

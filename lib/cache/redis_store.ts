@@ -5,7 +5,8 @@
  * - `C:<generation>:<n>` a chunk; it expires unless its generation is published
  * - `M:<digest>` hash `generation size at`, what is published; `S` set of these digests
  * - `Q:<digest>` and `QS`, the same for what was set aside
- * - `R` list of `generation size` and `RB` their bytes: what is not published any more and may still be read
+ * - `R` generations that are not published any more and may still be read, in the order in which they ceased to be; `RS`
+ *   hash of their sizes, with `bytes` in all and the number of the `last`
  *
  * @module
  */
@@ -56,19 +57,23 @@ const RETIRE = `
     for n = 0, last do
       redis.call('EXPIRE', p .. 'C:' .. old[1] .. ':' .. n, ${RETIRED_LIFE})
     end
-    redis.call('RPUSH', p .. 'R', old[1] .. ' ' .. old[2])
-    local bytes = redis.call('INCRBY', p .. 'RB', old[2])
-    while bytes > tonumber(most) or redis.call('LLEN', p .. 'R') > ${MOST_RETIRED_GENERATIONS} do
-      local oldest = redis.call('LPOP', p .. 'R')
-      if not oldest then
-        redis.call('DEL', p .. 'RB')
+    local retired, sizes = p .. 'R', p .. 'RS'
+    redis.call('ZADD', retired, redis.call('HINCRBY', sizes, 'last', 1), old[1])
+    redis.call('HSET', sizes, old[1], old[2])
+    local bytes = redis.call('HINCRBY', sizes, 'bytes', old[2])
+    while bytes > tonumber(most) or redis.call('ZCARD', retired) > ${MOST_RETIRED_GENERATIONS} do
+      local oldest = redis.call('ZRANGE', retired, 0, 0)[1]
+      local size = oldest and redis.call('HGET', sizes, oldest)
+      if not size then
+        redis.call('DEL', retired, sizes)
         break
       end
-      local generation, size = string.match(oldest, '^(%S+) (%d+)$')
-      unlink(generation, tonumber(size))
-      bytes = redis.call('DECRBY', p .. 'RB', size)
+      unlink(oldest, tonumber(size))
+      redis.call('ZREM', retired, oldest)
+      redis.call('HDEL', sizes, oldest)
+      bytes = redis.call('HINCRBY', sizes, 'bytes', -tonumber(size))
     end
-    for _, key in ipairs({ 'R', 'RB' }) do redis.call('EXPIRE', p .. key, ${RETIRED_LIFE}) end
+    for _, key in ipairs({ 'R', 'RS' }) do redis.call('EXPIRE', p .. key, ${RETIRED_LIFE}) end
   end
 `;
 

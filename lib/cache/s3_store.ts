@@ -29,8 +29,11 @@ const PARTS_AT_ONCE = 4;
 const ATTEMPTS = 2;
 /** After so many bytes it counts anew. */
 const PROGRESS = 64 * 1024;
-/** An object that was there is believed to be for so long, ms, before clients are sent to it. */
-const SEEN_FOR = 5 * 60_000;
+/** What an object was a moment ago it is believed to be for so long, ms, before clients are sent to it. */
+const SEEN_FOR = 30_000;
+/** How long a link holds at most, ms; one that would hold for less than this could end before it is followed. */
+const LONGEST_LINK = 10 * 60_000;
+const LEAST_LINK = 5_000;
 /** An upload younger than this, ms, is not swept: its lease may not be visible yet. */
 const YOUNG = 60_000;
 
@@ -65,7 +68,10 @@ export class S3Store implements BlobStore {
   readonly #now: () => number;
   readonly #permits = new Permits(PARTS_AT_ONCE);
   /** What was there a while ago, and until when that is believed, ms since the epoch. */
-  readonly #seen = new ByteLru<number>({ bytes: 4 * 2 ** 20 });
+  readonly #seen = new ByteLru<{ size: number; until: number }>({
+    bytes: 4 * 2 ** 20,
+    sizeOf: () => 64,
+  });
 
   constructor({ objects, drafts, idle, now = Date.now }: S3StoreOptions) {
     this.#now = now;
@@ -153,17 +159,22 @@ export class S3Store implements BlobStore {
     }
   }
 
-  /** A URL from which `digest` can be had for a few minutes, without a credential; none while it is down. */
-  async redirect(digest: string): Promise<string | undefined> {
-    if (!this.#objects.isUp) return undefined;
+  /** A URL for whoever has it; none while the service is down, or where its object is not the one that is meant. */
+  async redirect(
+    digest: string,
+    { size, lifetime }: { readonly size: number; readonly lifetime: number },
+  ): Promise<string | undefined> {
+    if (!this.#objects.isUp || lifetime < LEAST_LINK) return undefined;
     const key = keyOf(digest);
-    if ((this.#seen.get(digest) ?? 0) <= this.#now()) {
-      // A client that is sent to an object that somebody removed could not tell us.
+    const seen = this.#seen.get(digest);
+    if (!seen || seen.until <= this.#now() || seen.size !== size) {
+      // A client that is sent to an object that is cut short, or gone, could not tell us.
       const entry = await this.#objects.stat(key).catch(() => undefined);
-      if (!entry) return undefined;
-      this.#seen.set(digest, this.#now() + SEEN_FOR);
+      if (entry?.size !== size) return undefined;
+      this.#seen.set(digest, { size, until: this.#now() + SEEN_FOR });
     }
-    return await this.#objects.presign(key, 10 * 60);
+    const seconds = Math.floor(Math.min(lifetime, LONGEST_LINK) / 1000);
+    return await this.#objects.presign(key, seconds);
   }
 }
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { OciError } from "../../lib/oci/error.ts";
 import { bodyOf, fedBody } from "../support/bodies.ts";
 import { digestOf, randomBytes } from "../support/content.ts";
-import { startPolicies } from "../support/policies.ts";
+import { startPolicies, UNREACHABLE } from "../support/policies.ts";
 
 const BYTES = randomBytes(200_000, 1);
 const SIZE = BYTES.byteLength;
@@ -196,3 +196,31 @@ for (const status of [201, 204, 206]) {
     assertEquals([t.store.content.size, t.aborted], [0, aborted]);
   });
 }
+
+Deno.test("a link to the store ends with the grant or the mark that earned it", async () => {
+  const MINUTE = 60_000;
+  const lifetimes: number[] = [];
+  await using t = startPolicies({
+    redirect: (_digest, { size, lifetime }) => {
+      assertEquals(size, SIZE);
+      lifetimes.push(lifetime);
+      return Promise.resolve("https://store.test/blob");
+    },
+  });
+  for (const [user, most] of [["ann", 5 * MINUTE], [undefined, 60 * MINUTE]] as const) {
+    t.handle(whole);
+    await t.ask("blob", digest, { user });
+    await t.content.settled(digest);
+    lifetimes.length = 0;
+    t.clock.now += 1_000;
+    assertEquals((await t.ask("blob", digest, { user })).status, 307);
+    t.clock.now += most - 2_000;
+    assertEquals((await t.ask("blob", digest, { user })).status, 307);
+    assertEquals(lifetimes, [most - 1_000, 1_000]);
+  }
+  // While upstream is away what was once public is served, and nobody is sent elsewhere for it.
+  t.clock.now += 60 * MINUTE;
+  t.handle(() => Promise.reject(UNREACHABLE));
+  const stale = await t.ask("blob", digest);
+  assertEquals([stale.status, stale.cache, stale.body], [200, "STALE", BYTES]);
+});

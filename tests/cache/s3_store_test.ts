@@ -33,9 +33,11 @@ function openStore(s3: FakeS3, dir: string, { idle = 5_000 } = {}) {
     onDown: () => void events.push("down"),
     onUp: () => void events.push("up"),
   });
-  const later = () => Date.now() + 3_600_000;
+  const clock = { ahead: 3_600_000 };
+  const later = () => Date.now() + clock.ahead;
   return {
     events,
+    clock,
     store: new S3Store({ objects, drafts: new FileStore(dir), idle, now: later }),
   };
 }
@@ -298,18 +300,44 @@ Deno.test("an upload that is refused at the end is no content, and leaves nothin
   assertEquals(it.s3.uploads.size, 0);
 });
 
-Deno.test("clients are sent to objects that are there, which is looked at once in a while", async () => {
+Deno.test("clients are sent to objects that are there and whole, which is looked at every half minute", async () => {
   await using it = await setUp();
-  const [kept, lost] = [randomBytes(1_000, 1), randomBytes(1_000, 2)];
-  for (const bytes of [kept, lost]) await put(it.store, bytes);
+  const [kept, lost, cut] = [1, 2, 3].map((n) => randomBytes(1_000, n)) as [
+    Uint8Array<ArrayBuffer>,
+    Uint8Array<ArrayBuffer>,
+    Uint8Array<ArrayBuffer>,
+  ];
+  for (const bytes of [kept, lost, cut]) await put(it.store, bytes);
+  const where = { size: 1_000, lifetime: 60_000 };
   it.s3.objects.delete(keyOf(digestOf(lost)));
+  it.s3.spoil(digestOf(cut), "truncate");
   const asked = it.s3.log.length;
   for (let n = 0; n < 3; n++) {
-    const url = await it.store.redirect(digestOf(kept));
+    const url = await it.store.redirect(digestOf(kept), where);
     assertEquals(await (await fetch(url!)).bytes(), kept);
   }
   assertEquals(it.s3.log.length, asked + 1 + 3);
-  assertEquals(await it.store.redirect(digestOf(lost)), undefined);
+  assertEquals(await it.store.redirect(digestOf(lost), where), undefined);
+  assertEquals(await it.store.redirect(digestOf(cut), where), undefined);
+  it.s3.objects.delete(keyOf(digestOf(kept)));
+  it.clock.ahead += 29_000;
+  assert(await it.store.redirect(digestOf(kept), where));
+  it.clock.ahead += 2_000;
+  assertEquals(await it.store.redirect(digestOf(kept), where), undefined);
   it.s3.faults.add({}, { status: 503 });
-  assertEquals(await it.store.redirect(digestOf(lost)), undefined);
+  assertEquals(await it.store.redirect(digestOf(lost), where), undefined);
+});
+
+Deno.test("a link to the store ends no later than it may, and none is given that ends at once", async () => {
+  await using it = await setUp();
+  const digest = await put(it.store, randomBytes(1_000, 1));
+  const secondsOf = async (lifetime: number) => {
+    const url = await it.store.redirect(digest, { size: 1_000, lifetime });
+    return url && Number(new URL(url).searchParams.get("X-Amz-Expires"));
+  };
+  assertEquals(await secondsOf(59_999), 59);
+  assertEquals(await secondsOf(Infinity), 600);
+  for (const lifetime of [4_000, 0, -1, -Infinity]) {
+    assertEquals(await secondsOf(lifetime), undefined);
+  }
 });

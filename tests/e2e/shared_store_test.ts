@@ -99,9 +99,10 @@ toolTest("chunks that stay for readers end by themselves, and take a small part 
     }
     // A 32nd of the cap: four chunks of half a MiB.
     assertEquals(await t.count("*C:*"), 4);
-    const keys = await t.redis.command("LRANGE", t.redis.key("R"), "0", "-1") as string[];
-    for (const key of keys) {
-      const name = t.redis.key(`C:${key.split(" ")[0]}:0`);
+    const retired = await t.redis.command("ZRANGE", t.redis.key("R"), "0", "-1") as string[];
+    assertEquals(retired.length, 4);
+    for (const generation of retired) {
+      const name = t.redis.key(`C:${generation}:0`);
       const life = Number(await t.redis.command("TTL", name));
       assert(life > 0 && life <= 300, String(life));
     }

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
+import { digestOf } from "../support/content.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { objectKey, startFakeS3 } from "../support/fake_s3.ts";
 import { whole } from "../support/http.ts";
@@ -160,6 +161,24 @@ Deno.test("while the store is down clients go on from upstream, and nothing is c
   probes.remove();
   await until(async () => (await get(t.proxy, digest)).headers.get("x-cache") === "HIT");
   assertEquals(counted(t.proxy).slice(0, 2), [0, 0]);
+});
+
+Deno.test("with STORE_REDIRECT nobody is sent to an object that is cut short or gone, and it is fetched again", async () => {
+  for (const fault of ["truncate", "gone"] as const) {
+    await using t = await setUp({ STORE_REDIRECT: "true" });
+    const [digest] = layersOf(t.image);
+    if (fault === "gone") t.s3.objects.delete(objectKey(digest));
+    else t.s3.spoil(digest, fault);
+    const url = `${t.proxy.url}/v2/corp/${REPOSITORY}/blobs/${digest}`;
+    const answer = await fetch(url, { redirect: "manual" });
+    assertEquals([answer.status, answer.headers.get("x-cache")], [200, "MISS"]);
+    assertEquals(digestOf(await answer.bytes()), digest);
+    await t.proxy.proxy.cache!.content.settled(digest);
+    assertEquals(counted(t.proxy), [0, 1, 0]);
+    const sent = await fetch(url, { redirect: "manual" });
+    assertEquals([sent.status, sent.headers.get("x-cache")], [307, "HIT"]);
+    assertEquals((await whole(sent.headers.get("location")!)).digest, digest);
+  }
 });
 
 for (

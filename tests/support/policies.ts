@@ -5,6 +5,7 @@
  * @module
  */
 import { Access, type Caller } from "../../lib/access.ts";
+import type { BlobStore } from "../../lib/cache/blob_store.ts";
 import { Blobs } from "../../lib/cache/blobs.ts";
 import { Content } from "../../lib/cache/content.ts";
 import { Manifests } from "../../lib/cache/manifests.ts";
@@ -41,6 +42,8 @@ const registry = registryOf("test", new URL("https://registry.test"));
 export interface PoliciesOptions {
   /** The cap in bytes. @default {10_000_000} */
   readonly maxSize?: number;
+  /** Where clients can get stored blobs by themselves. */
+  readonly redirect?: BlobStore["redirect"];
 }
 
 /** An answer that was read to its end. */
@@ -53,7 +56,7 @@ export interface Read {
 }
 
 /** Makes the policies. */
-export function startPolicies({ maxSize = 10_000_000 }: PoliciesOptions = {}) {
+export function startPolicies({ maxSize = 10_000_000, redirect }: PoliciesOptions = {}) {
   const clock = { now: 1_700_000_000_000 };
   const now = () => clock.now;
   const index = new SqliteIndex(":memory:", { now });
@@ -81,7 +84,7 @@ export function startPolicies({ maxSize = 10_000_000 }: PoliciesOptions = {}) {
   const relay = new Relay({ asker, idle: 60_000, stats });
   const shared = { content, index: notes, access, asker, relay, now };
   const manifests = new Manifests({ ...shared, ttl: TTL });
-  const blobs = new Blobs(shared);
+  const blobs = new Blobs({ ...shared, redirect });
 
   function request(kind: TargetKind, reference: string, options: AskOptions = {}): TargetRequest {
     const { method = "GET", headers = {}, user } = options;
