@@ -43,6 +43,8 @@ export interface Config {
     readonly blobTtl: number;
     readonly store: StoreSetting;
     readonly index: IndexSetting;
+    /** What the index may take, bytes: tags, links, marks and notes of referrers a tenth of it each. */
+    readonly indexSize: number;
     /** With a store elsewhere: what downloads under way may take here, bytes. */
     readonly fillsSize: number;
     /** Whether clients are sent to the store for blobs that are in it. */
@@ -170,6 +172,7 @@ export function parseConfig(
         manifestTtl: values.CACHE_MANIFEST_TTL,
         blobTtl: values.CACHE_BLOB_TTL,
         ...engines,
+        indexSize: values.CACHE_INDEX_SIZE,
         fillsSize: values.CACHE_FILLS_SIZE,
         storeRedirect: values.STORE_REDIRECT,
         peerUrl: values.PEER_URL?.href.replace(/\/$/, ""),

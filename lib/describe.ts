@@ -84,6 +84,7 @@ function linesOf(config: Config): string[] {
         `CACHE_BLOB_TTL=${formatDuration(cache.blobTtl)}`,
         `CACHE_STORE=${describeEngine(cache.store)}`,
         `CACHE_INDEX=${describeEngine(cache.index)}`,
+        `CACHE_INDEX_SIZE=${formatExactSize(cache.indexSize)}`,
         `CACHE_ONLY=${cache.only}`,
         `CACHE_FILLS_SIZE=${formatExactSize(cache.fillsSize)}`,
         `STORE_REDIRECT=${cache.storeRedirect}`,

@@ -81,6 +81,8 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   [{ TLS_CERT: "a", TLS_KEY: "b" }, (c) => c.listen.tls, { cert: "a", key: "b" }],
   [{ CACHE_ENABLED: "No" }, (c) => c.cache, undefined],
   [{ CACHE_MAX_SIZE: "500MB" }, (c) => c.cache?.maxSize, 500_000_000],
+  [{}, (c) => c.cache?.indexSize, 256 * 2 ** 20],
+  [{ CACHE_INDEX_SIZE: "64MiB" }, (c) => c.cache?.indexSize, 64 * 2 ** 20],
   [{ CACHE_FILLS_SIZE: "1GiB" }, (c) => c.cache?.fillsSize, 2 ** 30],
   [{ CACHE_MANIFEST_TTL: "1d" }, (c) => c.cache?.manifestTtl, 24 * HOUR],
   [
@@ -440,6 +442,7 @@ Deno.test("config prints every setting, and what it prints means the same config
     CACHE_ONLY: "true",
     CACHE_STORE: "s3://bucket/prefix?endpoint=https://s3.example",
     CACHE_INDEX: "redis://redis.example:6380/2",
+    CACHE_INDEX_SIZE: "100MiB",
     CACHE_FILLS_SIZE: "3GiB",
     STORE_REDIRECT: "true",
     PEER_URL: "http://10.0.0.5:8080",

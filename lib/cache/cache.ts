@@ -226,7 +226,7 @@ export async function openEngines(
       const { openShared } = await import("./shared.ts");
       return await openShared(config, options);
     }
-    return await openEmbedded(config.dir, options.events);
+    return await openEmbedded(config.dir, options.events, config);
   } catch (error) {
     if (error instanceof IndexLockedError) {
       throw new CacheOpenError(`Cannot open cache: another process is using ${config.dir}`, {

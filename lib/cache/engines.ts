@@ -31,13 +31,18 @@ export interface EngineEvents {
 }
 
 /**
- * Files and SQLite in `dir`. Throws an `IndexLockedError` when another process has it, else what the disk
+ * Files and SQLite in `dir`; the index may take `indexSize` bytes, 256 MiB where nothing is said. Throws an `IndexLockedError` when another process has it, else what the disk
  * throws.
  */
-export async function openEmbedded(dir: string, events: EngineEvents): Promise<Engines> {
+export async function openEmbedded(
+  dir: string,
+  events: EngineEvents,
+  { indexSize }: { readonly indexSize?: number } = {},
+): Promise<Engines> {
   const store = new FileStore(dir);
   const { index, wasKilled } = await openIndex(dir, {
     store,
+    size: indexSize,
     onDamaged: () => events.onDamaged(),
   });
   return {

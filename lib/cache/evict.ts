@@ -90,7 +90,6 @@ export class Space {
   /** Writes the noted uses to the index. What cannot be written is kept for the next time. */
   async flush(): Promise<void> {
     const uses = this.#uses;
-    if (uses.size === 0) return;
     this.#uses = new Map();
     try {
       await this.#index.touch(uses);

@@ -88,11 +88,34 @@ export interface TagEntry extends RepositoryKey, TagRow {
   readonly tag: string;
 }
 
+/** Which tags to tell. */
+export interface TagPageOptions {
+  /** How many at most, 1 to 500. */
+  readonly limit: number;
+  /** The `next` of the page before. Any text is a position. @default {the beginning} */
+  readonly after?: string;
+  /** Only those of a repository. @default {all} */
+  readonly of?: RepositoryKey;
+}
+
+/** Some tags, in the order of their names. */
+export interface TagPage {
+  readonly tags: readonly TagEntry[];
+  /** What the next page comes after; undefined at the end. */
+  readonly next?: string;
+}
+
+/** Returns the text by which {@linkcode TagPage.next} tells a tag. No name contains a space. */
+export function tagPosition({ registry, repository }: RepositoryKey, tag: string): string {
+  return `${registry} ${repository} ${tag}`;
+}
+
 /**
  * The index. Every method may throw when the engine behind it fails, and none leaves its work half done:
  * an embedded engine uses a transaction, a remote one a script.
  *
- * Content, links and tags are separate facts: a link or tag may be noted before its content is here.
+ * Content, links and tags are separate facts: a link or tag may be noted before its content is here. Links, tags
+ * and marks for which their budget has no room are not noted: they can be asked of upstream again.
  */
 export interface Index {
   /** The row of content. A remote engine may tell a `usedAt` from before. */
@@ -101,9 +124,15 @@ export interface Index {
   addBlob(row: BlobRow): Awaitable<void>;
   /** Enters content found in the store. What has a row already keeps it. */
   restoreBlobs(rows: readonly BlobRow[]): Awaitable<void>;
-  /** Removes content with its links, and the tags that mean it. */
+  /**
+   * Removes content at once, and then its links and the tags that mean it, however many, in slices that let
+   * others have their turn. What is cut short is finished by `trim`: without content links and tags open nothing.
+   */
   removeBlob(digest: string): Awaitable<void>;
-  /** Notes last uses, by digest. What is not here, or was used later, stays as it is. */
+  /**
+   * Notes last uses, by digest. What is not here, or was used later, stays as it is. The uses of links and tags,
+   * which an index notes in memory when they are looked up, are written with them.
+   */
   touch(uses: ReadonlyMap<string, number>): Awaitable<void>;
   /** Notes that the bytes of `digest` were hashed and are right. */
   setVerified(digest: string, at: number): Awaitable<void>;
@@ -112,7 +141,7 @@ export interface Index {
   /** The content hashed longest ago, that first; at most `limit` rows. */
   leastVerified(limit: number): Awaitable<readonly BlobRow[]>;
   /** All content, in no order. What comes or goes meanwhile may be told or not. */
-  blobs(): Iterable<BlobRow> | AsyncIterable<BlobRow>;
+  blobs(): AsyncIterable<BlobRow>;
   totals(): Awaitable<Totals>;
 
   /**
@@ -127,8 +156,14 @@ export interface Index {
   tag(key: RepositoryKey, tag: string): Awaitable<TagRow | undefined>;
   setTag(key: RepositoryKey, tag: string, row: TagRow): Awaitable<void>;
   removeTag(key: RepositoryKey, tag: string): Awaitable<void>;
-  /** All tags, in no order. */
-  tags(): Iterable<TagEntry> | AsyncIterable<TagEntry>;
+  /** Removes tags of any repositories, at most 500. */
+  removeTags(entries: readonly TagEntry[]): Awaitable<void>;
+  /** Some tags, in the order of their names. */
+  tagPage(options: TagPageOptions): Awaitable<TagPage>;
+  /** All tags, in no order; others have their turn in between. */
+  tags(): AsyncIterable<TagEntry>;
+  /** How many tags there are, without the notes of referrers. */
+  tagCount(): Awaitable<number>;
 
   /**
    * Everything that a decision needs, where asking for one thing after the other would be a journey each:
@@ -147,6 +182,17 @@ export interface Index {
    * as old as that of repositories without any link. Returns where to go on, or undefined at the end.
    */
   prune(before: number, cursor?: string): Awaitable<string | undefined>;
+
+  /**
+   * Keeps tags, links, marks and notes of referrers within their budgets, in all and for each repository: those
+   * used longest ago leave, in slices. Also finishes removals that were cut short.
+   */
+  trim(): Awaitable<void>;
+  /**
+   * Makes room where the engine has none: removes some of what was used longest ago, whatever the budgets say.
+   * Returns whether there was anything to remove.
+   */
+  shed?(): Awaitable<boolean>;
 
   /**
    * Notes that the content of `digest` is about to appear in the store or to go. After a crash, the digests

@@ -84,16 +84,18 @@ export async function openIndex(
   options: FoundOptions & {
     readonly store: BlobStore;
     readonly onDamaged?: () => void;
+    /** What the index may take, bytes. @default {256 MiB} */
+    readonly size?: number;
     /** Whether the caller compares store and index: the store may be away now. @default {false} */
     readonly isElsewhere?: boolean;
   },
 ): Promise<OpenedIndex> {
-  const { store, onDamaged } = options;
+  const { store, onDamaged, size } = options;
   const path = join(dir, "index.sqlite");
   // SQLite removes it when it is closed.
   const wasKilled = await exists(`${path}-wal`);
   const openOnce = async () => {
-    const index = new SqliteIndex(path, { onDamaged });
+    const index = new SqliteIndex(path, { onDamaged, size });
     try {
       if (options.isElsewhere) return index;
       if (index.isNew) await rebuildLoudly(store, index, options);

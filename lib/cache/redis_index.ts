@@ -5,20 +5,32 @@
  * @module
  */
 import type { RepositoryKey } from "../access.ts";
-import type {
-  BlobRow,
-  Facts,
-  Index,
-  LeastRecentOptions,
-  LinkKey,
-  LinkRow,
-  Question,
-  Reservation,
-  TagEntry,
-  TagRow,
-  Totals,
+import {
+  type Budgets,
+  budgetsOf,
+  FACT_KINDS,
+  type FactKind,
+  INDEX_SIZE,
+  isNearlyFull,
+  targetOf,
+} from "./budgets.ts";
+import {
+  type BlobRow,
+  type Facts,
+  type Index,
+  type LeastRecentOptions,
+  type LinkKey,
+  type LinkRow,
+  type Question,
+  type Reservation,
+  type TagEntry,
+  type TagPage,
+  type TagPageOptions,
+  type TagRow,
+  type Totals,
 } from "./index.ts";
 import { LEASE_LIFE } from "./lease.ts";
+import { NOTES } from "./referrers.ts";
 import type { Redis, Reply } from "./redis.ts";
 import * as scripts from "./redis_scripts.ts";
 
@@ -30,6 +42,12 @@ const AT_WORK = 60_000;
 const PROMISE_LIFE = LEASE_LIFE;
 /** Rows that are read or written at a time. */
 const PAGE = 500;
+/** Facts that one script removes: Redis does nothing else meanwhile. */
+const SLICE = 200;
+/** Uses of links and tags that are remembered until they are written. */
+const USES = 1_000;
+/** What a public mark counts for, bytes: Redis keeps its name twice. */
+const MARK_BYTES = 300;
 
 function text(reply: Reply | undefined): string | undefined {
   return typeof reply === "string" ? reply : undefined;
@@ -47,6 +65,10 @@ function linkField({ registry, repository, kind }: LinkKey): string {
   return `${registry} ${repository} ${kind}`;
 }
 
+function kindOf(tag: string): FactKind {
+  return tag.startsWith(NOTES) ? "referrers" : "tags";
+}
+
 /** A clock that is this far from Redis', ms, is not worth a word, nor a conversion. */
 const SAME_TIME = 2_000;
 
@@ -58,6 +80,8 @@ export interface RedisIndexOptions {
   readonly inUse?: number;
   /** How old a note must be to be told as unsettled, ms: a younger one is somebody's work. @default {60000} */
   readonly atWork?: number;
+  /** What the index may take, bytes: see `budgets.ts`. @default {256 MiB} */
+  readonly size?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -74,6 +98,13 @@ export class RedisIndex implements Index {
   readonly #now: () => number;
   /** What Redis' clock is ahead of ours, ms. */
   #ahead = 0;
+  readonly #budgets: Budgets;
+  /** What was looked up since uses were written last, as arguments; of more than these only some. */
+  readonly #uses: (readonly [FactKind, string, string])[] = [];
+  #used = 0;
+  /** Repositories whose facts of a kind are close to their budget. */
+  readonly #crowded = new Map<string, { kind: FactKind; repository: string }>();
+  #trimming: Promise<void> | undefined;
   #promised = 0;
   #turn: Promise<unknown> = Promise.resolve();
   readonly #heartbeat: ReturnType<typeof setInterval>;
@@ -84,6 +115,7 @@ export class RedisIndex implements Index {
     this.#inUse = options.inUse ?? IN_USE;
     this.#atWork = options.atWork ?? AT_WORK;
     this.#now = options.now ?? Date.now;
+    this.#budgets = budgetsOf(options.size ?? INDEX_SIZE);
     this.#heartbeat = setInterval(() => {
       if (this.#promised === 0 || !redis.isUp) return;
       this.#promise(0, Infinity).catch(() => {}); // while it is down nobody else promises anything
@@ -152,7 +184,10 @@ export class RedisIndex implements Index {
   }
 
   async removeBlob(digest: string): Promise<void> {
-    await this.#redis.run(scripts.REMOVE_BLOB, digest);
+    const run = (isContinued: "0" | "1") =>
+      this.#redis.run(scripts.REMOVE_BLOB, digest, String(SLICE), isContinued);
+    let isMore = await run("0") === 1;
+    while (isMore) isMore = await run("1") === 1;
   }
 
   async touch(uses: ReadonlyMap<string, number>): Promise<void> {
@@ -161,6 +196,25 @@ export class RedisIndex implements Index {
       const args = entries.slice(i, i + PAGE).flatMap(([digest, at]) => [this.#there(at), digest]);
       await this.#redis.command("ZADD", this.#redis.key("u"), "XX", "GT", ...args);
     }
+    const used = this.#uses.splice(0);
+    for (let i = 0; i < used.length; i += SLICE) {
+      const args = used.slice(i, i + SLICE).flat();
+      await this.#redis.run(scripts.TOUCH_FACTS, this.#there(this.#now()), ...args);
+    }
+  }
+
+  #noteUse(kind: FactKind, repository: string, member: string): void {
+    const use = [kind, repository, member] as const;
+    if (this.#uses.length < USES) this.#uses.push(use);
+    else this.#uses[this.#used++ % USES] = use;
+  }
+
+  #noteLink(key: LinkKey): void {
+    this.#noteUse("links", repositoryText(key), `${key.digest} ${key.kind}`);
+  }
+
+  #noteTag(key: RepositoryKey, tag: string): void {
+    this.#noteUse(kindOf(tag), repositoryText(key), tag);
   }
 
   async setVerified(digest: string, at: number): Promise<void> {
@@ -245,39 +299,158 @@ export class RedisIndex implements Index {
   async link(key: LinkKey): Promise<LinkRow | undefined> {
     const name = this.#redis.key(`l:${key.digest}`);
     const mediaType = text(await this.#redis.command("HGET", name, linkField(key)));
-    return mediaType === undefined ? undefined : { mediaType };
+    if (mediaType === undefined) return undefined;
+    this.#noteLink(key);
+    return { mediaType };
   }
 
   async addLink(key: LinkKey, { mediaType }: LinkRow): Promise<void> {
     const now = this.#there(this.#now());
     const args = [key.digest, linkField(key), mediaType, repositoryText(key), now];
-    await this.#redis.run(scripts.ADD_LINK, ...args);
+    this.#notedIn("links", key, await this.#redis.run(scripts.ADD_LINK, ...args, ...this.#room()));
+  }
+
+  /** The budgets, as arguments. */
+  #room(): string[] {
+    return [this.#budgets.kind, this.#budgets.repository].map(String);
+  }
+
+  /** Begins to trim where a fact that was noted, or was not, leaves little room. */
+  #notedIn(kind: FactKind, key: RepositoryKey | undefined, crowded: Reply): void {
+    if (crowded === 0) return;
+    const repository = key && repositoryText(key);
+    // A budget of all facts of the kind is looked at in any case.
+    if (repository) this.#crowded.set(`${kind} ${repository}`, { kind, repository });
+    // The upkeep does it too, and tells of what fails.
+    if (!this.#trimming) this.trim().catch(() => {});
   }
 
   async tag(key: RepositoryKey, tag: string): Promise<TagRow | undefined> {
     const name = this.#redis.key(`t:${repositoryText(key)}`);
     const value = text(await this.#redis.command("HGET", name, tag));
-    return value === undefined ? undefined : this.#tagRow(value);
+    if (value === undefined) return undefined;
+    this.#noteTag(key, tag);
+    return this.#tagRow(value);
   }
 
   async setTag(key: RepositoryKey, tag: string, { digest, checkedAt }: TagRow): Promise<void> {
-    const at = this.#there(checkedAt);
-    await this.#redis.run(scripts.SET_TAG, repositoryText(key), tag, digest, at);
+    const [at, now] = [this.#there(checkedAt), this.#there(this.#now())];
+    const args = [repositoryText(key), tag, digest, at, now, ...this.#room()];
+    this.#notedIn(kindOf(tag), key, await this.#redis.run(scripts.SET_TAG, ...args));
   }
 
   async removeTag(key: RepositoryKey, tag: string): Promise<void> {
-    await this.#redis.run(scripts.REMOVE_TAG, repositoryText(key), tag);
+    await this.#redis.run(scripts.REMOVE_TAGS, repositoryText(key), tag);
+  }
+
+  async removeTags(entries: readonly TagEntry[]): Promise<void> {
+    for (let i = 0; i < entries.length; i += SLICE) {
+      const args = entries.slice(i, i + SLICE).flatMap((key) => [repositoryText(key), key.tag]);
+      await this.#redis.run(scripts.REMOVE_TAGS, ...args);
+    }
+  }
+
+  async tagPage({ limit, after, of }: TagPageOptions): Promise<TagPage> {
+    const prefix = of ? `${repositoryText(of)} ` : "";
+    const from = after || prefix ? `(${after || prefix}` : "-";
+    // In UTF-8 nothing of a name is as high as this.
+    const to = of ? `[${prefix}\u{10ffff}` : "+";
+    const reply = list(await this.#redis.run(scripts.TAG_PAGE, from, to, String(limit)));
+    const tags: TagEntry[] = [];
+    for (let i = 0; i < reply.length; i += 2) {
+      const [registry = "", repository = "", tag = ""] = String(reply[i]).split(" ");
+      const value = text(reply[i + 1]);
+      if (value) tags.push({ registry, repository, tag, ...this.#tagRow(value) });
+    }
+    if (reply.length < 2 * limit) return { tags };
+    return { tags, next: String(reply.at(-2)) };
   }
 
   async *tags(): AsyncIterable<TagEntry> {
-    for (const name of list(await this.#redis.command("SMEMBERS", this.#redis.key("T")))) {
-      const [registry = "", repository = ""] = String(name).split(" ");
-      const pairs = list(await this.#redis.command("HGETALL", this.#redis.key(`t:${name}`)));
-      for (let i = 0; i < pairs.length; i += 2) {
-        const row = this.#tagRow(String(pairs[i + 1]));
-        yield { registry, repository, tag: String(pairs[i]), ...row };
-      }
+    let after: string | undefined;
+    do {
+      const page: TagPage = await this.tagPage({ limit: PAGE, after });
+      yield* page.tags;
+      after = page.next;
+    } while (after !== undefined);
+  }
+
+  async tagCount(): Promise<number> {
+    return Number(await this.#redis.command("HGET", this.#redis.key("n"), "tags:rows") ?? 0);
+  }
+
+  trim(): Promise<void> {
+    return this.#trimming ??= this.#trim().finally(() => this.#trimming = undefined);
+  }
+
+  async #trim(): Promise<void> {
+    const { kind: all, repository: own } = this.#budgets;
+    for (const [name, { kind, repository }] of this.#crowded) {
+      await this.#trimTo(kind, repository, targetOf(own));
+      this.#crowded.delete(name);
     }
+    const sizes = list(await this.#redis.command("HMGET", this.#redis.key("n"), ...FACT_KINDS));
+    for (const [i, kind] of FACT_KINDS.entries()) {
+      const isNear = kind === "marks" || isNearlyFull(Number(sizes[i] ?? 0), all);
+      if (isNear) await this.#trimTo(kind, "", targetOf(kind === "marks" ? this.#marks : all));
+    }
+  }
+
+  /** How many marks there may be. */
+  get #marks(): number {
+    return this.#budgets.kind / MARK_BYTES;
+  }
+
+  async #trimTo(kind: FactKind, repository: string, target: number): Promise<void> {
+    const args = [kind, repository, String(Math.floor(target)), String(SLICE)];
+    while (Number(await this.#redis.run(scripts.TRIM, ...args)) >= SLICE);
+  }
+
+  async shed(): Promise<boolean> {
+    let left = 0;
+    for (const kind of FACT_KINDS) {
+      left += Number(await this.#redis.run(scripts.TRIM, kind, "", "0", String(SLICE / 4)));
+    }
+    return left > 0;
+  }
+
+  /** Counts facts that an earlier version noted, which did not count them. */
+  async adopt(): Promise<void> {
+    const scan = async (command: string, name: string, each: (member: string) => Promise<void>) => {
+      const step = command === "SSCAN" ? 1 : 2;
+      let cursor = "0";
+      do {
+        const reply = await this.#redis.command(
+          command,
+          this.#redis.key(name),
+          cursor,
+          "COUNT",
+          "200",
+        );
+        const [next, page] = list(reply);
+        for (const [i, member] of list(page).entries()) {
+          if (i % step === 0) await each(String(member));
+        }
+        cursor = String(next);
+      } while (cursor !== "0");
+    };
+    const now = this.#there(this.#now());
+    const enter = async (kind: FactKind, name: string, owner: string) => {
+      let members: string[] = [];
+      const flush = async () => {
+        if (members.length > 0) await this.#redis.run(scripts.ADOPT, kind, owner, now, ...members);
+        members = [];
+      };
+      await scan("HSCAN", `${name}:${owner}`, async (member) => {
+        if (members.push(member) >= SLICE) await flush();
+      });
+      await flush();
+    };
+    await scan("SSCAN", "T", (repository) => enter("tags", "t", repository));
+    for (const digests of ["u", "o"]) {
+      await scan("ZSCAN", digests, (digest) => enter("links", "l", digest));
+    }
+    await this.#redis.command("UNLINK", this.#redis.key("T"));
   }
 
   async look(question: Question): Promise<Facts> {
@@ -288,6 +461,10 @@ export class RedisIndex implements Index {
     );
     const [meaning, mediaType, publicSince] = [reply[0], reply[1], reply[3]].map(text);
     const meant = meaning === undefined ? undefined : this.#tagRow(meaning);
+    if (meant) this.#noteTag(question, tag);
+    if (mediaType !== undefined) {
+      this.#noteLink({ ...question, kind, digest: meant?.digest ?? digest });
+    }
     const [size, createdAt, verifiedAt] = list(reply[2]);
     const grantedFor = Number(reply[4]);
     return {
@@ -311,7 +488,10 @@ export class RedisIndex implements Index {
   async setPublic(key: RepositoryKey, at: number | undefined): Promise<void> {
     const name = this.#redis.key("P");
     if (at === undefined) await this.#redis.command("ZREM", name, repositoryText(key));
-    else await this.#redis.command("ZADD", name, this.#there(at), repositoryText(key));
+    else {
+      const args = [repositoryText(key), this.#there(at), String(this.#marks)];
+      this.#notedIn("marks", undefined, await this.#redis.run(scripts.SET_PUBLIC, ...args));
+    }
   }
 
   async prune(before: number, cursor?: string): Promise<string | undefined> {
@@ -319,7 +499,7 @@ export class RedisIndex implements Index {
     const reply = await this.#redis.run(
       scripts.PRUNE,
       this.#there(before),
-      String(PAGE),
+      String(SLICE),
       String(skip),
     );
     const next = Number(reply);

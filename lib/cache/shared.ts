@@ -57,7 +57,7 @@ export interface SharedOptions {
 export async function openShared(cache: CacheConfig, options: SharedOptions): Promise<Engines> {
   const drafts = new Drafts(new FileStore(cache.dir), { maxSize: cache.fillsSize });
   return cache.index.engine === "sqlite"
-    ? await openAlone(cache.store as S3Setting, { dir: cache.dir, drafts, options })
+    ? await openAlone(cache.store as S3Setting, { cache, drafts, options })
     : await openTogether(cache, { location: cache.index, drafts, options });
 }
 
@@ -87,12 +87,13 @@ function openS3(
 /** One instance: bytes in S3, the index here. */
 async function openAlone(
   location: S3Setting,
-  { dir, drafts, options }: { dir: string; drafts: Drafts; options: SharedOptions },
+  { cache, drafts, options }: { cache: CacheConfig; drafts: Drafts; options: SharedOptions },
 ): Promise<Engines> {
+  const { dir, indexSize: size } = cache;
   let onBack = (): void => {};
   const store = openS3(location, { drafts, options, onBack: () => onBack() });
   const { onDamaged } = options.events;
-  const opening = { ...WHOLE, store, onDamaged, isElsewhere: true };
+  const opening = { ...WHOLE, store, onDamaged, size, isElsewhere: true };
   const { index, wasKilled } = await openIndex(dir, opening);
   await drafts.sweep();
   const catchUp = await CatchUp.begin({ ...WHOLE, store, index, dir, isNew: index.isNew });
@@ -138,7 +139,7 @@ async function openTogether(
   const store = cache.store.engine === "redis"
     ? new RedisStore(redis, { drafts, maxSize: cache.maxSize })
     : openS3(cache.store as S3Setting, { drafts, options });
-  const remote = new RedisIndex(redis, { instance: crypto.randomUUID() });
+  const remote = new RedisIndex(redis, { instance: crypto.randomUUID(), size: cache.indexSize });
   const index = new SurvivingIndex(remote);
   const self = {
     url: cache.peerUrl ?? (options.listen ? ownUrl(options.listen) : ""),

@@ -6,18 +6,21 @@
 import { cacheLog } from "../log.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { BlobStore } from "./blob_store.ts";
-import type { Index } from "./index.ts";
 import type { Leases } from "./lease.ts";
 import { rebuild, rebuildLoudly, recover } from "./recover.ts";
 import { type Redis, RedisDownError } from "./redis.ts";
+import type { RedisIndex } from "./redis_index.ts";
 
 /** An object was verified before it became one. */
 const WHOLE = { isWhole: true } as const;
 
+/** What is in Redis. In version 1 facts were not counted. */
+const VERSION = "2";
+
 /** What the instances share. */
 export interface SharedParts {
   readonly store: BlobStore;
-  readonly index: Index;
+  readonly index: RedisIndex;
   readonly leases: Leases;
   readonly redis: Redis;
 }
@@ -47,10 +50,11 @@ export class SharedUpkeep {
       if (!("lease" in taken)) return;
       try {
         const made = redis.key("made");
-        if (await redis.command("EXISTS", made) === 0) {
-          await rebuildLoudly(store, index, WHOLE);
-          await redis.command("SET", made, "1");
-        } else if (this.#isInDoubt) await rebuild(store, index, WHOLE);
+        const version = await redis.command("GET", made);
+        if (version === null) await rebuildLoudly(store, index, WHOLE);
+        else if (version !== VERSION) await index.adopt();
+        if (version !== VERSION) await redis.command("SET", made, VERSION);
+        else if (this.#isInDoubt) await rebuild(store, index, WHOLE);
         this.#isInDoubt = false;
         const isRunning = (digest: string) => leases.isTaken(digest);
         await recover(store, index, { ...WHOLE, isRunning });

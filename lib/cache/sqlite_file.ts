@@ -36,8 +36,10 @@ function asCorrupt(error: unknown): unknown {
 export interface SqliteFileOptions {
   /** What a new file is given. */
   readonly schema: string;
-  /** A file of another version is none of ours. At least 1. */
+  /** A file of another version is none of ours, unless it can be migrated. At least 1. */
   readonly version: number;
+  /** By older version, what makes a file of it one of this version. */
+  readonly migrations?: Readonly<Record<number, string>>;
   /** Called when the file turns out to be damaged while it is in use, once until it is replaced. */
   readonly onDamaged?: () => void;
 }
@@ -69,7 +71,7 @@ export class SqliteFile {
   }
 
   #open(): void {
-    const { schema, version } = this.#options;
+    const { schema, version, migrations = {} } = this.#options;
     // SQLite gives its journals the mode of the file.
     if (this.#path !== ":memory:") createPrivateFile(this.#path);
     const db = new DatabaseSync(this.#path);
@@ -82,7 +84,9 @@ export class SqliteFile {
       db.exec("BEGIN EXCLUSIVE");
       const found = Number(db.prepare("PRAGMA user_version").get()!["user_version"]);
       if (found === 0) db.exec(`${schema}; PRAGMA user_version = ${version}`);
-      else if (found !== version) {
+      else if (migrations[found] !== undefined) {
+        db.exec(`${migrations[found]}; PRAGMA user_version = ${version}`);
+      } else if (found !== version) {
         throw new IndexCorruptError(`Index has version ${found}, expected ${version}`);
       }
       db.exec("COMMIT");

@@ -17,13 +17,18 @@ import type {
   Question,
   Reservation,
   TagEntry,
+  TagPage,
+  TagPageOptions,
   TagRow,
   Totals,
 } from "./index.ts";
-import { RedisDownError } from "./redis.ts";
+import { RedisDownError, RedisRefusesError } from "./redis.ts";
 
 /** Changes that are kept for later; the oldest go first, and are found again by asking upstream. */
 const JOURNAL = 20_000;
+
+/** How often room is made for one change before it is given up. */
+const SHED_ATTEMPTS = 3;
 
 const MIB = 2 ** 20;
 
@@ -57,6 +62,7 @@ export class SurvivingIndex implements Index {
   readonly #tags = new ByteLru<TagRow>({ bytes: 4 * MIB, sizeOf: () => 250 });
   readonly #marks = new ByteLru<number>({ bytes: 4 * MIB });
   readonly #journal: (() => Promise<void>)[] = [];
+  #shedding: Promise<boolean> | undefined;
   #totals: Totals = { bytes: 0, entries: 0, reserved: 0 };
   /** Promised here while nobody else could be asked, bytes. */
   #promised = 0;
@@ -79,7 +85,12 @@ export class SurvivingIndex implements Index {
 
   async addBlob(row: BlobRow): Promise<void> {
     this.#rows.set(row.digest, row);
-    await this.#write(() => this.#remote.addBlob(row));
+    try {
+      await this.#note(() => this.#remote.addBlob(row));
+    } catch (error) {
+      this.#rows.delete(row.digest);
+      throw error;
+    }
   }
 
   async restoreBlobs(rows: readonly BlobRow[]): Promise<void> {
@@ -107,7 +118,7 @@ export class SurvivingIndex implements Index {
     return await this.#whenUp(() => this.#remote.leastVerified(limit), []);
   }
 
-  blobs(): Iterable<BlobRow> | AsyncIterable<BlobRow> {
+  blobs(): AsyncIterable<BlobRow> {
     return this.#remote.blobs();
   }
 
@@ -141,7 +152,30 @@ export class SurvivingIndex implements Index {
     await this.#write(() => this.#remote.removeTag(key, tag));
   }
 
-  tags(): Iterable<TagEntry> | AsyncIterable<TagEntry> {
+  async removeTags(entries: readonly TagEntry[]): Promise<void> {
+    for (const { registry, repository, tag } of entries) {
+      this.#tags.delete(textOf(registry, repository, tag));
+    }
+    await this.#write(() => this.#remote.removeTags(entries));
+  }
+
+  tagPage(options: TagPageOptions): Awaitable<TagPage> {
+    return this.#remote.tagPage(options);
+  }
+
+  tagCount(): Awaitable<number> {
+    return this.#whenUp(() => this.#remote.tagCount(), 0);
+  }
+
+  async trim(): Promise<void> {
+    await this.#whenUp(() => this.#remote.trim(), undefined);
+  }
+
+  async shed(): Promise<boolean> {
+    return await this.#whenUp(() => this.#remote.shed(), false);
+  }
+
+  tags(): AsyncIterable<TagEntry> {
     return this.#remote.tags();
   }
 
@@ -188,7 +222,7 @@ export class SurvivingIndex implements Index {
   }
 
   async unsettle(digest: string): Promise<void> {
-    await this.#write(() => this.#remote.unsettle(digest));
+    await this.#note(() => this.#remote.unsettle(digest));
   }
 
   async settle(digest: string): Promise<void> {
@@ -272,13 +306,48 @@ export class SurvivingIndex implements Index {
     }
   }
 
+  /**
+   * Tells what the cap depends on: content that Redis refuses to count must not be there. Throws where it does;
+   * where Redis cannot be reached at all it is told later.
+   */
+  async #note(tell: () => Awaitable<void>): Promise<void> {
+    try {
+      await this.#withRoom(tell);
+    } catch (error) {
+      if (!(error instanceof RedisDownError) || error instanceof RedisRefusesError) throw error;
+      this.#later(tell);
+    }
+  }
+
   async #write(tell: () => Awaitable<void>): Promise<void> {
     try {
-      await tell();
+      await this.#withRoom(tell);
     } catch (error) {
       if (!(error instanceof RedisDownError)) throw error;
-      this.#journal.push(async () => await tell());
-      if (this.#journal.length > JOURNAL) this.#journal.shift();
+      this.#later(tell);
     }
+  }
+
+  #later(tell: () => Awaitable<void>): void {
+    this.#journal.push(async () => await tell());
+    if (this.#journal.length > JOURNAL) this.#journal.shift();
+  }
+
+  /** Where Redis' memory is full, what was used longest ago makes room for what is new. */
+  async #withRoom(tell: () => Awaitable<void>): Promise<void> {
+    for (let attempt = 0;; attempt++) {
+      try {
+        return await tell();
+      } catch (error) {
+        const isFull = error instanceof RedisRefusesError && error.code === "ENOSPC";
+        if (!isFull || attempt >= SHED_ATTEMPTS || !await this.#shedOnce()) throw error;
+      }
+    }
+  }
+
+  /** However many ask for room at once, some is made once. */
+  async #shedOnce(): Promise<boolean> {
+    this.#shedding ??= this.shed().finally(() => this.#shedding = undefined);
+    return await this.#shedding;
   }
 }

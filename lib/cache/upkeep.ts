@@ -6,6 +6,7 @@
  */
 import { cacheLog } from "../log.ts";
 import { causeOf } from "../upstream/send.ts";
+import { TimeSlice } from "../util/time_slice.ts";
 import type { Content } from "./content.ts";
 import type { Engines } from "./engines.ts";
 import { patrol } from "./patrol.ts";
@@ -29,7 +30,6 @@ export class Upkeep {
   readonly #ending = new AbortController();
   readonly #work = new Set<Promise<void>>();
   readonly #timers: ReturnType<typeof setInterval>[] = [];
-  #cursor: string | undefined;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -40,7 +40,7 @@ export class Upkeep {
     const { content, engines } = this.#options;
     const { space } = content;
     this.#timers.push(
-      setInterval(() => this.#attempt(() => space.flush()), FLUSH_EVERY),
+      setInterval(() => this.#attempt(() => this.#writeUses()), FLUSH_EVERY),
       setInterval(() => this.#attempt(() => this.tidy()), TIDY_EVERY),
     );
     this.#attempt(async () => {
@@ -53,12 +53,24 @@ export class Upkeep {
     this.#attempt(() => patrol(target, { signal, isSuspect: engines.wasKilled }));
   }
 
+  /** Writes recency, and lets facts leave that were used longest ago where there are too many. */
+  async #writeUses(): Promise<void> {
+    await this.#options.content.space.flush();
+    await this.#options.engines.index.trim();
+  }
+
   /** Removes what has not been used for long, and facts about what is not here. */
   async tidy(): Promise<void> {
     const { content, engines, blobTtl } = this.#options;
     await content.space.removeUnused(blobTtl);
     await content.space.tidyQuarantine();
-    this.#cursor = await engines.index.prune(Date.now() - PRUNE_AFTER, this.#cursor);
+    const before = Date.now() - PRUNE_AFTER;
+    const slice = new TimeSlice();
+    let cursor: string | undefined;
+    do {
+      cursor = await engines.index.prune(before, cursor);
+      await slice.pause();
+    } while (cursor !== undefined && !this.#ending.signal.aborted);
   }
 
   /** Mends a damaged index. Clients are served meanwhile; what is new is not kept. */

@@ -20,12 +20,17 @@ export interface IndexListener {
 export function watchIndex(index: Index, listener: IndexListener): void {
   const setTag = index.setTag.bind(index);
   const removeTag = index.removeTag.bind(index);
+  const removeTags = index.removeTags.bind(index);
   const setPublic = index.setPublic.bind(index);
   const removeBlob = index.removeBlob.bind(index);
   index.setTag = (key, tag, row) =>
     after(() => setTag(key, tag, row), () => listener.forgetTag(key, tag));
   index.removeTag = (key, tag) =>
     after(() => removeTag(key, tag), () => listener.forgetTag(key, tag));
+  index.removeTags = (entries) =>
+    after(() => removeTags(entries), () => {
+      for (const entry of entries) listener.forgetTag(entry, entry.tag);
+    });
   index.setPublic = (key, at) =>
     at === undefined
       ? after(() => setPublic(key, at), () => listener.forgetRepository(key))

@@ -75,6 +75,7 @@ export const Environment = v.object({
   CACHE_BLOB_TTL: duration("1y"),
   CACHE_STORE: v.optional(parsed(parseStoreSetting), "files"),
   CACHE_INDEX: v.optional(parsed(parseIndexSetting)),
+  CACHE_INDEX_SIZE: v.optional(parsed(parseSize), "256MiB"),
   CACHE_FILLS_SIZE: v.optional(parsed(parseSize), "10GiB"),
   STORE_REDIRECT: flag("false"),
   PEER_URL: v.optional(parsed(parseUpstream)),

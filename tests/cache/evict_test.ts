@@ -49,7 +49,7 @@ function setUp(maxSize: number) {
     });
   /** The numbers of what is here, having checked that store and index agree. */
   const here = (): number[] => {
-    const rows = [...index.blobs()];
+    const rows = index.leastRecent(1_000_000).sort((a, b) => a.digest < b.digest ? -1 : 1);
     assertEquals(rows.map((r) => r.digest), [...store.content.keys()].sort());
     assertEquals(index.totals().bytes, store.bytes);
     return rows.map((r) => parseInt(r.digest.slice(7), 16));

@@ -1,21 +1,20 @@
 import { RedisIndex } from "../../lib/cache/redis_index.ts";
 import { SurvivingIndex } from "../../lib/cache/surviving_index.ts";
-import { testIndex } from "../support/index_contract.ts";
+import { SMALL_INDEX, testIndex } from "../support/index_contract.ts";
 import { fakeRedis } from "../support/redis.ts";
 
 for (const kind of ["RedisIndex", "SurvivingIndex"] as const) {
-  testIndex(`${kind} on a fake Redis`, {
-    async make() {
-      const made = await fakeRedis();
-      const remote = new RedisIndex(made.redis, { instance: "a", inUse: 0, atWork: 0 });
-      const index = kind === "RedisIndex" ? remote : new SurvivingIndex(remote);
-      return {
-        index,
-        async [Symbol.asyncDispose]() {
-          await index.close();
-          await made[Symbol.asyncDispose]();
-        },
-      };
-    },
-  });
+  const make = async (size?: number) => {
+    const made = await fakeRedis();
+    const remote = new RedisIndex(made.redis, { instance: "a", inUse: 0, atWork: 0, size });
+    const index = kind === "RedisIndex" ? remote : new SurvivingIndex(remote);
+    return {
+      index,
+      async [Symbol.asyncDispose]() {
+        await index.close();
+        await made[Symbol.asyncDispose]();
+      },
+    };
+  };
+  testIndex(`${kind} on a fake Redis`, { make: () => make(), makeSmall: () => make(SMALL_INDEX) });
 }

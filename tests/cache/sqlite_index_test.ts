@@ -3,22 +3,22 @@ import { join } from "@std/path";
 import { DatabaseSync } from "node:sqlite";
 import { IndexCorruptError, IndexLockedError } from "../../lib/cache/sqlite_file.ts";
 import { SqliteIndex } from "../../lib/cache/sqlite_index.ts";
-import { testIndex } from "../support/index_contract.ts";
+import { SMALL_INDEX, testIndex } from "../support/index_contract.ts";
 import { tempDir } from "../support/temp.ts";
 
-testIndex("SqliteIndex", {
-  make: async () => {
-    const dir = await tempDir();
-    const index = new SqliteIndex(join(dir.path, "index.sqlite"));
-    return {
-      index,
-      async [Symbol.asyncDispose]() {
-        index.close();
-        await dir[Symbol.asyncDispose]();
-      },
-    };
-  },
-});
+async function makeIndex(size?: number) {
+  const dir = await tempDir();
+  const index = new SqliteIndex(join(dir.path, "index.sqlite"), { size });
+  return {
+    index,
+    async [Symbol.asyncDispose]() {
+      index.close();
+      await dir[Symbol.asyncDispose]();
+    },
+  };
+}
+
+testIndex("SqliteIndex", { make: () => makeIndex(), makeSmall: () => makeIndex(SMALL_INDEX) });
 
 const ROW = {
   digest: "sha256:" + "a".repeat(64),
@@ -72,12 +72,15 @@ Deno.test("SqliteIndex: a file that is no index, or one of another version, is r
 Deno.test("SqliteIndex: damage found in use is told once, and the file can be replaced while it is open", async () => {
   await using dir = await tempDir();
   const path = join(dir.path, "index.sqlite");
+  const empty = new SqliteIndex(join(dir.path, "empty.sqlite"));
+  empty.close();
+  const { size: spared } = await Deno.stat(join(dir.path, "empty.sqlite"));
   const whole = new SqliteIndex(path);
   const digestOf = (n: number) => `sha256:${n.toString(16).padStart(64, "0")}`;
   for (let n = 0; n < 2_000; n++) whole.addBlob({ ...ROW, digest: digestOf(n) });
   whole.close();
   const bytes = await Deno.readFile(path);
-  bytes.fill(0xAA, 2 * 4096); // the header and the schema stay
+  bytes.fill(0xAA, spared); // the header and the schema stay
   await Deno.writeFile(path, bytes);
 
   let told = 0;
@@ -127,7 +130,8 @@ Deno.test("SqliteIndex: no question asked for a request or an admission reads a 
     index.removeBlob(ROW.digest);
     index.unsettle(ROW.digest);
     index.settle(ROW.digest);
-    [...index.tags(), ...index.blobs()];
+    await Array.fromAsync(index.tags());
+    await Array.fromAsync(index.blobs());
   } finally {
     DatabaseSync.prototype.prepare = prepare;
     index.close();
@@ -144,4 +148,74 @@ Deno.test("SqliteIndex: no question asked for a request or an admission reads a 
   }
   assert(asked.size >= 20, `only ${asked.size} statements seen`);
   db.close();
+});
+
+/** The tables as version 1 had them, with a tag, a link and a mark. */
+const VERSION_1 = `
+  CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, created_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL, verified_at INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE INDEX blobs_by_use ON blobs (used_at);
+  CREATE INDEX blobs_by_verification ON blobs (verified_at);
+  CREATE TABLE links (registry TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
+    media_type TEXT NOT NULL, noted_at INTEGER NOT NULL,
+    PRIMARY KEY (registry, repository, digest, kind)) WITHOUT ROWID;
+  CREATE INDEX links_by_digest ON links (digest);
+  CREATE TABLE tags (registry TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL,
+    checked_at INTEGER NOT NULL, PRIMARY KEY (registry, repository, tag)) WITHOUT ROWID;
+  CREATE INDEX tags_by_digest ON tags (digest);
+  CREATE TABLE public_repositories (registry TEXT NOT NULL, repository TEXT NOT NULL, proved_at INTEGER NOT NULL,
+    PRIMARY KEY (registry, repository)) WITHOUT ROWID;
+  CREATE TABLE unsettled (digest TEXT PRIMARY KEY) WITHOUT ROWID;
+  CREATE TABLE totals (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL, entries INTEGER NOT NULL);
+  INSERT INTO totals VALUES (1, 0, 0);
+  CREATE TRIGGER blob_added AFTER INSERT ON blobs BEGIN
+    UPDATE totals SET bytes = bytes + NEW.size, entries = entries + 1;
+  END;
+  CREATE TRIGGER blob_removed AFTER DELETE ON blobs BEGIN
+    UPDATE totals SET bytes = bytes - OLD.size, entries = entries - 1;
+  END;
+  INSERT INTO blobs VALUES ('${ROW.digest}', 5, 1, 1, 1);
+  INSERT INTO links VALUES ('r.example', 'a/b', '${ROW.digest}', 'manifest', 'a/b', 1);
+  INSERT INTO public_repositories VALUES ('r.example', 'a/b', 1);
+  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+    INSERT INTO tags SELECT 'r.example', 'a/b', 'v' || i, '${ROW.digest}', i FROM n;
+  PRAGMA user_version = 1;
+`;
+
+Deno.test("SqliteIndex: a file of the version before is taken over with all that is in it, and kept within the budgets", async () => {
+  await using dir = await tempDir();
+  const path = join(dir.path, "index.sqlite");
+  const old = new DatabaseSync(path);
+  old.exec(VERSION_1);
+  old.close();
+  const key = { registry: "r.example", repository: "a/b" };
+  const index = new SqliteIndex(path, { size: SMALL_INDEX });
+  assert(!index.isNew);
+  assertEquals(index.blob(ROW.digest), ROW);
+  assertEquals(index.link({ ...key, digest: ROW.digest, kind: "manifest" }), { mediaType: "a/b" });
+  assertEquals(index.publicSince(key), 1);
+  assertEquals(index.tagCount(), 2_000);
+  await index.trim();
+  assert(index.tagCount() < 300, `${index.tagCount()} tags`);
+  assertEquals(index.tag(key, "v1"), undefined);
+  assertEquals(index.tag(key, "v2000")?.checkedAt, 2000);
+  index.close();
+});
+
+Deno.test("SqliteIndex: a removal that a crash cut short is finished later, and opens nothing until then", async () => {
+  await using dir = await tempDir();
+  const path = join(dir.path, "index.sqlite");
+  const first = new SqliteIndex(path);
+  const key = { registry: "r.example", repository: "a/b" };
+  first.addBlob(ROW);
+  for (let n = 0; n < 1_000; n++) first.setTag(key, `v${n}`, { digest: ROW.digest, checkedAt: 1 });
+  const removal = first.removeBlob(ROW.digest);
+  first.close(); // as early as a crash can be
+  await removal;
+  const second = new SqliteIndex(path);
+  assertEquals(second.blob(ROW.digest), undefined);
+  assert(second.tagCount() > 0, "nothing was left to do");
+  await second.trim();
+  assertEquals(second.tagCount(), 0);
+  second.close();
 });

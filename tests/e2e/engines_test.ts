@@ -27,7 +27,7 @@ import { makeCertificate } from "../support/certificate.ts";
 import { run } from "../support/process.ts";
 import { ROOT } from "../support/proxy_process.ts";
 import { testRedis } from "../support/redis_contract.ts";
-import { testIndex } from "../support/index_contract.ts";
+import { SMALL_INDEX, testIndex } from "../support/index_contract.ts";
 import { toolTest } from "../support/requirements.ts";
 import { freePort, tempDir } from "../support/temp.ts";
 
@@ -91,21 +91,19 @@ testRedis("Redis", {
 });
 
 for (const kind of ["RedisIndex", "SurvivingIndex"] as const) {
-  testIndex(kind, {
-    needs: REDIS,
-    async make() {
-      const redis = await connect(await redisServer());
-      const remote = new RedisIndex(redis, { instance: "a", inUse: 0, atWork: 0 });
-      const index = kind === "RedisIndex" ? remote : new SurvivingIndex(remote);
-      return {
-        index,
-        async [Symbol.asyncDispose]() {
-          await index.close();
-          redis.close();
-        },
-      };
-    },
-  });
+  const make = async (size?: number) => {
+    const redis = await connect(await redisServer());
+    const remote = new RedisIndex(redis, { instance: "a", inUse: 0, atWork: 0, size });
+    const index = kind === "RedisIndex" ? remote : new SurvivingIndex(remote);
+    return {
+      index,
+      async [Symbol.asyncDispose]() {
+        await index.close();
+        redis.close();
+      },
+    };
+  };
+  testIndex(kind, { needs: REDIS, make: () => make(), makeSmall: () => make(SMALL_INDEX) });
 }
 
 testBlobStore("RedisStore", {

@@ -33,12 +33,14 @@ const OK = { ok: "OK" } as const;
 
 /** Commands that change nothing, and so are answered where memory is full. */
 const READS = new Set(
-  ("PING SELECT CLIENT TIME INFO GET EXISTS GETRANGE STRLEN PTTL TYPE HGET HMGET HGETALL HKEYS HVALS HLEN HEXISTS HSCAN " +
-    "SMEMBERS SCARD SISMEMBER SSCAN ZSCORE ZCARD ZCOUNT ZRANGE ZSCAN SCAN DBSIZE").split(" "),
+  ("PING SELECT CLIENT TIME INFO GET EXISTS GETRANGE STRLEN PTTL TYPE HGET HMGET HGETALL HKEYS HVALS HLEN HEXISTS HSCAN HRANDFIELD " +
+    "SRANDMEMBER SMEMBERS SCARD SISMEMBER SSCAN ZSCORE ZCARD ZCOUNT ZRANGE ZSCAN SCAN DBSIZE")
+    .split(" "),
 );
 /** Commands that free memory, and so are let through too. */
 const FREES = new Set(
-  "DEL UNLINK HDEL SREM ZREM ZREMRANGEBYSCORE FLUSHALL PERSIST PEXPIRE EXPIRE RENAME".split(" "),
+  "DEL UNLINK HDEL SREM ZREM ZREMRANGEBYSCORE ZREMRANGEBYRANK FLUSHALL PERSIST PEXPIRE EXPIRE RENAME"
+    .split(" "),
 );
 
 /** The server. */
@@ -293,6 +295,7 @@ export class FakeRedis implements Disposable {
       hash.set(field, String(value));
       return value;
     },
+    HRANDFIELD: (key, count) => [...this.#hash(key)?.keys() ?? []].slice(0, Number(count)),
     HSCAN: (key) => ["0", [...this.#hash(key) ?? []].flat()],
 
     SADD: (key, ...members) => {
@@ -306,6 +309,7 @@ export class FakeRedis implements Disposable {
     SMEMBERS: (key) => [...this.#set(key) ?? []],
     SCARD: (key) => this.#set(key)?.size ?? 0,
     SISMEMBER: (key, member = "") => this.#set(key)?.has(member) ? 1 : 0,
+    SRANDMEMBER: (key, count) => [...this.#set(key) ?? []].slice(0, Number(count)),
     SSCAN: (key) => ["0", [...this.#set(key) ?? []]],
 
     ZADD: (key, ...args) => {
@@ -347,6 +351,9 @@ export class FakeRedis implements Disposable {
         found = isReversed
           ? this.#between(key, stop, start).reverse()
           : this.#between(key, start, stop);
+      } else if (words.includes("BYLEX")) {
+        const all = this.#sorted(key)?.ordered() ?? [];
+        found = all.filter(([member]) => isAfter(member, start) && isBefore(member, stop));
       } else {
         const all = this.#sorted(key)?.ordered() ?? [];
         if (isReversed) all.reverse();
@@ -365,6 +372,11 @@ export class FakeRedis implements Disposable {
     },
     ZREMRANGEBYSCORE: (key, min, max) => {
       const found = this.#between(key, min, max);
+      for (const [member] of found) this.#sorted(key)?.delete(member);
+      return this.#tidied(key, found.length);
+    },
+    ZREMRANGEBYRANK: (key, start, stop) => {
+      const found = (this.#sorted(key)?.ordered() ?? []).slice(Number(start), Number(stop) + 1);
       for (const [member] of found) this.#sorted(key)?.delete(member);
       return this.#tidied(key, found.length);
     },
@@ -462,6 +474,18 @@ function encode(reply: Reply): string {
   if ("ok" in reply) return `+${reply.ok}\r\n`;
   if ("err" in reply) return `-${reply.err}\r\n`;
   return `*${reply.length}\r\n${reply.map(encode).join("")}`;
+}
+
+/** Whether `member` comes after the lower limit of a range by name. */
+function isAfter(member: string, limit = "-"): boolean {
+  if (limit === "-") return true;
+  return limit.startsWith("(") ? member > limit.slice(1) : member >= limit.slice(1);
+}
+
+/** Whether `member` comes before the upper limit of a range by name. */
+function isBefore(member: string, limit = "+"): boolean {
+  if (limit === "+") return true;
+  return limit.startsWith("(") ? member < limit.slice(1) : member <= limit.slice(1);
 }
 
 function toScore(text: string | undefined): number {

@@ -7,6 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { RepositoryKey } from "../../lib/access.ts";
 import type { BlobRow, Index, LinkKey } from "../../lib/cache/index.ts";
+import { moveClock, type MovedClock } from "./clock.ts";
 import { type Tool, toolTest } from "./requirements.ts";
 
 /** An index to try, empty. */
@@ -51,11 +52,28 @@ async function pruneAll(index: Index, before: number): Promise<void> {
   } while (cursor !== undefined);
 }
 
+/** What an index under test may take: budgets of 200,000 bytes, and 50,000 for each repository. */
+export const SMALL_INDEX = 2_000_000;
+
 /** Registers the tests of an index that `make` makes; each gets one of its own. */
 export function testIndex(
   name: string,
-  { make, needs = [] }: { make: () => Promise<IndexUnderTest>; needs?: readonly Tool[] },
+  { make, makeSmall, needs = [] }: {
+    make: () => Promise<IndexUnderTest>;
+    /** One that may take {@linkcode SMALL_INDEX}. */
+    makeSmall: () => Promise<IndexUnderTest>;
+    needs?: readonly Tool[];
+  },
 ): void {
+  const smallTest = (does: string, fn: (index: Index, clock: MovedClock) => Promise<void>) =>
+    toolTest(`${name}: ${does}`, {
+      needs,
+      fn: async () => {
+        using clock = moveClock();
+        await using under = await makeSmall();
+        await fn(under.index, clock);
+      },
+    });
   const test = (does: string, fn: (index: Index) => Promise<void>) =>
     toolTest(`${name}: ${does}`, {
       needs,
@@ -406,5 +424,183 @@ export function testIndex(
       }),
       { numRuns: 40 },
     );
+  });
+
+  test("content with very many tags and links goes with all of them, and others have their turn meanwhile", async (index) => {
+    await index.addBlob(row(1));
+    await index.addBlob(row(2));
+    for (let n = 0; n < 2_000; n++) {
+      const key = { ...NGINX, repository: `library/r${n}` };
+      await index.setTag(NGINX, `v${n}`, { digest: digest(1), checkedAt: n });
+      if (n < 1_000) await index.addLink(link(key, 1), { mediaType: "" });
+    }
+    await index.setTag(NGINX, "other", { digest: digest(2), checkedAt: 1 });
+    let turns = 0;
+    const timer = setInterval(() => turns++, 0);
+    try {
+      let isOver = false;
+      const removal = Promise.resolve(index.removeBlob(digest(1))).finally(() => isOver = true);
+      while (await index.blob(digest(1))) assert(!isOver);
+      assert(!isOver, "the content itself goes first");
+      await removal;
+    } finally {
+      clearInterval(timer);
+    }
+    assert(turns > 0, "nobody had a turn");
+    assertEquals((await all(index.tags())).map(({ tag }) => tag), ["other"]);
+    assertEquals(await index.link(link({ ...NGINX, repository: "library/r7" }, 1)), undefined);
+    assertEquals(await index.tagCount(), 1);
+  });
+
+  test("content that comes back while it is being removed keeps what is noted of it then", async (index) => {
+    await index.removeBlob(digest(2)); // what it takes is loaded from here on
+    await index.addBlob(row(1));
+    for (let n = 0; n < 2_000; n++) {
+      await index.setTag(NGINX, `v${n}`, { digest: digest(1), checkedAt: n });
+    }
+    const removal = index.removeBlob(digest(1));
+    await index.addBlob(row(1));
+    await index.setTag(QUAY, "new", { digest: digest(1), checkedAt: 1 });
+    await removal;
+    assert(await index.blob(digest(1)));
+    assertEquals((await index.tag(QUAY, "new"))?.digest, digest(1));
+  });
+
+  test("tags are told in pages, in the order of their names, of all repositories and of one", async (index) => {
+    const names: string[] = [];
+    for (const key of [QUAY, NGINX, { ...NGINX, repository: "library/nginx-more" }]) {
+      for (let n = 0; n < 30; n++) {
+        await index.setTag(key, `v${n}`, { digest: digest(n), checkedAt: n });
+        names.push(`${key.registry} ${key.repository} v${n}`);
+      }
+    }
+    names.sort();
+    const read = async (of?: RepositoryKey) => {
+      const told: string[] = [];
+      let after: string | undefined;
+      do {
+        const page = await index.tagPage({ limit: 7, after, of });
+        assert(page.tags.length <= 7);
+        told.push(...page.tags.map((t) => `${t.registry} ${t.repository} ${t.tag}`));
+        after = page.next;
+      } while (after !== undefined);
+      return told;
+    };
+    assertEquals(await read(), names);
+    const ofNginx = names.filter((name) => name.startsWith("registry-1.docker.io library/nginx "));
+    assertEquals(await read(NGINX), ofNginx);
+    assertEquals(await read(OTHER), []);
+    const { tags } = await index.tagPage({ limit: 40 });
+    await index.removeTags(tags);
+    assertEquals(await read(), names.slice(40));
+    assertEquals(await index.tagCount(), 50);
+  });
+
+  smallTest(
+    "however many tags of one digest are asked for, they stay within a repository's budget",
+    async (index) => {
+      await index.addBlob(row(1));
+      for (let n = 0; n < 6_000; n++) {
+        await index.setTag(NGINX, `v${n}`, { digest: digest(1), checkedAt: n });
+        if (n % 100 === 0) await index.trim();
+      }
+      await index.trim();
+      const kept = await all(index.tags());
+      assert(kept.length < 300, `${kept.length} tags`);
+      assert(kept.length > 30, `${kept.length} tags`);
+      assertEquals(await index.tagCount(), kept.length);
+      // Room for others, and for what is asked for next.
+      await index.setTag(QUAY, "latest", { digest: digest(1), checkedAt: 1 });
+      await index.setTag(NGINX, "latest", { digest: digest(1), checkedAt: 1 });
+      assert(await index.tag(QUAY, "latest"));
+      assert(await index.tag(NGINX, "latest"));
+    },
+  );
+
+  smallTest("long names count in bytes", async (index) => {
+    const long = "x".repeat(120);
+    const fill = async (key: RepositoryKey, name: (n: number) => string) => {
+      for (let n = 0; n < 1_000; n++) {
+        await index.setTag(key, name(n), { digest: digest(1), checkedAt: n });
+        if (n % 50 === 0) await index.trim();
+      }
+      await index.trim();
+      return (await all(index.tags())).filter((t) => t.repository === key.repository).length;
+    };
+    const short = await fill(NGINX, (n) => `v${n}`);
+    const longOnes = await fill(OTHER, (n) => `${long}${n}`);
+    assert(longOnes < 0.8 * short, `${longOnes} long, ${short} short`);
+  });
+
+  smallTest(
+    "links, marks and notes of referrers of very many repositories stay within their budgets",
+    async (index) => {
+      const before = Date.now();
+      for (let n = 0; n < 3_000; n++) {
+        const key = { ...NGINX, repository: `library/r${n}` };
+        await index.addLink(link(key, n), { mediaType: "" });
+        await index.setPublic(key, before + n);
+        await index.setTag(key, `referrers/${digest(n)}`, { digest: digest(n), checkedAt: n });
+        if (n % 50 === 0) await index.trim();
+      }
+      await index.trim();
+      const count = async (has: (key: RepositoryKey, n: number) => Promise<unknown>) => {
+        let found = 0;
+        for (let n = 0; n < 3_000; n++) {
+          if (await has({ ...NGINX, repository: `library/r${n}` }, n) !== undefined) found++;
+        }
+        return found;
+      };
+      const kept = {
+        links: await count(async (key, n) => await index.link(link(key, n))),
+        marks: await count(async (key) => await index.publicSince(key)),
+        notes: (await all(index.tags())).length,
+      };
+      for (const [what, n] of Object.entries(kept)) {
+        assert(n > 50 && n < 2_000, `${n} ${what}`);
+      }
+      // Of marks those proved last stay.
+      assert(await index.publicSince({ ...NGINX, repository: "library/r2999" }));
+      assertEquals(await index.publicSince({ ...NGINX, repository: "library/r0" }), undefined);
+    },
+  );
+
+  smallTest("a link's media type counts in bytes, also where it changes", async (index) => {
+    await index.addLink(link(NGINX, 1), { mediaType: "" });
+    await index.addLink(link(NGINX, 1), { mediaType: "m".repeat(60_000) });
+    await index.trim();
+    assertEquals(await index.link(link(NGINX, 1)), undefined);
+    await index.addLink(link(NGINX, 2), { mediaType: "" });
+    assert(await index.link(link(NGINX, 2)));
+  });
+
+  smallTest("what was used lately stays when its budget is trimmed", async (index, clock) => {
+    await index.setTag(NGINX, "used", { digest: digest(1), checkedAt: 1 });
+    await index.addLink(link(NGINX, 1), { mediaType: "" });
+    for (let n = 0; n < 60; n++) {
+      clock.pass(60_000);
+      await index.setTag(NGINX, `v${n}`, { digest: digest(1), checkedAt: 1 });
+      await index.addLink(link(NGINX, 100 + n), { mediaType: "" });
+    }
+    clock.pass(60 * 60_000);
+    assert(await index.tag(NGINX, "used"));
+    assert(await index.link(link(NGINX, 1)));
+    await index.touch(new Map());
+    for (let n = 60; n < 400; n++) {
+      await index.setTag(NGINX, `v${n}`, { digest: digest(1), checkedAt: 1 });
+      await index.addLink(link(NGINX, 100 + n), { mediaType: "" });
+      if (n % 20 === 0) {
+        await index.trim();
+        await index.tag(NGINX, "used");
+        await index.link(link(NGINX, 1));
+        clock.pass(11 * 60_000);
+        await index.touch(new Map());
+      }
+    }
+    await index.trim();
+    assert(await index.tag(NGINX, "used"));
+    assert(await index.link(link(NGINX, 1)));
+    assertEquals(await index.tag(NGINX, "v0"), undefined);
+    assertEquals(await index.link(link(NGINX, 100)), undefined);
   });
 }
