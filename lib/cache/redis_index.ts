@@ -14,20 +14,20 @@ import {
   isNearlyFull,
   targetOf,
 } from "./budgets.ts";
-import {
-  type BlobRow,
-  type Facts,
-  type Index,
-  type LeastRecentOptions,
-  type LinkKey,
-  type LinkRow,
-  type Question,
-  type Reservation,
-  type TagEntry,
-  type TagPage,
-  type TagPageOptions,
-  type TagRow,
-  type Totals,
+import type {
+  BlobRow,
+  Facts,
+  Index,
+  LeastRecentOptions,
+  LinkKey,
+  LinkRow,
+  Question,
+  Reservation,
+  TagEntry,
+  TagPage,
+  TagPageOptions,
+  TagRow,
+  Totals,
 } from "./index.ts";
 import { LEASE_LIFE } from "./lease.ts";
 import { NOTES } from "./referrers.ts";
