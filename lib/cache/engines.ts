@@ -4,6 +4,7 @@
  * @module
  */
 import type { BlobStore } from "./blob_store.ts";
+import type { Leader } from "./cluster/leader.ts";
 import { FileStore } from "./file_store.ts";
 import type { Index } from "./index.ts";
 import type { Together } from "./together.ts";
@@ -13,8 +14,8 @@ import { openIndex, replaceIndex } from "./recover.ts";
 export interface Engines {
   readonly store: BlobStore;
   readonly index: Index;
-  /** Whether the store is a disk that nobody else watches: then it is hashed in the background. */
-  readonly isOwnDisk: boolean;
+  /** Where several instances have them in common: which one hashes all content in the background. */
+  readonly leader?: Pick<Leader, "isOurs">;
   /** Whether store and index may disagree, because the machine may have gone down with the last process. */
   readonly wasKilled: boolean;
   /** Present where several instances have them in common. */
@@ -48,7 +49,6 @@ export async function openEmbedded(
   return {
     store,
     index,
-    isOwnDisk: true,
     wasKilled,
     repair: () => replaceIndex(dir, { store, index }),
     // deno-lint-ignore require-await -- SQLite is done at once

@@ -5,6 +5,7 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { UnreachableError } from "./blob_store.ts";
 import { reconcile, type VerifyTarget } from "./verify.ts";
 
 const DAY = 24 * 60 * 60_000;
@@ -26,6 +27,8 @@ export interface PatrolOptions {
   readonly signal: AbortSignal;
   /** Whether store and index may disagree: then they are compared first. */
   readonly isSuspect: boolean;
+  /** Where several instances share the store: whether it is for this one to do. @default {it is} */
+  readonly isOurs?: () => Promise<boolean>;
   /** Waits `ms`, or rejects when `signal` aborts; tests pass one that does not wait. */
   readonly wait?: (ms: number) => Promise<unknown>;
   /** @default {Date.now} */
@@ -41,9 +44,15 @@ export async function patrol(target: VerifyTarget, options: PatrolOptions): Prom
   const afterEntry = async () => {
     if (++compared % BATCH === 0) await wait(BATCH_PAUSE);
   };
+  const isOurs = options.isOurs ?? (() => Promise.resolve(true));
   let mustCompare = isSuspect;
   while (!signal.aborted) {
+    const lost = new AbortController();
     try {
+      if (!await isOurs()) {
+        await wait(IDLE);
+        continue;
+      }
       if (mustCompare) {
         await reconcile(target, { signal, afterRead: afterEntry });
         mustCompare = false;
@@ -56,9 +65,11 @@ export async function patrol(target: VerifyTarget, options: PatrolOptions): Prom
         continue;
       }
       const verdict = await content.check(row, {
-        signal,
+        signal: AbortSignal.any([signal, lost.signal]),
         afterRead: async (n) => {
           await wait(n / rate * 1000);
+          // Another instance has begun with it, after this one was not heard of for a while.
+          if (!await isOurs()) lost.abort();
           for (let waited = 0; content.isBusy && waited < PATIENCE; waited += 1_000) {
             await wait(1_000);
           }
@@ -68,7 +79,9 @@ export async function patrol(target: VerifyTarget, options: PatrolOptions): Prom
       if (verdict !== "right" && await index.blob(row.digest)) await wait(IDLE);
     } catch (error) {
       if (signal.aborted) return;
-      content.diskTrouble(error);
+      if (lost.signal.aborted) continue;
+      // A store that is down has been told of.
+      if (!(error instanceof UnreachableError)) content.diskTrouble(error);
       await wait(IDLE).catch(() => {}); // aborted: the loop ends
     }
   }

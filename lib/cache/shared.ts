@@ -16,6 +16,7 @@ import type { EngineEvents, Engines } from "./engines.ts";
 import { Drafts } from "./drafts.ts";
 import { FileStore } from "./file_store.ts";
 import { RedisGrants } from "./grants.ts";
+import { Leader } from "./cluster/leader.ts";
 import { RedisLeases } from "./lease.ts";
 import { openIndex, replaceIndex } from "./recover.ts";
 import { Redis } from "./redis.ts";
@@ -94,7 +95,7 @@ async function openAlone(
   const store = openS3(location, { drafts, options, onBack: () => onBack() });
   const { onDamaged } = options.events;
   const opening = { ...WHOLE, store, onDamaged, size, isElsewhere: true };
-  const { index, wasKilled } = await openIndex(dir, opening);
+  const { index } = await openIndex(dir, opening);
   await drafts.sweep();
   const catchUp = await CatchUp.begin({ ...WHOLE, store, index, dir, isNew: index.isNew });
   onBack = () => void catchUp.run();
@@ -103,8 +104,8 @@ async function openAlone(
   return {
     store,
     index,
-    isOwnDisk: false,
-    wasKilled,
+    // What was left unsettled is compared when the store can be reached.
+    wasKilled: false,
     repair: () => replaceIndex(dir, { ...WHOLE, store, index }),
     // deno-lint-ignore require-await -- SQLite is done at once
     close: async () => {
@@ -146,6 +147,7 @@ async function openTogether(
     key: randomBytes(24).toString("hex"),
   };
   const leases = new RedisLeases(redis, self);
+  const leader = new Leader(leases, "patrol");
   const upkeep = new SharedUpkeep({ store, index: remote, leases, redis });
   const compareClocks = clockComparison(remote);
   const grants = new RedisGrants(redis, { configured: secretsOf(cache) });
@@ -167,11 +169,12 @@ async function openTogether(
   return {
     store,
     index,
-    isOwnDisk: false,
     wasKilled: false,
+    leader,
     together: new Together({ leases, grants, store, self, redis }),
     async close() {
       clearInterval(timer);
+      await leader.close();
       await index.close();
       redis.close();
       lock.close();

@@ -47,10 +47,11 @@ export class Upkeep {
       await space.tidyQuarantine();
       await space.trim();
     });
-    if (!engines.isOwnDisk) return;
     const { signal } = this.#ending;
     const target = { content, ...engines };
-    this.#attempt(() => patrol(target, { signal, isSuspect: engines.wasKilled }));
+    const { leader, wasKilled } = engines;
+    const isOurs = leader && (() => leader.isOurs());
+    this.#attempt(() => patrol(target, { signal, isSuspect: wasKilled, isOurs }));
   }
 
   /** Writes recency, and lets facts leave that were used longest ago where there are too many. */

@@ -31,8 +31,9 @@ async function setUp({ maxSize = 1_000 } = {}) {
   const engines: Engines = {
     store,
     index,
-    isOwnDisk: false,
     wasKilled: false,
+    // What is being hashed is not evicted.
+    leader: { isOurs: () => Promise.resolve(false) },
     close: () => Promise.resolve(),
   };
   const here = () => digests.filter((digest) => index.blob(digest) !== undefined);

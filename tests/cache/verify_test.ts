@@ -162,13 +162,18 @@ Deno.test("a report of very many problems stays small and counts them all", asyn
 /** Runs the background pass until it would wait for more than an hour in all; returns what it waited. */
 async function walk(
   t: Awaited<ReturnType<typeof setUp>>,
-  { isSuspect = false, limit = 60 * 60_000 } = {},
+  { isSuspect = false, limit = 60 * 60_000, isOurs }: {
+    isSuspect?: boolean;
+    limit?: number;
+    isOurs?: () => Promise<boolean>;
+  } = {},
 ): Promise<number> {
   const ending = new AbortController();
   let waited = 0;
   await patrol(t.target, {
     signal: ending.signal,
     isSuspect,
+    isOurs,
     now: () => t.clock.now,
     wait: (ms) => {
       waited += ms;
@@ -223,6 +228,24 @@ Deno.test("the background pass waits while clients are served, but not for ever"
   await walk(t, { limit: 10 * 60_000 });
   assert(t.index.leastVerified(1)[0]!.verifiedAt > before);
   blob!.close();
+});
+
+Deno.test("the background pass is made by one of several instances, and left in the middle by who loses it", async () => {
+  using t = await setUp([3 * MIB]);
+  t.clock.now += 8 * DAY;
+  const before = t.clock.now;
+  const answers: boolean[] = [];
+  const isOurs = () => Promise.resolve(answers.shift() ?? false);
+  await walk(t, { isOurs });
+  assertEquals(t.store.log, []);
+  // It is lost after the first of three MiB: that says nothing of the content.
+  answers.push(true, false);
+  await walk(t, { isOurs });
+  assertEquals(t.store.log.map((line) => line.split(" ")[0]), ["open", "read"]);
+  assertEquals([t.store.aside.size, t.stats.cacheEvents.get("disk_error")], [0, 0]);
+  assertEquals(t.index.leastVerified(1)[0]!.verifiedAt, 1_000 * DAY);
+  await walk(t, { isOurs: () => Promise.resolve(true) });
+  assert(t.index.leastVerified(1)[0]!.verifiedAt > before);
 });
 
 Deno.test("after a power failure the background pass first compares the store with the index", async () => {

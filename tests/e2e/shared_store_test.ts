@@ -8,9 +8,15 @@ import { RedisStore } from "../../lib/cache/redis_store.ts";
 import { parseRedisUrl } from "../../lib/engine_url.ts";
 import { Stats } from "../../lib/stats.ts";
 import { digestOf, randomBytes } from "../support/content.ts";
+import { startFakeRegistry } from "../support/fake_registry.ts";
+import { startFakeS3 } from "../support/fake_s3.ts";
+import { pull } from "../support/fleet.ts";
+import { makeImage } from "../support/image.ts";
+import { startTestProxy } from "../support/proxy.ts";
+import { until } from "../support/until.ts";
 import { redisCommand, startRedis } from "../support/engines.ts";
 import { toolTest } from "../support/requirements.ts";
-import { tempDir } from "../support/temp.ts";
+import { freePort, tempDir } from "../support/temp.ts";
 
 const MIB = 2 ** 20;
 
@@ -113,3 +119,55 @@ toolTest("chunks that stay for readers end by themselves, and take a small part 
     assertEquals(await t.count("*C:*"), 0);
   },
 });
+
+for (const engine of ["s3", "redis"] as const) {
+  toolTest(
+    `what rots in ${engine} is found by the one instance that looks at every byte, and fetched again`,
+    {
+      needs: ["redis-server"],
+      async fn() {
+        await using stack = new AsyncDisposableStack();
+        const redis = stack.use(await startRedis());
+        const s3 = stack.use(await startFakeS3());
+        const registry = stack.use(await startFakeRegistry({ auth: "token" }));
+        const image = makeImage({ layers: [300_000] });
+        registry.add("team/app", "1", image);
+        const env = {
+          CACHE_STORE: engine === "s3" ? s3.setting : redis.url,
+          CACHE_INDEX: redis.url,
+          AWS_ACCESS_KEY_ID: "access",
+          AWS_SECRET_ACCESS_KEY: "secret",
+        };
+        const start = async () =>
+          await startTestProxy({
+            upstreams: { docker: registry },
+            env: { ...env, HOST: "127.0.0.1", PORT: String(await freePort()) },
+          });
+        const first = await start();
+        await pull(first, image);
+        const { cache } = first.proxy;
+        await until(async () => (await cache!.index.totals()).entries === 3);
+        const digest = image.blobs.find(({ size }) => size >= 300_000)!.digest;
+        for await (const row of cache!.index.blobs()) {
+          await cache!.index.setVerified(row.digest, Date.now() - 8 * 24 * 60 * 60_000);
+        }
+        if (engine === "s3") s3.spoil(digest, "flip");
+        else {
+          const blob = (await cache!.store.open(digest))!;
+          const key = `{${parseRedisUrl(redis.url).prefix}}:C:${blob.version}:0`;
+          await redisCommand(redis.port, `SETRANGE ${key} 1000 rotten`);
+        }
+        await first.close();
+        const [one, two] = await Promise.all([start(), start()]);
+        stack.use(one);
+        stack.use(two);
+        const found = () =>
+          [one, two].map(({ stats }) => stats.cacheEvents.get("evicted_damaged")).toSorted();
+        await until(() => found()[1] === 1);
+        assertEquals(found(), [0, 1]);
+        for (const instance of [one, two]) await pull(instance, image);
+        assertEquals(registry.blobGets(digest), 2);
+      },
+    },
+  );
+}

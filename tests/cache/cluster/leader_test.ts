@@ -1,0 +1,37 @@
+import { assertEquals } from "@std/assert";
+import { Leader } from "../../../lib/cache/cluster/leader.ts";
+import { RedisLeases } from "../../../lib/cache/lease.ts";
+import { fakeRedis } from "../../support/redis.ts";
+
+Deno.test("of several instances one has a duty until it ends or loses its lease", async () => {
+  await using t = await fakeRedis();
+  const [one, two] = ["one", "two"].map((key) =>
+    new Leader(new RedisLeases(t.redis, { url: `http://${key}`, key }), "patrol")
+  ) as [Leader, Leader];
+  const who = async () => [await one.isOurs(), await two.isOurs()];
+  assertEquals(await who(), [true, false]);
+  assertEquals(await who(), [true, false]);
+  await one.close();
+  assertEquals(await two.isOurs(), true);
+  // It was not heard of for too long: another may have it by now.
+  await t.redis.command("DEL", t.redis.key("f:patrol"));
+  const three = new Leader(
+    new RedisLeases(t.redis, { url: "http://three", key: "three" }),
+    "patrol",
+  );
+  assertEquals([await three.isOurs(), await two.isOurs()], [true, false]);
+  await Promise.all([two, three].map((leader) => leader.close()));
+});
+
+Deno.test("nobody has a duty while Redis cannot be asked, and nobody takes one who has ended", async () => {
+  await using t = await fakeRedis();
+  const leases = new RedisLeases(t.redis, { url: "http://one", key: "one" });
+  const leader = new Leader(leases, "patrol");
+  t.redis.close();
+  assertEquals(await leader.isOurs(), false);
+  await using other = await fakeRedis();
+  const ended = new Leader(new RedisLeases(other.redis, { url: "http://x", key: "x" }), "patrol");
+  await ended.close();
+  assertEquals(await ended.isOurs(), false);
+  assertEquals(await other.redis.command("EXISTS", other.redis.key("f:patrol")), 0);
+});
