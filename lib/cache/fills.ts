@@ -181,8 +181,8 @@ export class Fills {
   ): Promise<void> {
     const { digest } = fill;
     await fill.done;
-    const isStored = fill.state === "verified" && await (claim?.mayPublish() ?? true) &&
-      await this.#keep(fill, draft);
+    const isStored = fill.state === "verified" &&
+      await (claim?.mayPublish(this.#closing.promise) ?? true) && await this.#keep(fill, draft);
     if (fill.state === "failed") {
       cacheLog.warn("Download of {digest} failed: {cause}", { digest, cause: causeOf(fill.error) });
     }

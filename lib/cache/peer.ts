@@ -6,16 +6,23 @@
  */
 import { timingSafeEqual } from "node:crypto";
 import type { RequestContext } from "../request/request_context.ts";
+import { cacheLog } from "../log.ts";
 import type { Source } from "../upstream/download.ts";
 import { startTimeout } from "../util/timeout.ts";
 import type { BlobStore } from "./blob_store.ts";
 import type { Fill } from "./fill.ts";
-import type { Lease, LeaseHolder, Leases } from "./lease.ts";
+import { type Lease, LEASE_LIFE, type LeaseHolder, type Leases } from "./lease.ts";
 
 /** Where instances ask each other. No registry's route can begin so. */
 export const PEER_PATH = "/.fills/";
-/** Another instance must begin to answer within this, ms. */
-const PEER_TIMEOUT = 5_000;
+/** How long an instance that gives no answer is tried before upstream is read here too, ms. */
+const PATIENCE = 2_000;
+/** For how long an instance that could not be reached is not tried again, ms: a pull is many blobs. */
+const AVOIDED_FOR = 30_000;
+/** How many such instances are remembered. */
+const MAX_AVOIDED = 256;
+/** What an instance says of itself when it has nothing of a fill yet: any other 404 comes from somewhere else. */
+const NOTHING_YET = "x-fill";
 /** How often the lease of an instance that is followed is looked at, ms. */
 const WATCH_EVERY = 2_000;
 /** How often a fill that cannot be reached is looked for again, ms. */
@@ -36,6 +43,46 @@ export function peerResponse(request: PeerRequest, fill: Fill): Response {
   return new Response(fill.stream({ start, end }, () => {}), { status: 206, headers });
 }
 
+/** What another instance is told that asks for a fill that has not begun here, or has ended. */
+export function peerHasNothing(): Response {
+  return new Response(null, { status: 404, headers: { [NOTHING_YET]: "none" } });
+}
+
+/** Instances that could not be reached lately, and whether that has been told. */
+export class UnreachablePeers {
+  readonly #since = new Map<string, number>();
+  readonly #now: () => number;
+
+  constructor({ now = performance.now.bind(performance) }: { now?: () => number } = {}) {
+    this.#now = now;
+  }
+
+  /** Whether the instance need not be tried now. */
+  has({ url }: LeaseHolder): boolean {
+    return this.#now() - (this.#since.get(url) ?? -Infinity) < AVOIDED_FOR;
+  }
+
+  /** Notes that it could not be reached, and says so unless that was said since it last could be. */
+  add({ url }: LeaseHolder): void {
+    if (!this.#since.has(url)) {
+      cacheLog.warn("Cannot reach the instance at {url}, reading from upstream: see its PEER_URL", {
+        url,
+      });
+    }
+    this.#since.delete(url);
+    this.#since.set(url, this.#now());
+    for (const oldest of this.#since.keys()) {
+      if (this.#since.size <= MAX_AVOIDED) break;
+      this.#since.delete(oldest);
+    }
+  }
+
+  /** Notes that it was reached. */
+  delete({ url }: LeaseHolder): void {
+    this.#since.delete(url);
+  }
+}
+
 /** Whether `request` shows `key`. */
 export function showsKey(request: PeerRequest, key: string): boolean {
   const shown = new TextEncoder().encode(request.headers.get("authorization") ?? "");
@@ -50,14 +97,38 @@ interface Rest {
   readonly size: number | undefined;
 }
 
-/** The fill of `digest` at `holder` from `offset` on, until `signal`; undefined where it has none. */
+/** `body`, once its first bytes are here, or its end. */
+async function begun(body: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
+  const reader = body.getReader();
+  const first = await reader.read();
+  let isFirst = true;
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = isFirst ? first : await reader.read();
+      isFirst = false;
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}
+
+/**
+ * The fill of `digest` at `holder` from `offset` on, until `signal`. `"none"` where it says that it has nothing of it;
+ * undefined where it gives no answer of its own within `ms`.
+ */
 async function fromPeer(
   holder: LeaseHolder,
-  { digest, offset, signal }: { digest: string; offset: number; signal: AbortSignal },
-): Promise<Rest | undefined> {
-  // Until the headers only: the body may take its time, and the fill watches over that.
+  { digest, offset, signal, ms }: {
+    digest: string;
+    offset: number;
+    signal: AbortSignal;
+    ms: number;
+  },
+): Promise<Rest | "none" | undefined> {
+  // Until the first byte only: the rest may take its time, and the fill watches over that.
   const late = new AbortController();
-  const stop = startTimeout(PEER_TIMEOUT, () => late.abort());
+  const stop = startTimeout(ms, () => late.abort());
   try {
     const response = await fetch(holder.url + PEER_PATH + digest, {
       headers: { "authorization": `Bearer ${holder.key}`, "range": `bytes=${offset}-` },
@@ -65,10 +136,12 @@ async function fromPeer(
       signal: AbortSignal.any([signal, late.signal]),
     });
     if (response.status === 206 && response.body) {
-      const total = /\/(\d+)$/.exec(response.headers.get("content-range") ?? "")?.[1];
-      return { body: response.body, size: total === undefined ? undefined : Number(total) };
+      const total = /\/(\d{1,15})$/.exec(response.headers.get("content-range") ?? "")?.[1];
+      const body = await begun(response.body);
+      return { body, size: total === undefined ? undefined : Number(total) };
     }
     await response.body?.cancel();
+    if (response.headers.has(NOTHING_YET)) return "none";
   } catch {
     // Gone, or not to be reached from here: the lease tells what comes of it.
   } finally {
@@ -106,8 +179,9 @@ export interface FollowedSourceOptions {
   readonly holder: LeaseHolder;
   readonly leases: Leases;
   readonly store: BlobStore;
-  /** Upstream, for when nobody else fills any more. */
+  /** Upstream, for when nobody else fills any more, or cannot be reached. */
   readonly upstream: Source;
+  readonly unreachable: UnreachablePeers;
 }
 
 /** The bytes of another instance's fill; of the store when it is done, of upstream when it died. */
@@ -116,6 +190,8 @@ export class FollowedSource implements Source {
   #holder: LeaseHolder | undefined;
   #lease: Lease | undefined;
   #isAlone = false;
+  /** Whether upstream is read although somebody else has the lease: he cannot be reached. */
+  #isBeside = false;
   #size: number | undefined;
   /** Ends what comes of the other instance. */
   #leaving = new AbortController();
@@ -136,9 +212,32 @@ export class FollowedSource implements Source {
     return this.#isAlone || this.#lease !== undefined;
   }
 
-  /** Whether it may be published by us: where Redis went, whoever has the bytes publishes them. */
-  async mayPublish(): Promise<boolean> {
+  /**
+   * Whether it may be published by us: where Redis went, whoever has the bytes publishes them. What was read beside a
+   * holder waits for its lease, until `closing` at most: one that lives publishes, one that died does not.
+   */
+  async mayPublish(closing?: Promise<void>): Promise<boolean> {
+    if (this.#isBeside && !this.isOurs) await this.#inherit(closing);
     return this.isOurs && await (this.#lease?.isHeld() ?? true);
+  }
+
+  async #inherit(closing: Promise<void> | undefined): Promise<void> {
+    const { digest, leases, store } = this.#options;
+    let isClosing = false;
+    closing?.then(() => isClosing = true);
+    const until = performance.now() + LEASE_LIFE + WATCH_EVERY;
+    try {
+      while (true) {
+        if (await store.stat(digest)) return;
+        const taken = await leases.acquire(digest);
+        if ("lease" in taken) return void (this.#lease = taken.lease);
+        if (isClosing || performance.now() >= until) return;
+        const pause = new Promise<void>((resolve) => setTimeout(resolve, LOOK_AGAIN));
+        await Promise.race([pause, ...closing ? [closing] : []]);
+      }
+    } catch {
+      // Store or Redis cannot be asked: it is not known whose it is, and the holder may be at it still.
+    }
   }
 
   /** Ends what was begun for it. */
@@ -148,13 +247,17 @@ export class FollowedSource implements Source {
   }
 
   async open(offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    const { digest, leases, store, upstream } = this.#options;
-    while (!this.isOurs) {
+    const { digest, leases, store, upstream, unreachable } = this.#options;
+    const until = performance.now() + PATIENCE;
+    while (!this.isOurs && !this.#isBeside) {
       signal?.throwIfAborted();
-      const rest = await this.#fromHolder(offset) ?? await fromStore(store, { digest, offset });
-      if (rest) {
-        this.#size ??= rest.size;
-        return rest.body;
+      const asked = this.#holder;
+      const rest = await this.#fromHolder(offset, until - performance.now());
+      if (rest && asked) unreachable.delete(asked);
+      const found = rest instanceof Object ? rest : await fromStore(store, { digest, offset });
+      if (found) {
+        this.#size ??= found.size;
+        return found.body;
       }
       try {
         const taken = await leases.acquire(digest);
@@ -163,18 +266,27 @@ export class FollowedSource implements Source {
       } catch {
         this.#isAlone = true; // nobody can be asked
       }
-      // It is alive and cannot be reached: its object will come, or its lease will end.
-      if (!this.isOurs) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+      if (this.isOurs) break;
+      // It has the lease. If it says nothing at all, its fill may be long, and the client has waited long enough.
+      const isKnown = asked !== undefined && unreachable.has(asked);
+      if (asked && !rest && (isKnown || performance.now() >= until)) {
+        if (!isKnown) unreachable.add(asked);
+        this.#isBeside = true;
+        break;
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
     }
+    clearInterval(this.#watching);
     return await upstream.open(offset, signal);
   }
 
-  async #fromHolder(offset: number): Promise<Rest | undefined> {
-    if (!this.#holder) return undefined;
+  async #fromHolder(offset: number, ms: number): Promise<Rest | "none" | undefined> {
+    const holder = this.#holder;
+    if (!holder || this.#options.unreachable.has(holder)) return undefined;
     const { digest } = this.#options;
-    this.#watch(this.#holder);
+    this.#watch(holder);
     const { signal } = this.#leaving;
-    return await fromPeer(this.#holder, { digest, offset, signal });
+    return await fromPeer(holder, { digest, offset, signal, ms: Math.max(ms, LOOK_AGAIN) });
   }
 
   /**

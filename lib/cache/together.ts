@@ -9,7 +9,15 @@ import type { Source } from "../upstream/download.ts";
 import type { Fill } from "./fill.ts";
 import type { RedisGrants } from "./grants.ts";
 import type { Lease, LeaseHolder, Leases } from "./lease.ts";
-import { FollowedSource, PEER_PATH, type PeerRequest, peerResponse, showsKey } from "./peer.ts";
+import {
+  FollowedSource,
+  PEER_PATH,
+  peerHasNothing,
+  type PeerRequest,
+  peerResponse,
+  showsKey,
+  UnreachablePeers,
+} from "./peer.ts";
 import type { Quotas } from "../limits/quota.ts";
 import type { RateCounter } from "../limits/rate.ts";
 import { type Redis, RedisDownError } from "./redis.ts";
@@ -25,8 +33,8 @@ const PATIENCE = 5_000;
 export interface Claim {
   /** Whether the draft should go ahead to the store while it grows. */
   readonly isOurs: () => boolean;
-  /** Whether what was downloaded may be published by us. Asked at the end. */
-  mayPublish(): Promise<boolean>;
+  /** Whether what was downloaded may be published by us. Asked at the end; it may take some time, but not beyond `closing`. */
+  mayPublish(closing?: Promise<void>): Promise<boolean>;
   release(): Promise<void>;
 }
 
@@ -54,6 +62,7 @@ export class Together {
   readonly #leases: Leases;
   readonly #store: BlobStore;
   readonly #self: LeaseHolder;
+  readonly #unreachable = new UnreachablePeers();
 
   constructor({ leases, grants, store, self, redis }: TogetherOptions) {
     this.#redis = redis;
@@ -83,10 +92,11 @@ export class Together {
   ): { readonly source: FollowedSource; readonly claim: Claim } {
     const leases = this.#leases;
     const store = this.#store;
-    const source = new FollowedSource({ digest, holder, leases, store, upstream });
+    const unreachable = this.#unreachable;
+    const source = new FollowedSource({ digest, holder, leases, store, upstream, unreachable });
     const claim: Claim = {
       isOurs: () => source.isOurs,
-      mayPublish: () => source.mayPublish(),
+      mayPublish: (closing) => source.mayPublish(closing),
       release: () => source.release(),
     };
     return { source, claim };
@@ -127,7 +137,7 @@ export class Together {
     const { path } = request;
     if (!path.startsWith(PEER_PATH) || !showsKey(request, this.#self.key)) return undefined;
     const fill = filling(path.slice(PEER_PATH.length));
-    return fill ? peerResponse(request, fill) : new Response(null, { status: 404 });
+    return fill ? peerResponse(request, fill) : peerHasNothing();
   }
 
   async #isTaken(name: string): Promise<boolean> {

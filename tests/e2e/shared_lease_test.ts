@@ -111,6 +111,30 @@ toolTest(
   },
 );
 
+toolTest(
+  "who cannot reach the owner of a long download reads from upstream, and clients get every byte",
+  {
+    needs: BOTH,
+    async fn() {
+      const PEER_URL = `http://127.0.0.1:${freePort()}`;
+      // It takes the owner more than ten seconds.
+      await using pair = await startPair({ ownerEnv: { PEER_URL }, rate: 2 * 2 ** 20 });
+      const { registry, owner, other, digest, path } = pair;
+      let isOwnerDone = false;
+      const first = whole(owner.url + path).then((answer) => {
+        isOwnerDone = true;
+        return answer;
+      });
+      await until(() => registry.blobGets(digest) === 1);
+      registry.faults.clear();
+      const second = await whole(other.url + path);
+      assertEquals([second.digest, isOwnerDone], [digest, false]);
+      assertEquals((await first).digest, digest);
+      assertEquals(registry.blobGets(digest), 2);
+    },
+  },
+);
+
 toolTest("who takes over while upstream fails leaves the download to the next who asks", {
   needs: BOTH,
   async fn() {
