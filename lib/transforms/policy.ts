@@ -69,10 +69,10 @@ export function repositoryPolicy(
   { allow, deny }: RepositoryRules,
   registries: readonly Registry[],
 ): RepositoryPolicy {
-  const known = new Map<string, readonly string[]>();
+  const known = new WeakMap<Registry, readonly string[]>();
   return (registry, repository) => {
-    let names = known.get(registry.id);
-    if (!names) known.set(registry.id, names = namesOf(registry, registries));
+    let names = known.get(registry);
+    if (!names) known.set(registry, names = namesOf(registry, registries));
     // People write docker.io/nginx and mean docker.io/library/nginx.
     const short = registry.library && /^library\/([^/]+)$/.exec(repository)?.[1];
     const written = short ? [repository, short] : [repository];

@@ -314,3 +314,14 @@ Deno.test("whatever X-Forwarded-For says, the client is an address, and the peer
     assertEquals(appended, "8.8.8.8");
   }));
 });
+
+Deno.test("a rule about one name of an upstream holds whichever of its names was asked for first", () => {
+  const [here, there] = ["here", "there"].map((name) =>
+    registryOf(name, new URL("https://same.example"), { aliases: [`${name}.example`] })
+  );
+  for (const order of [[here!, there!], [there!, here!]]) {
+    // What `TARGET_UPSTREAM` makes is not among the configured ones.
+    const mayRead = repositoryPolicy({ allow: [], deny: ["there.example/*"] }, [here!]);
+    assertEquals(order.map((registry) => mayRead(registry, "a")), order.map((one) => one === here));
+  }
+});
