@@ -60,6 +60,8 @@ export interface Caller {
 const PUBLIC_FOR = 60 * 60_000;
 /** How long a grant holds, ms. A revoked credential stops working within it. */
 const GRANT_FOR = 5 * 60_000;
+/** How far in the future something noted may be, ms, and still be believed: instances' clocks differ a little. */
+const CLOCK_TOLERANCE = 5_000;
 
 /** Options for {@linkcode Access}. */
 export interface AccessOptions {
@@ -94,6 +96,11 @@ export class Access {
     this.#now = options.now ?? Date.now;
   }
 
+  /** The time by which proofs are reckoned, ms since the epoch. */
+  now(): number {
+    return this.#now();
+  }
+
   /** Who `credential` is at `registry`. */
   caller(registry: Registry, credential: Credential): Caller {
     const isAnonymous = credential.kind === "anonymous" ||
@@ -117,7 +124,11 @@ export class Access {
   }
 
   #endOf(publicSince: number | undefined): number {
-    return publicSince === undefined ? 0 : publicSince + this.#publicFor;
+    return this.#isPast(publicSince) ? publicSince + this.#publicFor : 0;
+  }
+
+  #isPast(at: number | undefined): at is number {
+    return at !== undefined && isPast(at, this.#now());
   }
 
   /**
@@ -153,12 +164,19 @@ export class Access {
    * proved, and what the operator shares is shared. A grant does not outlive its time.
    */
   async mayReadStale(caller: Caller, key: RepositoryKey): Promise<boolean> {
+    return this.#isPast(await this.#marks.publicSince(key)) || await this.isLetIn(caller, key);
+  }
+
+  /** Whether `caller`'s own credential was let in lately, or what the operator's account reads is shared with it. */
+  async isLetIn(caller: Caller, key: RepositoryKey): Promise<boolean> {
     return caller.isShared || this.#hasGrant(caller, key) ||
-      await this.#marks.publicSince(key) !== undefined || await this.#hasSharedGrant(caller, key);
+      await this.#hasSharedGrant(caller, key);
   }
 
   #hasGrant(caller: Caller, key: RepositoryKey): boolean {
-    return (this.#grants.get(grantKey(caller, key)) ?? 0) > this.#now();
+    const left = (this.#grants.get(grantKey(caller, key)) ?? 0) - this.#now();
+    // More than a grant can have left: the clock was set back since.
+    return left > 0 && left <= GRANT_FOR + CLOCK_TOLERANCE;
   }
 
   async #hasSharedGrant(caller: Caller, key: RepositoryKey): Promise<boolean> {
@@ -169,7 +187,7 @@ export class Access {
 
   /**
    * Notes that upstream let `caller` read the repository when asked with `used`, which was last found good at
-   * `at`: what follows from it ends counting from there, or a token remembered would lengthen it.
+   * `at`. Only for an answer that has been proved to be a registry's answer to what was asked: what follows from it ends counting from there, or a token remembered would lengthen it.
    */
   async allowed(
     caller: Caller,
@@ -178,7 +196,7 @@ export class Access {
   ): Promise<void> {
     if (used.kind === "anonymous") return await this.#marks.setPublic(key, at);
     const left = at + GRANT_FOR - this.#now();
-    if (caller.credential.kind === "anonymous" || left <= 0) return;
+    if (caller.credential.kind === "anonymous" || left <= 0 || !this.#isPast(at)) return;
     this.#grants.set(grantKey(caller, key), at + GRANT_FOR);
     const grant = this.#shared?.nameOf(caller.credential, key);
     if (grant !== undefined) await this.#shared?.add(grant, left);
@@ -193,12 +211,12 @@ export class Access {
   }
 
   /**
-   * Notes that upstream has shown `caller` content of the repository that nobody has been shown before. That
-   * everybody might read the repository was proved of what it had then, and does not cover this: while
+   * Notes that upstream has shown content of the repository that nobody has been shown before, when asked with
+   * `used`. That everybody might read the repository was proved of what it had then, and does not cover this: while
    * upstream is away it would be served to everybody on a proof from before the repository became private.
    */
-  async grew(caller: Caller, key: RepositoryKey): Promise<void> {
-    if (caller.credential.kind === "anonymous") return;
+  async grew(key: RepositoryKey, used: Credential): Promise<void> {
+    if (used.kind === "anonymous") return;
     if (await this.#marks.publicSince(key) !== undefined) {
       await this.#marks.setPublic(key, undefined);
     }
@@ -218,6 +236,14 @@ export class Access {
     const account = this.#chooseAccount(registry);
     return account ? { kind: "basic", ...account } : caller.credential;
   }
+}
+
+/**
+ * Whether something noted at `at` can have happened by `now`, both ms since the epoch. What is noted in the future
+ * never happened: a clock was set back, or somebody else wrote it.
+ */
+export function isPast(at: number, now: number): boolean {
+  return at <= now + CLOCK_TOLERANCE;
 }
 
 /** The key of a grant: one credential, one repository, one registry. */

@@ -25,6 +25,8 @@ export interface HotFacts {
   readonly bytes?: Uint8Array<ArrayBuffer>;
   /** What `Age` counts from, ms since the epoch. */
   readonly since: number;
+  /** When it was decided, ms since the epoch: where the clock has been set back beyond that, it has to be anew. */
+  readonly from: number;
   /** When it has to be decided anew, ms since the epoch: the repository is proved public, the tag fresh. */
   readonly until: number;
   /** Notes a use of the digest. */
@@ -203,7 +205,7 @@ export class HotAnswers {
     const key = keyOf(request);
     const answer = this.#answers.get(key);
     if (!answer) return undefined;
-    if (now >= answer.facts.until) {
+    if (now >= answer.facts.until || now < answer.facts.from) {
       this.#answers.delete(key);
       return undefined;
     }

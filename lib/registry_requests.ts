@@ -7,11 +7,10 @@ import type { Access } from "./access.ts";
 import { type Answer, jsonAnswer, watchBody } from "./answer.ts";
 import { OciError } from "./oci/error.ts";
 import type { Registry } from "./registry.ts";
-import { forwardedSearch } from "./relay.ts";
+import { forwardedSearch, listAnswer } from "./relay.ts";
 import type { RequestContext } from "./request/request_context.ts";
 import { credentialOf } from "./transforms/auth.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
-import { decoded, withIdleLimit } from "./upstream/body.ts";
 import type { Upstream } from "./upstream/client.ts";
 import { upstreamFailure } from "./upstream/failure.ts";
 
@@ -47,6 +46,7 @@ export async function answerPing(
       headers: upstreamHeaders(headers, { kind: "ping" }),
       credential: caller.credential,
       redirects: "follow",
+      fromClient: true,
     });
     if (!response.ok) {
       throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
@@ -82,13 +82,16 @@ export async function answerCatalog(
     credential: access.caller({ ...registry, sharePrivate: false }, credential).credential,
     scope: CATALOG_SCOPE,
     redirects: "follow",
+    fromClient: true,
   });
   const { response } = answer;
   if (!response.ok) {
     throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
   }
-  const link = { upstream: answer.url, client: url };
-  const { headers: said, body } = decoded(response, "catalog");
-  const headers = replyHeaders(said, { kind: "catalog", status: 200, link });
-  return watchBody(body && withIdleLimit(body, idle), { headers });
+  if (method === "HEAD") {
+    return watchBody(null, {
+      headers: replyHeaders(response.headers, { kind: "catalog", status: 200 }),
+    });
+  }
+  return await listAnswer(answer, { kind: "catalog", client: url, idle });
 }

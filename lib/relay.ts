@@ -10,6 +10,7 @@ import {
   type CacheResult,
   type ClientRequest,
   contentAnswer,
+  plainAnswer,
   watchBody,
 } from "./answer.ts";
 import { upstreamLog } from "./log.ts";
@@ -27,11 +28,19 @@ import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import type { Stats } from "./stats.ts";
 import type { Part } from "./transforms/range.ts";
 import type { Target } from "./transforms/route.ts";
-import type { Asker } from "./upstream/ask.ts";
-import { announcedLength, begun, decoded, readBounded, withIdleLimit } from "./upstream/body.ts";
+import { type Asker, otherAnswer, type Question, type TargetAnswer } from "./upstream/ask.ts";
+import {
+  announcedLength,
+  begun,
+  decoded,
+  readBounded,
+  readStart,
+  withIdleLimit,
+} from "./upstream/body.ts";
 import type { UpstreamAnswer } from "./upstream/client.ts";
 import { Download, MismatchError, type Source } from "./upstream/download.ts";
 import { firstOf, ofLength, partLength } from "./upstream/part.ts";
+import { isList, isManifest, isManifestHead } from "./upstream/proof.ts";
 import { causeOf } from "./upstream/send.ts";
 import { blobSource } from "./upstream/source.ts";
 import { verifiedStream } from "./upstream/verified.ts";
@@ -68,6 +77,8 @@ export interface Manifest {
   /** As upstream's Content-Type says, without parameters, unless that is nonsense. */
   readonly mediaType: string;
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Whether it shows that it is a registry's answer. */
+  readonly isProof: boolean;
 }
 
 /** The client's query without what was meant for this proxy. */
@@ -93,9 +104,15 @@ async function readManifest(
   const wanted = isDigest(reference) ? reference : isStorable(said) ? said : undefined;
   const content = jsonObject(bytes);
   const mediaType = typeOf(response.headers.get("content-type"), content);
+  // A login page, or JSON that is the answer to everything: anybody can ask for it by its own digest.
+  const isSuch = response.status === 200 && content !== undefined && isManifest(content);
+  // What is too much to be read here is for the client to judge: it asked for these bytes.
+  const isUnread = response.status === 200 && content === undefined && isDigest(reference) &&
+    isManifestType(mediaType);
   // Of a digest that cannot be computed here nothing is claimed or kept; the client verifies it.
   if (wanted !== undefined && !isStorable(wanted)) {
-    return { digest: wanted, mediaType, bytes };
+    if (!isSuch && !isUnread) throw noManifest(response);
+    return { digest: wanted, mediaType, bytes, isProof: false };
   }
   const algorithm = wanted === undefined ? "sha256" : parseDigest(wanted).algorithm;
   const digest = digestOf(bytes, algorithm as StorableAlgorithm);
@@ -105,13 +122,14 @@ async function readManifest(
       cause: new MismatchError(`Digest of the body is ${digest}`),
     });
   }
-  // A login page or an error with status 200: of what a tag means nothing else tells it from a manifest.
-  const isManifest = content !== undefined &&
-    (wanted !== undefined || isManifestType(mediaType) || "schemaVersion" in content);
-  if (!isDigest(reference) && !isManifest) {
-    throw new OciError("UNAVAILABLE", "Upstream's manifest is none", { detail: { mediaType } });
-  }
-  return { digest, mediaType, bytes };
+  if (!isSuch && !isUnread) throw noManifest(response);
+  return { digest, mediaType, bytes, isProof: isSuch };
+}
+
+function noManifest({ status, headers }: Response): OciError {
+  return new OciError("UNAVAILABLE", "Upstream's manifest is none", {
+    detail: { mediaType: headers.get("content-type"), status },
+  });
 }
 
 function jsonObject(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
@@ -145,6 +163,45 @@ export function handOver(answer: UpstreamAnswer, target: URL): Answer {
   return { response, cache: "BYPASS", delivered: { bytes: 0, complete: true } };
 }
 
+/** A list up to this many bytes is read and checked before it is answered; a longer one proves nothing. */
+const CHECKED_LIST = 128 * 1024;
+
+/** Options for {@linkcode listAnswer}. */
+export interface ListOptions {
+  readonly kind: "tags" | "referrers" | "catalog";
+  /** The URL that the client asked for. */
+  readonly client: URL;
+  /** How long upstream's body may stand still, ms. */
+  readonly idle: number;
+  /** Called when it turns out to be such a list. */
+  readonly proved?: () => Promise<void>;
+}
+
+/** The list in `answer` to a GET. Throws an `OciError` (502) for what is none. */
+export async function listAnswer(answer: UpstreamAnswer, options: ListOptions): Promise<Answer> {
+  const { kind, client, idle, proved } = options;
+  const { status, headers: said, body } = decoded(answer.response, `list of ${kind}`);
+  if (status !== 200 || !body) throw otherAnswer(answer);
+  const headers = replyHeaders(said, { kind, status, link: { upstream: answer.url, client } });
+  const { start, rest } = await readStart(body, { limit: CHECKED_LIST, idle, what: "list" });
+  if (rest) {
+    if (!isObjectStart(start)) throw otherAnswer(answer);
+    return watchBody(rest, { status, headers });
+  }
+  if (!isList(start, kind)) throw otherAnswer(answer);
+  await proved?.();
+  headers.set("content-length", String(start.byteLength));
+  return plainAnswer(new Response(start, { status, headers }), undefined, start.byteLength);
+}
+
+/** Whether `text` begins as a JSON object does. */
+function isObjectStart(text: Uint8Array): boolean {
+  return text.find((byte) => !BLANKS.includes(byte)) === 0x7b;
+}
+
+/** What may stand before a value in JSON. */
+const BLANKS: readonly number[] = [0x20, 0x09, 0x0a, 0x0d];
+
 /** Throws what a download failed with, for who has not got a byte of it. */
 export function refuseBroken(error: unknown): never {
   if (error instanceof OciError) throw error;
@@ -174,55 +231,85 @@ export interface RelayOptions {
 /** Passes requests through. */
 export class Relay {
   readonly #asker: Asker;
-  readonly #idle: number;
+  /** How long upstream's body may stand still, ms. */
+  readonly idle: number;
   readonly #stats: Stats;
 
   constructor(options: RelayOptions) {
     this.#asker = options.asker;
-    this.#idle = options.idle;
+    this.idle = options.idle;
     this.#stats = options.stats;
   }
 
   /** The answer to any read request, as upstream gives it to this client. */
   async answer(request: TargetRequest): Promise<Answer> {
-    const { target, caller, method, headers, url } = request;
-    const answer = await this.#asker.ask(target, {
-      method: method as "GET" | "HEAD",
+    const { target, method } = request;
+    const answer = await this.#ask(request, method as "GET" | "HEAD");
+    if (answer.handOver) return handOver(answer, answer.handOver);
+    switch (target.kind) {
+      case "manifest":
+        return await this.#manifest(answer, request);
+      case "blob":
+        // The size of what is not here could be anything: it proves nothing.
+        return method === "HEAD" ? this.#head(answer, request) : await this.blob(answer, request);
+      default:
+        if (method === "HEAD") return this.#head(answer, request);
+        return await listAnswer(answer, {
+          kind: target.kind,
+          client: request.url,
+          idle: this.idle,
+          proved: () => this.#asker.proved(request, answer),
+        });
+    }
+  }
+
+  async #ask(request: TargetRequest, method: "GET" | "HEAD"): Promise<TargetAnswer> {
+    const { target, caller, headers, url } = request;
+    return await this.#asker.ask(target, {
+      method,
       caller,
       headers: upstreamHeaders(headers, { kind: target.kind }),
       search: forwardedSearch(url),
+      fromClient: true,
     });
-    if (answer.handOver) return handOver(answer, answer.handOver);
-    const { response } = answer;
-    if (method === "HEAD") return this.#head(answer, request);
-    if (target.kind === "manifest") {
-      const { bytes, ...manifest } = await this.manifest(answer, target);
-      const size = bytes.byteLength;
-      const byTag = !isDigest(target.reference);
-      return contentAnswer(
-        request,
-        { kind: "manifest", ...manifest, size, byTag, cache: "BYPASS" },
-        {
-          bytes,
-        },
-      );
+  }
+
+  async #manifest(answer: TargetAnswer, request: TargetRequest): Promise<Answer> {
+    const { target, method } = request;
+    const byTag = !isDigest(target.reference);
+    let content = answer;
+    if (method === "HEAD") {
+      if (isManifestHead(answer, target, MAX_MANIFEST)) {
+        await this.#asker.proved(request, answer);
+        return this.#head(answer, request);
+      }
+      // Clients cannot do without what is missing, and what it is instead of a manifest does not show here.
+      content = await this.#ask(request, "GET");
+      if (content.handOver) return handOver(content, content.handOver);
     }
-    if (target.kind === "blob") return await this.blob(answer, request);
-    const { status, headers: said, body } = decoded(response, `list of ${target.kind}`);
-    const link = { upstream: answer.url, client: url };
-    const reply = replyHeaders(said, { kind: target.kind, status, link });
-    const limited = body && withIdleLimit(body, this.#idle);
-    return watchBody(limited, { status, headers: reply });
+    const { digest, mediaType, bytes } = await this.manifest(content, request);
+    const size = bytes.byteLength;
+    return contentAnswer(
+      request,
+      { kind: "manifest", digest, mediaType, size, byTag, cache: "BYPASS" },
+      { bytes },
+    );
   }
 
   /**
-   * Reads the manifest in `answer`, whole and hashed before anybody gets a byte of it. Throws an `OciError`
-   * (502) when it is too large, is not what the requested digest says, not what upstream's own header says,
-   * or by tag no JSON.
+   * Reads the manifest in `answer`, whole and hashed before anybody gets a byte of it, and notes that the caller may
+   * read it. Throws an `OciError` (502) when it is too large, is not what the requested digest says, not what
+   * upstream's own header says, or no manifest.
    */
-  async manifest(answer: UpstreamAnswer, target: Target): Promise<Manifest> {
+  async manifest(answer: TargetAnswer, question: Question): Promise<Manifest> {
+    const { target } = question;
     try {
-      return await readManifest(answer, { reference: target.reference, idle: this.#idle });
+      const manifest = await readManifest(answer, {
+        reference: target.reference,
+        idle: this.idle,
+      });
+      if (manifest.isProof) await this.#asker.proved(question, answer);
+      return manifest;
     } catch (error) {
       const { cause } = error as Error;
       if (cause instanceof MismatchError) this.mismatched(target, cause.message);
@@ -243,10 +330,11 @@ export class Relay {
   }
 
   /**
-   * A blob on its way to one client, verified as it passes where it is whole and can be. Throws an `OciError`
-   * (502) where it breaks before its first byte: a client can do more with that than with a broken connection.
+   * A blob on its way to one client, verified as it passes where it is whole and can be: then it is noted that the
+   * caller may read it. Throws an `OciError` (502) where it breaks before its first byte: a client can do more with that than with a broken connection.
    */
-  async blob({ response }: UpstreamAnswer, request: TargetRequest): Promise<Answer> {
+  async blob(answer: TargetAnswer, request: TargetRequest): Promise<Answer> {
+    const { response } = answer;
     const { target } = request;
     const digest = target.reference;
     const reply = replyHeaders(response.headers, { kind: "blob", status: response.status });
@@ -262,7 +350,7 @@ export class Relay {
         ? undefined
         : partLength(response, request.headers.get("range"));
       if (length !== undefined) reply.set("content-length", String(length));
-      const body = withIdleLimit(response.body, this.#idle);
+      const body = withIdleLimit(response.body, this.idle);
       const part = length === undefined ? body : ofLength(body, length);
       return watchBody(await begun(part).catch(refuseBroken), init, "BYPASS");
     }
@@ -271,13 +359,14 @@ export class Relay {
       source: this.source(request, response.headers),
       first: response.body,
       size,
-      idle: this.#idle,
+      idle: this.idle,
       onResume: (offset, cause) => this.resumed(target, { offset, cause }),
     });
     const body = verifiedStream(download, {
       digest,
       size,
       onMismatch: (reason) => this.mismatched(target, reason),
+      onEnd: (_, isWhole) => void (isWhole && this.#asker.proved(request, answer)),
     });
     return watchBody(await begun(body).catch(refuseBroken), init, "BYPASS");
   }
@@ -316,7 +405,7 @@ export class Relay {
       source: this.source(request, headers),
       offset,
       size,
-      idle: this.#idle,
+      idle: this.idle,
       onResume: (offset, cause) => this.resumed(target, { offset, cause }),
     });
     if (!isWhole) return firstOf(download, rest.end + 1 - start);
@@ -332,7 +421,7 @@ export class Relay {
 
   /** Where the download of a blob goes on when it breaks; `first` are the headers it began with. */
   source({ target, caller }: TargetRequest, first: Headers): Source {
-    return blobSource({ asker: this.#asker, target, caller, first, idle: this.#idle });
+    return blobSource({ asker: this.#asker, target, caller, first, idle: this.idle });
   }
 
   /** Counts and logs that a download is taken up again. */

@@ -26,6 +26,7 @@ function setUp() {
         digest: "sha256:1",
         bytes: BYTES,
         since: time,
+        from: time,
         until: time + 60_000,
         used: () => {},
         ...facts,

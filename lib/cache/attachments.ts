@@ -5,12 +5,10 @@
  *
  * @module
  */
-import type { Access } from "../access.ts";
 import type { Answer } from "../answer.ts";
 import { OciError } from "../oci/error.ts";
 import type { TargetRequest } from "../relay.ts";
-import { repositoryKey } from "../upstream/ask.ts";
-import { isUpstreamTrouble } from "../upstream/failure.ts";
+import { type Asker, repositoryKey } from "../upstream/ask.ts";
 import { NOTES } from "./referrers.ts";
 import type { Notes } from "./resilient.ts";
 
@@ -30,7 +28,7 @@ export function subjectOf(tag: string): string | undefined {
 /** Options for {@linkcode Attachments}. */
 export interface AttachmentsOptions {
   readonly index: Notes;
-  readonly access: Access;
+  readonly asker: Pick<Asker, "mayServeStale">;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -38,12 +36,12 @@ export interface AttachmentsOptions {
 /** What is known not to be attached. */
 export class Attachments {
   readonly #index: Notes;
-  readonly #access: Access;
+  readonly #asker: AttachmentsOptions["asker"];
   readonly #now: () => number;
 
   constructor(options: AttachmentsOptions) {
     this.#index = options.index;
-    this.#access = options.access;
+    this.#asker = options.asker;
     this.#now = options.now ?? Date.now;
   }
 
@@ -55,7 +53,7 @@ export class Attachments {
     try {
       return await next();
     } catch (error) {
-      if (isUpstreamTrouble(error) && await this.#isAbsent(request)) {
+      if (await this.#isAbsent(request, error)) {
         throw new OciError("MANIFEST_UNKNOWN", "There was none when upstream could be asked");
       }
       if (error instanceof OciError && error.status === 404) await this.#note(request, subject);
@@ -72,10 +70,11 @@ export class Attachments {
     await this.#index.setTag(key, noteOf(target.reference), note);
   }
 
-  async #isAbsent({ target, caller }: TargetRequest): Promise<boolean> {
-    const key = repositoryKey(target);
-    return await this.#access.mayReadStale(caller, key) &&
-      await this.#index.tag(key, noteOf(target.reference)) !== undefined;
+  /** Whether it was absent when upstream could last be asked, and `error` is that it cannot be now. */
+  async #isAbsent(request: TargetRequest, error: unknown): Promise<boolean> {
+    const { target } = request;
+    return await this.#asker.mayServeStale(request, { error }) &&
+      await this.#index.tag(repositoryKey(target), noteOf(target.reference)) !== undefined;
   }
 }
 

@@ -4,19 +4,29 @@
  *
  * @module
  */
-import type { Access } from "../access.ts";
+import { type Access, isPast, type Proofs } from "../access.ts";
 import { Flights } from "../flight.ts";
 import type { FairQueue } from "../limits/fair_queue.ts";
 import { OciError } from "../oci/error.ts";
 import type { Relay, TargetRequest } from "../relay.ts";
-import { type Asker, repositoryKey } from "../upstream/ask.ts";
+import type { Part } from "../transforms/range.ts";
+import type { Target } from "../transforms/route.ts";
+import {
+  type Asker,
+  otherAnswer,
+  type Proof,
+  type Question,
+  repositoryKey,
+  type TargetAnswer,
+} from "../upstream/ask.ts";
 import { announcedLength } from "../upstream/body.ts";
-import type { UpstreamAnswer } from "../upstream/client.ts";
 import type { Content } from "./content.ts";
 import type { Fill } from "./fill.ts";
+import type { FillStart } from "./fills.ts";
 import type { LeaseHolder } from "./lease.ts";
 import { type Known, lookUp } from "./lookup.ts";
 import type { Notes } from "./resilient.ts";
+import { chooseSample, isSameSample, type Sample } from "./sample.ts";
 import type { Claim, Together } from "./together.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
@@ -24,9 +34,21 @@ export type Opened =
   | { readonly kind: "here" }
   | { readonly kind: "fill"; readonly fill: Fill }
   | { readonly kind: "size"; readonly size: number | undefined }
-  | { readonly kind: "hand-over"; readonly answer: UpstreamAnswer; readonly to: URL }
+  | { readonly kind: "hand-over"; readonly answer: TargetAnswer; readonly to: URL }
   /** Neither stored nor storable now: one of those who waited takes the body. */
-  | { readonly kind: "uncached"; take(): UpstreamAnswer | undefined };
+  | { readonly kind: "uncached"; take(): TargetAnswer | undefined };
+
+/** Nothing that others could share: the client gets its own answer from upstream. */
+const PASS_ON: Opened = { kind: "uncached", take: () => undefined };
+
+/** Who has been let read what is being downloaded, and by which answer. */
+interface Member {
+  readonly question: Question;
+  readonly answer: Proof;
+}
+
+/** How long an answer lets its caller join the download that it began, ms: as long as a grant holds. */
+const MEMBER_FOR = 5 * 60_000;
 
 /** Options for {@linkcode BlobFetch}. */
 export interface BlobFetchOptions {
@@ -38,6 +60,8 @@ export interface BlobFetchOptions {
   readonly together?: Together;
   /** Where downloads wait for their turn, if only so many may run at once. */
   readonly queue?: Pick<FairQueue, "enter">;
+  /** @default {Date.now} */
+  readonly now?: () => number;
 }
 
 /** Asks upstream for blobs. */
@@ -49,7 +73,10 @@ export class BlobFetch {
   readonly #relay: Relay;
   readonly #together: Together | undefined;
   readonly #queue: BlobFetchOptions["queue"];
+  readonly #now: () => number;
   readonly #flights = new Flights<Opened>();
+  /** Of every fill that was started here: by repository and caller, who may read it when it is verified. */
+  readonly #members = new WeakMap<Fill, Map<string, Map<string, Member>>>();
 
   constructor(options: BlobFetchOptions) {
     this.#content = options.content;
@@ -59,6 +86,7 @@ export class BlobFetch {
     this.#relay = options.relay;
     this.#together = options.together;
     this.#queue = options.queue;
+    this.#now = options.now ?? Date.now;
   }
 
   /**
@@ -93,10 +121,28 @@ export class BlobFetch {
     });
   }
 
-  /** Asks for the size alone. */
+  /**
+   * Whether the caller may join the download of the blob that is under way: it is known to be of this repository, and
+   * the caller was let in there, or had the same answer from upstream lately. Until its digest has been verified that is
+   * all that follows from it.
+   */
+  async mayJoin(request: TargetRequest, proofs?: Proofs): Promise<boolean> {
+    const { target, caller } = request;
+    const fill = this.#content.filling(target.reference);
+    const members = fill && this.#members.get(fill)?.get(memberKey(target));
+    if (!members) return false;
+    const since = members.get(caller.id)?.answer.provedAt ?? -Infinity;
+    const isMember = this.#now() - since < MEMBER_FOR && isPast(since, this.#now());
+    return isMember || await this.#access.mayRead(caller, repositoryKey(target), proofs);
+  }
+
+  /**
+   * Asks for the size alone. That proves something only where the blob is known to be of this repository: any other
+   * size would be as good. Nor may the answer tell whether the blob is here by way of another.
+   */
   async #head(request: TargetRequest): Promise<Opened> {
     const { target, caller } = request;
-    let answer: UpstreamAnswer;
+    let answer: TargetAnswer;
     try {
       answer = await this.#asker.ask(target, { method: "HEAD", caller });
     } catch (error) {
@@ -106,9 +152,15 @@ export class BlobFetch {
       answer = await this.#asker.ask(target, { method: "GET", caller });
       answer.abort();
     }
-    await this.#link(request);
     if (answer.handOver) return { kind: "hand-over", answer, to: answer.handOver };
-    return { kind: "size", size: announcedLength(answer.response.headers) };
+    const size = announcedLength(answer.response.headers);
+    const { link } = await this.lookUp(request);
+    const row = link && await this.#content.row(target.reference);
+    if (row && size !== undefined) {
+      if (size !== row.size) throw otherAnswer(answer);
+      await this.#asker.proved(request, answer);
+    }
+    return { kind: "size", size };
   }
 
   /** Whether the content is stored, or being fetched. */
@@ -117,24 +169,28 @@ export class BlobFetch {
       await this.#content.row(digest) !== undefined;
   }
 
-  /** Asks for the content: a proof of access where it is here already, else the start of its fill. */
+  /**
+   * Asks for the content: of what is here already a part, as a proof of access, else all, as the start of its fill.
+   * Both wait in the same queue: how long it takes must not tell which it is.
+   */
   async #get(request: TargetRequest): Promise<Opened> {
-    const digest = request.target.reference;
-    if (await this.isHere(digest)) return await this.#prove(request);
-    if (!this.#queue) return await this.#download(request);
+    if (!this.#queue) return await this.#getNow(request);
     const { client = "", target: { registry, repository } } = request;
     const leave = await this.#queue.enter({ client, repository: `${registry.id}/${repository}` });
     let isFilling = false;
     try {
-      // Somebody may have fetched it while this waited.
-      if (await this.isHere(digest)) return await this.#prove(request);
-      const opened = await this.#download(request);
+      const opened = await this.#getNow(request);
       isFilling = opened.kind === "fill";
       if (opened.kind === "fill") opened.fill.done.then(leave);
       return opened;
     } finally {
       if (!isFilling) leave();
     }
+  }
+
+  async #getNow(request: TargetRequest): Promise<Opened> {
+    const isHere = await this.isHere(request.target.reference);
+    return isHere ? await this.#prove(request) : await this.#download(request);
   }
 
   /** Downloads, or follows the instance that does. */
@@ -155,50 +211,122 @@ export class BlobFetch {
     }
   }
 
-  /** A proof of access to what is here: nobody need fetch it again. */
+  /**
+   * A proof of access to what is here, so that it is not fetched again: upstream gives the caller a part of it that only
+   * chance chose, or all of it where it is small, and that is the same as here. Its size would not do, which others may
+   * know, nor a HEAD or a redirect, which anything may answer.
+   */
   async #prove(request: TargetRequest): Promise<Opened> {
     const { target, caller } = request;
+    const digest = target.reference;
     const { link, proofs } = await this.lookUp(request);
-    const isProved = link !== undefined &&
-      await this.#access.mayRead(caller, repositoryKey(target), proofs);
-    if (!isProved) await this.#askWhether(request);
+    const key = repositoryKey(target);
+    if (link && await this.#access.mayRead(caller, key, proofs)) return { kind: "here" };
+    if (await this.mayJoin(request, proofs)) return { kind: "here" };
+    const fill = this.#content.filling(digest);
+    const size = fill ? fill.size : (await this.#content.row(digest))?.size;
+    // There is nothing to compare with: it has its own answer from upstream.
+    if (size === undefined) return PASS_ON;
+    const sample = chooseSample({
+      registry: target.registry.id,
+      digest,
+      size,
+      here: fill?.received,
+    });
+    const answer = await this.#ask(request, sample);
+    const isSame = await isSameSample(answer, {
+      ...sample,
+      size,
+      idle: this.#relay.idle,
+      local: () => fill ? readFill(fill, sample) : this.#readStored(digest, sample),
+    });
+    if (isSame === undefined) return PASS_ON;
+    if (!isSame) {
+      // Nobody knows yet whether what is being downloaded is right.
+      if (fill && fill.state !== "verified") return PASS_ON;
+      this.#relay.mismatched(target, "It is not what is here");
+      throw otherAnswer(answer);
+    }
+    if (fill && this.#join(fill, { question: request, answer })) return { kind: "here" };
+    await this.#verified(request, answer);
     return { kind: "here" };
   }
 
-  /**
-   * Has upstream say that the caller may have what is here: by its size, or, where a HEAD is refused (by
-   * public.ecr.aws, and by storage that signs URLs for GET), by a byte of it. A redirect alone proves nothing: to a
-   * page for people everybody is redirected.
-   */
-  async #askWhether(request: TargetRequest): Promise<void> {
-    const { target, caller } = request;
-    const digest = target.reference;
-    const size = this.#content.filling(digest)?.size ?? (await this.#content.row(digest))?.size;
+  async #ask({ target, caller }: TargetRequest, sample: Sample): Promise<TargetAnswer> {
     const headers = new Headers({ "accept-encoding": "identity" });
-    const ask = (method: "GET" | "HEAD") =>
-      this.#asker.ask(target, {
-        method,
-        caller,
-        headers,
-        redirects: "follow",
-        proves: ({ response }) => size === undefined || (sizeSaid(response) ?? size) === size,
-      });
+    if (!sample.isWhole) headers.set("range", `bytes=${sample.start}-${sample.end}`);
     try {
-      await ask("HEAD");
+      return await this.#asker.ask(target, { method: "GET", caller, headers, redirects: "follow" });
     } catch (error) {
-      const isRefused = error instanceof OciError && [400, 401, 403, 405].includes(error.status);
-      if (!isRefused) throw error;
-      if (size !== 0) headers.set("range", "bytes=0-0"); // of nothing there is no first byte
-      (await ask("GET")).abort();
+      if (!(error instanceof OciError) || error.status !== 416) throw error;
+      throw new OciError("UNAVAILABLE", "Upstream answers with something else", { cause: error });
     }
-    await this.#link(request);
   }
 
-  /** What another instance downloads, for a caller whose access is proved first. */
+  /** The bytes of `part` of what is stored; undefined where it turns out not to be. */
+  async #readStored(digest: string, { start, end }: Part): Promise<Uint8Array | undefined> {
+    const blob = await this.#content.open(digest);
+    if (!blob) return undefined;
+    try {
+      const bytes = new Uint8Array(end + 1 - start);
+      for (let done = 0; done < bytes.byteLength;) {
+        const n = await blob.read(start + done, bytes.subarray(done));
+        if (n === 0) return undefined;
+        done += n;
+      }
+      return bytes;
+    } catch {
+      return undefined; // the store is in trouble, and has said so
+    } finally {
+      blob.close();
+    }
+  }
+
+  /**
+   * Has the caller read what `fill` downloads, as `answer` lets it. Once the digest has been verified, that is noted.
+   * False where that has been already.
+   */
+  #join(fill: Fill, member: Member): boolean {
+    const members = this.#members.get(fill);
+    if (!members || fill.state === "verified") return false;
+    const { question: { target, caller }, answer: { used, provedAt } } = member;
+    const key = memberKey(target);
+    const callers = members.get(key) ?? new Map<string, Member>();
+    callers.set(caller.id, { question: { target, caller }, answer: { used, provedAt } });
+    members.set(key, callers);
+    return true;
+  }
+
+  /** A fill that has members, to which `first` belongs, if anybody does. */
+  async #startFill(
+    start: Omit<FillStart, "onBegun" | "onVerified">,
+    first?: Member,
+  ): Promise<{ fill: Fill | undefined; isOurs: boolean }> {
+    let isOurs = false;
+    const fill = await this.#content.startFill({
+      ...start,
+      onBegun: (fill) => {
+        isOurs = true;
+        this.#members.set(fill, new Map());
+        if (first) this.#join(fill, first);
+      },
+      onVerified: async (fill) => {
+        for (const callers of this.#members.get(fill)?.values() ?? []) {
+          for (const { question, answer } of callers.values()) {
+            await this.#verified(question, answer);
+          }
+        }
+      },
+    });
+    return { fill, isOurs };
+  }
+
+  /** What another instance downloads, for a caller whose access is proved by what comes of it. */
   async #follow(request: TargetRequest, holder: LeaseHolder): Promise<Opened> {
     const { target } = request;
     const digest = target.reference;
-    await this.#prove(request);
+    // Whom upstream refuses makes nobody download anything here.
+    (await this.#ask(request, { start: 0, end: 0, isWhole: false })).abort();
     const upstream = this.#relay.source(request, new Headers());
     const { source, claim } = this.#together!.follow(digest, { holder, upstream });
     let first: ReadableStream<Uint8Array>;
@@ -210,10 +338,13 @@ export class BlobFetch {
     }
     const { size } = source;
     const origin = { registry: target.registry.name, repository: target.repository };
-    const fill = await this.#content.startFill({ digest, size, first, source, claim, ...origin });
-    if (fill) return { kind: "fill", fill };
-    first.cancel().catch(() => {}); // no room here: straight from upstream, then
-    return { kind: "uncached", take: () => undefined };
+    const { fill } = await this.#startFill({ digest, size, first, source, claim, ...origin });
+    if (!fill) {
+      first.cancel().catch(() => {}); // no room here: straight from upstream, then
+      return PASS_ON;
+    }
+    const opened = await this.#prove(request);
+    return opened.kind === "here" ? { kind: "fill", fill } : opened;
   }
 
   /** Asks upstream for the content and starts its fill. */
@@ -222,12 +353,11 @@ export class BlobFetch {
     const digest = target.reference;
     const redirects = request.warming ? "follow" : "policy";
     const answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
-    await this.#link(request);
     if (answer.handOver) return { kind: "hand-over", answer, to: answer.handOver };
     // Somebody with another credential may have been faster.
     if (await this.isHere(digest)) {
       answer.abort();
-      return { kind: "here" };
+      return await this.#prove(request);
     }
     const { body } = answer.response;
     if (!body || answer.response.status !== 200) {
@@ -237,7 +367,7 @@ export class BlobFetch {
       });
     }
     const size = this.#relay.sizeOf(answer.response, target);
-    const fill = await this.#content.startFill({
+    const { fill, isOurs } = await this.#startFill({
       digest,
       size,
       first: body,
@@ -245,9 +375,9 @@ export class BlobFetch {
       registry: target.registry.name,
       repository: target.repository,
       claim,
-    });
-    if (fill) return { kind: "fill", fill };
-    let left: UpstreamAnswer | undefined = answer;
+    }, { question: { target, caller }, answer });
+    if (fill) return isOurs ? { kind: "fill", fill } : await this.#prove(request);
+    let left: TargetAnswer | undefined = answer;
     return {
       kind: "uncached",
       take() {
@@ -258,19 +388,39 @@ export class BlobFetch {
     };
   }
 
-  async #link({ target, caller }: TargetRequest): Promise<void> {
-    const key = { ...repositoryKey(target), digest: target.reference, kind: "blob" } as const;
+  /** Notes what is verified: the repository has the blob, and the caller may read it. */
+  async #verified(question: Question, answer: Proof): Promise<void> {
+    await this.#asker.proved(question, answer);
+    const key = { ...repositoryKey(question.target), digest: question.target.reference } as const;
+    const link = { ...key, kind: "blob" } as const;
     // Its manifest came first, mostly, and it was learned then whether the repository is public.
-    const isNew = caller.credential.kind !== "anonymous" && !await this.#access.isPublic(key) &&
-      await this.#index.link(key) === undefined;
-    if (isNew) await this.#access.grew(caller, key);
-    await this.#index.addLink(key, { mediaType: "" });
+    const isNew = !await this.#access.isPublic(key) && await this.#index.link(link) === undefined;
+    if (isNew) await this.#access.grew(key, answer.used);
+    await this.#index.addLink(link, { mediaType: "" });
   }
 }
 
-/** The size in bytes of the whole content that `response` has, or has a part of, where it says. */
-function sizeSaid({ status, headers }: Response): number | undefined {
-  if (status !== 206) return announcedLength(headers);
-  const [, size] = /^bytes \d+-\d+\/(\d{1,15})$/.exec(headers.get("content-range") ?? "") ?? [];
-  return size === undefined ? undefined : Number(size);
+/** The repository of a blob that is being downloaded, by registry and name. */
+function memberKey({ registry, repository }: Target): string {
+  return `${registry.id} ${repository}`;
+}
+
+/** The bytes of `part` of what is being downloaded, when they have come; undefined where it fails before. */
+async function readFill(fill: Fill, part: Part): Promise<Uint8Array | undefined> {
+  const source = fill.source(part, () => {});
+  const bytes = new Uint8Array(part.end + 1 - part.start);
+  let done = 0;
+  try {
+    while (done < bytes.byteLength) {
+      const chunk = await source.read(new Uint8Array(bytes.byteLength - done));
+      if (!chunk) return undefined;
+      bytes.set(chunk, done);
+      done += chunk.byteLength;
+    }
+    return bytes;
+  } catch {
+    return undefined; // its other clients are told why
+  } finally {
+    source.end(done);
+  }
 }

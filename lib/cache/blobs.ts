@@ -19,7 +19,6 @@ import { isStorable } from "../oci/digest.ts";
 import type { Part } from "../transforms/range.ts";
 import { handOver, refuseBroken, type Relay, type TargetRequest } from "../relay.ts";
 import { type Asker, repositoryKey } from "../upstream/ask.ts";
-import { isUpstreamTrouble } from "../upstream/failure.ts";
 import type { Chunks } from "../upstream/chunks.ts";
 import { causeOf } from "../upstream/send.ts";
 import { verifiedStream } from "../upstream/verified.ts";
@@ -88,14 +87,19 @@ export class Blobs {
         const answer = await this.#local(request, "STALE");
         if (answer) return answer;
       }
-    } else logDecision(target, "absent");
+    } else {
+      const isJoined = await this.#fetch.mayJoin(request, known.proofs);
+      logDecision(target, isJoined ? "allowed" : "absent");
+      const answer = isJoined ? await this.#local(request, "HIT") : undefined;
+      if (answer) return answer;
+    }
     if (request.beforeMiss && !await this.#fetch.isHere(target.reference)) {
       await request.beforeMiss();
     }
     try {
       return await this.#open(request, { isStoreTried });
     } catch (error) {
-      if (isLinked && isUpstreamTrouble(error) && await this.#access.mayReadStale(caller, key)) {
+      if (isLinked && await this.#asker.mayServeStale(request, { error })) {
         cacheLog.warn("Serving {digest} of {repository} stale: {cause}", {
           digest: target.reference,
           repository: target.repository,

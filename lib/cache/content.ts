@@ -44,6 +44,8 @@ export interface ContentOptions {
 
 /** Manifests are asked for again and again: this many bytes of them stay in memory. */
 const MEMORY = 16 * 2 ** 20;
+/** The most bytes that are read at once: the largest manifest. */
+const LARGEST_READ = 4 * 2 ** 20;
 /** The same disk trouble is logged once in this time, ms. */
 const QUIET = 60_000;
 /** What cannot be read so often, the last time not longer ago than this, ms, is damaged: else it was chance. */
@@ -295,7 +297,7 @@ export class Content {
     }
   }
 
-  /** All of small content that is here, hashed where it comes from the store. */
+  /** All of content of at most 4 MiB that is here, hashed where it comes from the store. */
   async read(digest: string, row?: BlobRow): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const remembered = this.#memory.get(digest);
     if (remembered) {
@@ -305,6 +307,8 @@ export class Content {
     const blob = await this.open(digest, row);
     if (!blob) return undefined;
     try {
+      // Whatever the index says that it is.
+      if (blob.size > LARGEST_READ) return undefined;
       const bytes = new Uint8Array(blob.size);
       for (let done = 0; done < bytes.byteLength;) {
         const n = await blob.read(done, bytes.subarray(done));

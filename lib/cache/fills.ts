@@ -25,6 +25,10 @@ export interface FillStart {
   readonly repository?: string;
   /** Where instances share the store: whether what comes of it is ours to publish. */
   readonly claim?: Claim;
+  /** Called with the fill that begins by this; not where one is joined. */
+  readonly onBegun?: (fill: Fill) => void;
+  /** Called when the digest has been verified, before anybody finds the content in the store. */
+  readonly onVerified?: (fill: Fill) => Promise<void>;
 }
 
 /** Where fills get room and become content. */
@@ -164,7 +168,9 @@ export class Fills {
     });
     const unpin = this.#keeper.pin(digest);
     this.#fills.set(digest, fill);
-    const settling = this.#settle(fill, { draft, admission, claim }).finally(() => {
+    start.onBegun?.(fill);
+    const { onVerified } = start;
+    const settling = this.#settle(fill, { draft, admission, claim, onVerified }).finally(() => {
       claim?.release();
       this.#settling.delete(fill);
       // Who joined it may not have opened it yet.
@@ -177,10 +183,13 @@ export class Fills {
   /** Publishes a fill that was verified; drops any other once its readers are done. */
   async #settle(
     fill: Fill,
-    { draft, admission, claim }: { draft: Draft; admission: Admission; claim?: Claim },
+    { draft, admission, claim, onVerified }:
+      & { draft: Draft; admission: Admission }
+      & Pick<FillStart, "claim" | "onVerified">,
   ): Promise<void> {
     const { digest } = fill;
     await fill.done;
+    if (fill.state === "verified") await onVerified?.(fill);
     const isStored = fill.state === "verified" &&
       await (claim?.mayPublish(this.#closing.promise) ?? true) && await this.#keep(fill, draft);
     if (fill.state === "failed") {

@@ -48,9 +48,10 @@ export function createHeat(options: HeatOptions): Heat {
     if (method !== "HEAD" && (!bytes || bytes.byteLength > LARGEST_HOT)) return answer;
     const key = repositoryKey(target);
     const { digest, mediaType, tag, until = Infinity } = content;
-    const since = now() - Number(age) * 1000;
+    const from = now();
+    const since = from - Number(age) * 1000;
     const known = Math.min(until, await access.publicUntil(key));
-    if (known <= now()) return answer;
+    if (known <= from) return answer;
     const hot = {
       key,
       digest,
@@ -58,6 +59,7 @@ export function createHeat(options: HeatOptions): Heat {
       tag,
       bytes,
       since,
+      from,
       until: known,
       used: use,
     };

@@ -4,18 +4,19 @@
  *
  * @module
  */
-import type { Access, Proofs } from "../access.ts";
+import { type Access, isPast, type Proofs } from "../access.ts";
 import { type Answer, type CacheResult, contentAnswer } from "../answer.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
-import { ACCEPT_EVERY_MANIFEST, accepts, essence, isManifestType } from "../oci/media_type.ts";
-import type { Manifest, Relay, TargetRequest } from "../relay.ts";
+import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
+import { type Manifest, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
 import type { Registry } from "../registry.ts";
 import type { Target } from "../transforms/route.ts";
-import { type Asker, repositoryKey } from "../upstream/ask.ts";
+import type { Credential } from "../transforms/auth.ts";
+import { type Asker, otherAnswer, repositoryKey } from "../upstream/ask.ts";
 import { announcedLength } from "../upstream/body.ts";
-import { isUpstreamTrouble } from "../upstream/failure.ts";
+import { isManifestHead } from "../upstream/proof.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { Content } from "./content.ts";
 import type { Heat, HotContent } from "./heat.ts";
@@ -125,7 +126,7 @@ export class Manifests {
     try {
       resolved = await this.#resolve(request, held);
     } catch (error) {
-      if (held && isUpstreamTrouble(error) && await this.#access.mayReadStale(caller, key)) {
+      if (held && await this.#asker.mayServeStale(request, { error })) {
         const answer = await this.#stale(request, held, causeOf(error));
         if (answer) return answer;
       }
@@ -154,9 +155,16 @@ export class Manifests {
 
   /** Whether the tag's last meaning is recent enough; while pulls are scarce it lasts longer. */
   #isFresh({ checkedAt }: Held, { registry }: Target): boolean {
-    const age = this.#now() - checkedAt;
+    const now = this.#now();
+    if (!isPast(checkedAt, now)) return false;
+    const age = now - checkedAt;
     return age < this.#ttl ||
       this.#quota !== undefined && age < this.#quota.ttl && this.#quota.isLow(registry);
+  }
+
+  /** Whether the tag was asked for since `began`, ms since the epoch. */
+  #isSince({ checkedAt }: Held, began: number): boolean {
+    return checkedAt >= began && isPast(checkedAt, this.#now());
   }
 
   /** What is here for `target`: the tag's last meaning, with its content and its link. */
@@ -170,7 +178,8 @@ export class Manifests {
     if (!link) return undefined;
     const digest = tag?.digest ?? reference;
     const row = found ?? await this.#content.row(digest);
-    if (!row) return undefined;
+    // What is larger is no manifest, whatever is noted of it: it is a blob, and would be read whole.
+    if (!row || row.size > MAX_MANIFEST) return undefined;
     const { mediaType } = link;
     const checkedAt = tag?.checkedAt ?? row.createdAt;
     return { digest, mediaType, size: row.size, checkedAt, row, proofs };
@@ -234,7 +243,10 @@ export class Manifests {
       if (!needsBody || current.cache === "HIT") return current;
       return await this.#get(request);
     });
-    if (caller.credential.kind !== "anonymous") void this.#asker.learnPublic(target);
+    // Also for nobody in particular the operator's account may have been used.
+    if (caller.credential.kind !== "anonymous" || target.registry.credential) {
+      void this.#asker.learnPublic(target);
+    }
     return resolved;
   }
 
@@ -246,30 +258,34 @@ export class Manifests {
     return current.cache === "MISS" && !current.bytes ? await this.#get(request) : current;
   }
 
-  /** What the reference means now, by a HEAD: `HIT` where the content is here already. */
+  /** What the reference means now, by a HEAD: `HIT` where the repository is known to have it, and it is here. */
   async #head(request: TargetRequest, held?: Held): Promise<Resolved> {
     const { target, caller } = request;
-    const { response } = await this.#asker.ask(target, {
+    const answer = await this.#asker.ask(target, {
       method: "HEAD",
       caller,
       headers: acceptEvery(),
       timeout: held && REVALIDATION_TIMEOUT,
       redirects: "follow",
     });
-    const said = response.headers.get("docker-content-digest") ?? "";
-    const digest = isDigest(target.reference) ? target.reference : said;
-    const size = announcedLength(response.headers);
-    // Without these a HEAD tells too little, for us and for clients.
-    if (!isStorable(digest) || size === undefined) return await this.#get(request);
-    const type = essence(response.headers.get("content-type") ?? "");
-    const known = await this.#index.link({ ...repositoryKey(target), digest, kind: "manifest" });
-    // A type that is no manifest's is as likely a mistake, and must not replace what is known.
-    if (!isManifestType(type) && !known) return await this.#get(request);
-    const mediaType = isManifestType(type) ? type : known!.mediaType;
-    const row = await this.#content.row(digest);
+    const { headers } = answer.response;
+    const digest = headers.get("docker-content-digest") ?? "";
+    // Anything else tells too little, for us and for clients, or is no registry's answer: its bytes will tell.
+    if (!isManifestHead(answer, target, MAX_MANIFEST) || !isStorable(digest)) {
+      return await this.#get(request);
+    }
+    const mediaType = essence(headers.get("content-type") ?? "");
+    const size = announcedLength(headers)!;
+    // Content that is here by way of another repository is none of this one's because a HEAD says so: anybody can
+    // say a digest. It is linked when its bytes have come from here. Nor does the answer tell that it is here.
+    const isLinked =
+      await this.#index.link({ ...repositoryKey(target), digest, kind: "manifest" }) !== undefined;
+    const row = isLinked ? await this.#content.row(digest) : undefined;
+    if (row && row.size !== size) throw otherAnswer(answer);
+    await this.#asker.proved(request, answer);
     // Until the new meaning is here, the old one is what there is to serve should upstream get in trouble.
-    if (row || !held) await this.#note(request, { digest, mediaType, isHere: row !== undefined });
-    return { digest, mediaType, size: row?.size ?? size, cache: row ? "HIT" : "MISS" };
+    if (row || !held) await this.#noteTag(request, digest);
+    return { digest, mediaType, size, cache: row ? "HIT" : "MISS" };
   }
 
   /** The manifest itself, verified and stored; asked for by one instance where there are several. */
@@ -282,7 +298,7 @@ export class Manifests {
       ask: () => this.#fetch(request),
       known: async () => {
         const held = await this.#held(request);
-        const isNew = held && (isDigest(target.reference) || held.checkedAt >= began);
+        const isNew = held && (isDigest(target.reference) || this.#isSince(held, began));
         if (!isNew) return;
         if (!await this.#access.mayRead(caller, { registry, repository }, held.proofs)) return;
         return { ...held, cache: "HIT" };
@@ -298,28 +314,30 @@ export class Manifests {
       headers: acceptEvery(),
       redirects: "follow",
     });
-    const manifest: Manifest = await this.#relay.manifest(answer, target);
+    const manifest: Manifest = await this.#relay.manifest(answer, request);
     const { digest, mediaType, bytes } = manifest;
     const isHere = await this.#content.put(digest, bytes);
-    await this.#note(request, { digest, mediaType, isHere });
+    if (isHere) await this.#link(request, { digest, mediaType, used: answer.used });
+    await this.#noteTag(request, digest);
     return { ...manifest, size: bytes.byteLength, cache: isHere ? "MISS" : "BYPASS" };
   }
 
-  /** Notes what upstream just said: that the repository contains the manifest, and what the tag means. */
-  async #note(
-    { target, caller }: TargetRequest,
-    { digest, mediaType, isHere }: { digest: string; mediaType: string; isHere: boolean },
+  /** Notes that the repository contains the manifest, whose bytes upstream just gave when asked with `used`. */
+  async #link(
+    { target }: TargetRequest,
+    { digest, mediaType, used }: { digest: string; mediaType: string; used: Credential },
   ): Promise<void> {
     const key = repositoryKey(target);
-    if (isHere) {
-      const link = { ...key, digest, kind: "manifest" } as const;
-      const isNew = caller.credential.kind !== "anonymous" && !await this.#index.link(link);
-      // Whether it is public all the same is learned when the caller has been answered.
-      if (isNew) await this.#access.grew(caller, key);
-      await this.#index.addLink(link, { mediaType });
-    }
-    if (isDigest(target.reference)) return;
-    // Noted for a HEAD too: containerd asks for tags by HEAD only, and then gets the digest.
-    await this.#index.setTag(key, target.reference, { digest, checkedAt: this.#now() });
+    const link = { ...key, digest, kind: "manifest" } as const;
+    // Whether it is public all the same is learned when the caller has been answered.
+    if (!await this.#index.link(link)) await this.#access.grew(key, used);
+    await this.#index.addLink(link, { mediaType });
+  }
+
+  /** Notes what the tag means. For a HEAD too: containerd asks for tags by HEAD only, and then gets the digest. */
+  async #noteTag({ target }: TargetRequest, digest: string): Promise<void> {
+    const { reference } = target;
+    if (isDigest(reference)) return;
+    await this.#index.setTag(repositoryKey(target), reference, { digest, checkedAt: this.#now() });
   }
 }

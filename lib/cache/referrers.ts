@@ -14,9 +14,10 @@ import { accepts } from "../oci/media_type.ts";
 import { forwardedSearch, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
 import type { Target } from "../transforms/route.ts";
-import { type Asker, repositoryKey } from "../upstream/ask.ts";
+import type { Credential } from "../transforms/auth.ts";
+import { type Asker, otherAnswer, repositoryKey } from "../upstream/ask.ts";
 import { readBounded } from "../upstream/body.ts";
-import { isUpstreamTrouble } from "../upstream/failure.ts";
+import { isList } from "../upstream/proof.ts";
 import { causeOf } from "../upstream/send.ts";
 import type { Content } from "./content.ts";
 import type { Notes } from "./resilient.ts";
@@ -90,9 +91,12 @@ export class Referrers {
     try {
       return method === "HEAD" ? await this.#relay.answer(request) : await this.#ask(request);
     } catch (error) {
-      const held = isUpstreamTrouble(error) ? await this.#held(request) : undefined;
+      const mayBeOld = await this.#asker.mayServeStale(request, { error, fromClient: true });
+      const held = mayBeOld ? await this.#held(request) : undefined;
       if (!held) {
-        if (error instanceof OciError && error.status === 404) await this.#keep(request, NO_API);
+        if (error instanceof OciError && error.status === 404) {
+          await this.#keep(request, { body: NO_API, used: request.caller.credential });
+        }
         throw error;
       }
       cacheLog.warn("Serving referrers of {digest} in {repository} stale: {cause}", {
@@ -114,6 +118,7 @@ export class Referrers {
       headers: upstreamHeaders(headers, { kind: "referrers" }),
       search,
       redirects: "follow",
+      fromClient: true,
     });
     const { response } = answer;
     const body = await readBounded(response, {
@@ -121,9 +126,13 @@ export class Referrers {
       deadline: DEADLINE,
       what: "list of referrers",
     });
-    const isWhole = search === "" && !response.headers.has("link") && listOf(body) !== undefined;
+    if (response.status !== 200 || !isList(body, "referrers")) throw otherAnswer(answer);
+    await this.#asker.proved(request, answer);
+    const isWhole = search === "" && !response.headers.has("link");
     // Whoever asks for something else gets it, and it is not what others ask for.
-    if (isWhole && accepts(headers.get("accept"), INDEX_TYPE)) await this.#keep(request, body);
+    if (isWhole && accepts(headers.get("accept"), INDEX_TYPE)) {
+      await this.#keep(request, { body, used: answer.used });
+    }
     const reply = replyHeaders(response.headers, {
       kind: "referrers",
       status: response.status,
@@ -137,14 +146,17 @@ export class Referrers {
     );
   }
 
-  async #keep({ target, caller }: TargetRequest, body: Uint8Array): Promise<void> {
+  async #keep(
+    { target }: TargetRequest,
+    { body, used }: { body: Uint8Array; used: Credential },
+  ): Promise<void> {
     const digest = digestOf(body);
     const key = repositoryKey(target);
     // Only about what is here: anybody can ask about digests that nobody has.
     if (!await this.#index.link({ ...key, digest: target.reference, kind: "manifest" })) return;
     const known = await this.#index.tag(key, noteOf(target.reference));
     const isNew = known?.digest !== digest && !await this.#access.isPublic(key);
-    if (isNew) await this.#access.grew(caller, key);
+    if (isNew) await this.#access.grew(key, used);
     await this.#note(key, target.reference, body);
     await this.#note(key, NOTHING, body === NO_API ? NO_API : NOBODY);
   }

@@ -168,6 +168,46 @@ export async function readBounded(
   return concat(chunks, length);
 }
 
+/**
+ * The beginning of `body`: all of it, or more than `limit` bytes and then `rest`, which is all of it as a stream that
+ * errors when it stands still for `idle` ms. Throws an `OciError`, 502 or 504, when it breaks before that.
+ */
+export async function readStart(
+  body: ReadableStream<Uint8Array>,
+  { limit, idle, what }: Pick<BoundedOptions, "limit" | "what"> & { readonly idle: number },
+): Promise<{ start: Uint8Array<ArrayBuffer>; rest?: ReadableStream<Uint8Array> }> {
+  const limited = withIdleLimit(body, idle);
+  const reader = limited.getReader();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  try {
+    while (length <= limit) {
+      const { done, value } = await reader.read();
+      if (done) return { start: concat(chunks, length) };
+      chunks.push(value);
+      length += value.byteLength;
+    }
+  } catch (error) {
+    throw new OciError("UNAVAILABLE", `Upstream's ${what} broke off`, {
+      status: error instanceof IdleError ? 504 : 502,
+      detail: { cause: (error as Error).message },
+      cause: error,
+    });
+  }
+  const start = concat(chunks, length);
+  let isFirst = true;
+  const rest = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = isFirst ? { done: false, value: start } : await reader.read();
+      isFirst = false;
+      if (done) controller.close();
+      else controller.enqueue(value!);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+  return { start, rest };
+}
+
 /** The Content-Length that tells how many bytes of body come; absent or unusable: undefined. */
 export function announcedLength(headers: Headers): number | undefined {
   if (codingOf(headers) !== undefined) return undefined;

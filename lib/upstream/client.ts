@@ -33,6 +33,8 @@ export interface UpstreamRequest {
   readonly credential: Credential;
   /** What a token must allow: `repository:library/nginx:pull`. */
   readonly scope?: string;
+  /** Whether a client chose headers or the query. @default {false} */
+  readonly fromClient?: boolean;
   /** How long to wait for headers, ms, per hop. */
   readonly timeout?: number;
   /** Gives it up: then its reason is thrown. */
@@ -99,7 +101,9 @@ export class Upstream {
 
   /** Whether the registry could not be reached a moment ago: who has an old answer need not wait. */
   isDown(registry: Registry): boolean {
-    return (this.#downUntil.get(registry.id) ?? 0) > this.#now();
+    const left = (this.#downUntil.get(registry.id) ?? 0) - this.#now();
+    // More than there can be: the clock was set back since.
+    return left > 0 && left <= DOWN_FOR;
   }
 
   /**
@@ -117,7 +121,9 @@ export class Upstream {
       return answer;
     } catch (error) {
       // Not where we refused to go on: one odd redirect would keep every tag of the registry from being asked for.
-      if (error instanceof OciError && error.status >= 502 && error.cause !== undefined) {
+      const isUnreachable = error instanceof OciError && error.status >= 502 &&
+        error.cause !== undefined;
+      if (isUnreachable && isOurOwn(request)) {
         this.#downUntil.set(request.registry.id, this.#now() + DOWN_FOR);
       }
       throw error;
@@ -207,6 +213,22 @@ export class Upstream {
       },
     );
   }
+}
+
+/**
+ * Whether `credential` is one that a client chose: neither nobody's nor the operator's. What becomes of a request
+ * with one may be the credential's doing, and says nothing of the registry: a token of 20 KB makes a registry
+ * break off, an odd user name its token server fail.
+ */
+export function isClientChosen(credential: Credential, { credentials }: Registry): boolean {
+  if (credential.kind !== "basic") return credential.kind === "bearer";
+  const { username, password } = credential;
+  return !credentials.some((own) => own.username === username && own.password === password);
+}
+
+/** Whether nothing of `request` but the name of what it asks for is a client's choice. */
+function isOurOwn({ credential, registry, fromClient = false }: UpstreamRequest): boolean {
+  return !fromClient && !isClientChosen(credential, registry);
 }
 
 /** What `work` comes to; where it fails, nobody reads `answer` any more. */

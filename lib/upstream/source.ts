@@ -8,11 +8,12 @@ import { OciError } from "../oci/error.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Asker } from "./ask.ts";
 import { announcedLength, readWithin } from "./body.ts";
+import type { UpstreamAnswer } from "./client.ts";
 import { MismatchError, type Source } from "./download.ts";
 
 /** Options for {@linkcode blobSource}. */
 export interface SourceOptions {
-  readonly asker: Pick<Asker, "ask">;
+  readonly asker: { ask(...question: Parameters<Asker["ask"]>): Promise<UpstreamAnswer> };
   readonly target: Target;
   readonly caller: Caller;
   /** The headers of the answer that was first. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { isPast } from "../access.ts";
 import { Flights } from "../flight.ts";
 import { upstreamLog } from "../log.ts";
 import { ByteLru, stringBytes } from "../lru.ts";
@@ -195,7 +196,8 @@ export class Tokens {
     }
     const key = tokenKey(registry, requirement, exchange);
     const cached = this.#tokens.get(key);
-    if (cached && cached.expiresAt - this.#now() >= atLeast) return cached;
+    const now = this.#now();
+    if (cached && cached.expiresAt - now >= atLeast && isPast(cached.issuedAt, now)) return cached;
     return await this.#tokenFlights.run(key, async () => {
       const attributes = { "registry.name": registry.name };
       const token = await span(

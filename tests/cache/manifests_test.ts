@@ -48,6 +48,44 @@ Deno.test("a tag is fresh for its time to live and not a millisecond longer", as
   assertEquals(t.asked(), []);
 });
 
+Deno.test("a tag that was looked up in the future is asked for", async () => {
+  await using t = startPolicies();
+  t.handle(upstream(() => ONE));
+  await t.ask("manifest", "latest");
+  t.asked();
+  // Somebody else wrote it, or the clock was set back.
+  const key = { registry: "registry.test", repository: "a/b" };
+  t.index.setTag(key, "latest", { digest: one, checkedAt: t.clock.now + 60_000 });
+  assertEquals((await t.ask("manifest", "latest")).body, ONE);
+  assertEquals(t.asked(), ["HEAD manifests/latest"]);
+});
+
+for (const isHead of [true, false]) {
+  Deno.test(`what is noted as a manifest and is larger than one may be is not read, ${isHead ? "HEAD" : "GET"}`, async () => {
+    await using t = startPolicies();
+    const key = { registry: "registry.test", repository: "a/b" };
+    const large = new Uint8Array(4 * 2 ** 20 + 1);
+    const digest = digestOf(large);
+    await t.content.put(digest, large);
+    t.index.addLink({ ...key, digest, kind: "manifest" }, { mediaType: TYPE });
+    t.index.setPublic(key, t.clock.now);
+    // Upstream plays along, and announces less than it is.
+    t.handle((method) => {
+      const headers = {
+        "content-type": TYPE,
+        "content-length": isHead ? String(large.byteLength) : "100",
+        "docker-content-digest": digest,
+      };
+      return new Response(method === "HEAD" ? null : large.slice(), { headers });
+    });
+    for (const method of ["GET", "HEAD"] as const) {
+      const error = await assertRejects(() => t.ask("manifest", digest, { method }), OciError);
+      assertEquals(error.status, 502);
+    }
+    assertEquals(await t.content.read(digest), undefined);
+  });
+}
+
 Deno.test("a tag that moved is fetched anew, and the old manifest stays by its digest", async () => {
   await using t = startPolicies();
   let current = ONE;

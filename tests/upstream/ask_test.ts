@@ -20,7 +20,7 @@ type Reply = number | { readonly status: number; readonly by: string } | OciErro
 /** An asker whose upstream answers `reply`, and what it was asked. */
 function askerWith(
   reply: (request: UpstreamRequest, n: number) => Reply,
-  options: RegistryOptions & { isUpFor?: number } = {},
+  options: RegistryOptions & { without?: string } = {},
 ) {
   const registry = registryOf("corp", new URL("https://registry.example"), options);
   const target: Target = {
@@ -50,8 +50,9 @@ function askerWith(
       const { status, by } = typeof answer === "number"
         ? { status: answer, by: "https://registry.example" }
         : answer;
-      const headers = { location: "https://cdn.example/" };
+      const headers = { location: "https://cdn.example/", ...MANIFEST };
       const response = new Response(null, { status, headers });
+      if (options.without) response.headers.delete(options.without);
       return { response, url: new URL(`${by}/v2/`), provedAt, abort() {} };
     }
   }
@@ -74,32 +75,119 @@ function askerWith(
     asked,
     used,
     caller: (credential: Credential) => access.caller(registry, credential),
-    ask: (credential: Credential, more: Partial<AskOptions> = {}) =>
-      asker.ask(target, { method: "GET", caller: access.caller(registry, credential), ...more }),
+    /** Asks, and takes the answer for proved. */
+    async ask(credential: Credential, more: Partial<AskOptions> = {}) {
+      const caller = access.caller(registry, credential);
+      const answer = await asker.ask(target, { method: "GET", caller, ...more });
+      await asker.proved({ target, caller }, answer);
+      return answer;
+    },
     mayRead: (credential: Credential) => access.mayRead(access.caller(registry, credential), key),
     pass: (ms: number) => void (now += ms),
     proveAt: (at: number) => void (provedAt = at),
   };
 }
 
+/** What a registry says of a manifest. */
+const MANIFEST = {
+  "content-type": "application/vnd.oci.image.manifest.v1+json",
+  "content-length": "500",
+  "docker-content-digest": `sha256:${"a".repeat(64)}`,
+};
+
 const HOUR = 60 * 60_000;
 const MINUTE = 60_000;
 
 Deno.test("what nobody in particular may read is public for an hour", async () => {
-  for (const status of [200, 307]) {
-    const { ask, access, key, mayRead, pass } = askerWith(() => status);
-    assertEquals(await mayRead(ANONYMOUS), false);
-    await ask(ANONYMOUS);
-    assertEquals([await access.isPublic(key), await mayRead(own), await mayRead(ann)], [
-      true,
-      true,
-      true,
-    ]);
-    pass(HOUR - 1);
-    assertEquals(await mayRead(ANONYMOUS), true);
-    pass(1);
-    assertEquals(await mayRead(ANONYMOUS), false);
+  const { ask, access, key, mayRead, pass } = askerWith(() => 200);
+  assertEquals(await mayRead(ANONYMOUS), false);
+  await ask(ANONYMOUS);
+  assertEquals([await access.isPublic(key), await mayRead(own), await mayRead(ann)], [
+    true,
+    true,
+    true,
+  ]);
+  pass(HOUR - 1);
+  assertEquals(await mayRead(ANONYMOUS), true);
+  pass(1);
+  assertEquals(await mayRead(ANONYMOUS), false);
+});
+
+Deno.test("an answer lets nobody in by itself, whatever its status", async () => {
+  for (const status of [200, 206, 307]) {
+    const { asker, target, caller, access, key, mayRead } = askerWith(() => status);
+    for (const credential of [ANONYMOUS, ann, own]) {
+      for (const method of ["GET", "HEAD"] as const) {
+        await asker.ask(target, { method, caller: caller(credential) });
+      }
+      assertEquals([await mayRead(credential), await access.isPublic(key)], [false, false]);
+    }
   }
+});
+
+Deno.test("a proof of the future is none, and neither is a grant that outlives the clock", async () => {
+  const { ask, access, key, caller, mayRead, proveAt, pass } = askerWith(() => 200);
+  proveAt(1_000_000 + MINUTE);
+  for (const credential of [ANONYMOUS, ann]) {
+    await ask(credential);
+    assertEquals(await mayRead(credential), false);
+    assertEquals(await access.mayReadStale(caller(credential), key), false);
+  }
+  proveAt(1_000_000);
+  for (const credential of [ANONYMOUS, ann]) await ask(credential);
+  assertEquals([await mayRead(ANONYMOUS), await mayRead(ann)], [true, true]);
+  pass(-MINUTE); // somebody sets the clock back
+  assertEquals([await mayRead(ANONYMOUS), await mayRead(ann)], [false, false]);
+  assertEquals(await access.mayReadStale(caller(ANONYMOUS), key), false);
+});
+
+/** What a client's own credential can bring upstream to. */
+const TROUBLE: Readonly<Record<string, Reply>> = {
+  "breaks the connection": new OciError("UNAVAILABLE", "Cannot reach", { cause: "reset" }),
+  "makes it fail": 500,
+  "uses up its pulls": 429,
+};
+for (const [what, trouble] of Object.entries(TROUBLE)) {
+  Deno.test(`where a credential ${what} it gets nothing that was public once, unless it still is`, async () => {
+    for (const credential of [ann, own]) {
+      let anonymous: Reply = 200;
+      const it = askerWith(({ credential }) =>
+        credential.kind === "anonymous" ? anonymous : trouble
+      );
+      const { ask, asker, target, caller, asked, access, key } = it;
+      await ask(ANONYMOUS);
+      const question = { target, caller: caller(credential) };
+      const error = await assertRejects(() => ask(credential), OciError);
+      assertEquals(await asker.mayServeStale(question, { error }), true);
+      assertEquals(asked.at(-1)!.credential, ANONYMOUS);
+      anonymous = 503; // for everybody
+      assertEquals(await asker.mayServeStale(question, { error }), true);
+      anonymous = 401; // private by now
+      assertEquals(await asker.mayServeStale(question, { error }), false);
+      assertEquals(await access.mayReadStale(caller(ANONYMOUS), key), false);
+    }
+  });
+}
+
+Deno.test("what a client's headers and query bring upstream to is asked for without them before anything follows", async () => {
+  let reply: Reply = 200;
+  const { ask, asker, target, caller, asked } = askerWith(() => reply);
+  await ask(ANONYMOUS);
+  const error = new OciError("UNAVAILABLE", "Cannot reach");
+  const question = { target, caller: caller(ANONYMOUS) };
+  reply = 401;
+  assertEquals(await asker.mayServeStale(question, { error }), true);
+  assertEquals(asked.length, 1);
+  assertEquals(await asker.mayServeStale(question, { error, fromClient: true }), false);
+  assertEquals(asked.length, 2);
+});
+
+Deno.test("who was let in lately need not wait for what others would be told", async () => {
+  const { ask, asker, target, caller, asked } = askerWith(() => 200);
+  await ask(ann);
+  const error = new OciError("UNAVAILABLE", "Cannot reach");
+  assertEquals(await asker.mayServeStale({ target, caller: caller(ann) }, { error }), true);
+  assertEquals(asked.length, 1);
 });
 
 for (const [name, credential] of Object.entries({ ann, "a token": own })) {
@@ -279,6 +367,14 @@ Deno.test("what only a credential has read is looked at for being public, by HEA
   assertEquals([method, credential.kind, redirects], ["HEAD", "anonymous", "follow"]);
   await asker.learnPublic(target);
   assertEquals(asked.length, 2);
+});
+
+Deno.test("a success that tells of no manifest proves nothing when it is looked at for being public", async () => {
+  for (const name of Object.keys(MANIFEST)) {
+    const { asker, target, mayRead } = askerWith(() => 200, { without: name });
+    await asker.learnPublic(target);
+    assertEquals([name, await mayRead(ANONYMOUS)], [name, false]);
+  }
 });
 
 Deno.test("whether it is public cannot always be learned, and that harms nobody", async () => {

@@ -274,6 +274,36 @@ Deno.test("a registry that cannot be reached counts as down for ten seconds, or 
   assertEquals(upstream.isDown(HUB), false);
 });
 
+Deno.test("what a client chose does not make a registry count as down", async () => {
+  const error = new OciError("UNAVAILABLE", "Cannot reach", { cause: new Error("reset") });
+  const operator = { username: "operator", password: "s" };
+  const registry = registryOf("hub", HUB.url, { credentials: [operator] });
+  const theirs: Partial<UpstreamRequest>[] = [
+    { credential: own },
+    { credential: ann },
+    { credential: { kind: "basic", ...operator, password: "a guess" } },
+    { fromClient: true },
+  ];
+  for (const request of theirs) {
+    const it = upstreamWith(() => error);
+    await assertRejects(() => it.request({ registry, ...request }), OciError);
+    assertEquals(it.upstream.isDown(registry), false);
+  }
+  for (const credential of [ANONYMOUS, { kind: "basic", ...operator } as const]) {
+    const it = upstreamWith(() => error);
+    await assertRejects(() => it.request({ registry, credential }), OciError);
+    assertEquals(it.upstream.isDown(registry), true);
+  }
+});
+
+Deno.test("a registry that was down when the clock was set back is asked again", async () => {
+  const error = new OciError("UNAVAILABLE", "Cannot reach", { cause: new Error("reset") });
+  const { upstream, request, pass } = upstreamWith(() => error);
+  await assertRejects(() => request(), OciError);
+  pass(-1);
+  assertEquals(upstream.isDown(HUB), false);
+});
+
 Deno.test("a registry is not down because it redirects to where nobody goes", async () => {
   for (const location of ["ftp://cdn.example/", "https://u:p@cdn.example/", "/round"]) {
     const { upstream, request } = upstreamWith(() => to(location));
