@@ -8,8 +8,8 @@ import type { Cache } from "./cache/cache.ts";
 import type { Config } from "./config.ts";
 import { HotAnswers } from "./hot.ts";
 import type { KeepWarm } from "./keep_warm.ts";
-import { FairQueue } from "./limits/fair_queue.ts";
-import { Gate, type Rejection } from "./limits/gate.ts";
+import { type DownloadQueues, downloadQueues } from "./limits/downloads.ts";
+import { Gate } from "./limits/gate.ts";
 import { Quotas } from "./limits/quota.ts";
 import { Relay } from "./relay.ts";
 import { Stats } from "./stats.ts";
@@ -35,8 +35,8 @@ export class Assembly {
   readonly upstream: Upstream;
   /** What upstreams say of the pulls that are left. */
   readonly quotas: Quotas;
-  /** Where downloads wait for their turn; undefined without a limit. */
-  readonly queue: FairQueue | undefined;
+  /** Where downloads wait for a place. */
+  readonly queues: DownloadQueues;
   readonly gate: Gate | undefined;
   /** Undefined where every request has to be looked at: its client's address decides, or its count. */
   readonly hot: HotAnswers | undefined;
@@ -67,9 +67,7 @@ export class Assembly {
     });
     this.gate = Gate.of(config, { stats });
     this.hot = cache && !limits.clients && !limits.rate ? new HotAnswers() : undefined;
-    const onRejected = () => stats.rejected.add("fill_queue" satisfies Rejection);
-    const { maxFills: limit } = limits;
-    this.queue = limit === undefined ? undefined : new FairQueue({ limit, onRejected });
+    this.queues = downloadQueues({ maxFills: limits.maxFills, stats });
     this.ready = this.#open();
     this.ready.catch(() => {}); // every request rejects with it; nobody has to wait for it before
   }
@@ -94,14 +92,14 @@ export class Assembly {
     if (!config) return undefined;
     // Loaded here, so that without a cache none of its modules is.
     const { Cache } = await import("./cache/cache.ts");
-    const { upstream, stats, queue, hot } = this;
+    const { upstream, stats, queues, hot } = this;
     const cache = await Cache.open({
       config,
       upstream,
       idle,
       stats,
       listen,
-      queue,
+      queues,
       hot,
       quota: { isLow: (registry) => quotas.isLow(registry), ttl: quota.manifestTtl },
       chooseAccount: (registry) => quotas.choose(registry),
@@ -114,13 +112,13 @@ export class Assembly {
   }
 
   #withoutCache(): OpenParts {
-    const { upstream, stats, config: { upstreamIdleTimeout: idle } } = this;
+    const { upstream, stats, queues, config: { upstreamIdleTimeout: idle } } = this;
     const access = new Access({
       marks: memoryMarks(),
       isAnonymousToken: (token) => upstream.tokens.isAnonymous(token),
       chooseAccount: (registry) => this.quotas.choose(registry),
     });
-    const handler = new Relay({ asker: new Asker({ upstream, access }), idle, stats });
+    const handler = new Relay({ asker: new Asker({ upstream, access }), idle, stats, queues });
     return { cache: undefined, access, handler };
   }
 

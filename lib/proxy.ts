@@ -9,7 +9,7 @@ import type { Cache } from "./cache/cache.ts";
 import type { Config } from "./config.ts";
 import type { HotAnswer, HotRequest } from "./hot.ts";
 import type { QuickAnswer } from "./http1/handler.ts";
-import type { FairQueue } from "./limits/fair_queue.ts";
+import type { DownloadQueues } from "./limits/downloads.ts";
 import type { Quotas } from "./limits/quota.ts";
 import { numbered, requestLog } from "./log.ts";
 import { OciError, renderError } from "./oci/error.ts";
@@ -66,9 +66,9 @@ export class Proxy {
     return this.#made.quotas;
   }
 
-  /** Where downloads wait for their turn; undefined without a limit. */
-  get queue(): FairQueue | undefined {
-    return this.#made.queue;
+  /** Where downloads wait for a place. */
+  get queues(): DownloadQueues {
+    return this.#made.queues;
   }
 
   /** The open cache, for who operates it; undefined without one, and before `ready`. */
@@ -200,7 +200,7 @@ export class Proxy {
   }
 
   async #target(
-    { method, headers, url, client }: RequestContext,
+    { method, headers, url, client, left }: RequestContext,
     { target, parts }: { target: Target; parts: OpenParts },
   ): Promise<Answer> {
     const { registry, kind } = target;
@@ -211,7 +211,7 @@ export class Proxy {
       const beforeMiss = gate?.beforeMiss(client);
       const isCached = parts.cache && (kind === "manifest" || kind === "blob");
       if (!isCached) await beforeMiss?.();
-      const asked = { method, headers, url, target, caller, client, beforeMiss };
+      const asked = { method, headers, url, target, caller, client, left, beforeMiss };
       const answer = await parts.handler.answer(asked);
       return gate ? await gate.charge(client, answer) : answer;
     } catch (error) {

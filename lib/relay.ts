@@ -14,6 +14,7 @@ import {
   watchBody,
 } from "./answer.ts";
 import { upstreamLog } from "./log.ts";
+import { type DownloadQueues, ownerOf } from "./limits/downloads.ts";
 import { API_VERSION } from "./oci/api_version.ts";
 import {
   digestOf,
@@ -64,6 +65,8 @@ export interface TargetRequest extends ClientRequest {
   readonly warming?: boolean;
   /** Where it comes from, for taking turns; absent where that is not known. */
   readonly client?: string;
+  /** Aborted when the client leaves before its answer has begun. Absent: it never does. */
+  readonly left?: () => AbortSignal;
   /**
    * Called before upstream is asked for content that is not here; throws an `OciError` where the client has
    * no more misses left. Absent where they are not counted.
@@ -226,6 +229,21 @@ export interface RelayOptions {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
+  /** Where blobs wait that are passed through. @default {nowhere} */
+  readonly queues?: Pick<DownloadQueues, "passthrough">;
+}
+
+/** What `work` answers; `end` is called when its body has ended, or when there is none. */
+async function whileDelivered(work: () => Promise<Answer>, end: () => void): Promise<Answer> {
+  try {
+    const answer = await work();
+    if (answer.delivered instanceof Promise) answer.delivered.finally(end);
+    else end();
+    return answer;
+  } catch (error) {
+    end();
+    throw error;
+  }
 }
 
 /** Passes requests through. */
@@ -234,15 +252,37 @@ export class Relay {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly #stats: Stats;
+  readonly #queue: DownloadQueues["passthrough"] | undefined;
 
   constructor(options: RelayOptions) {
     this.#asker = options.asker;
     this.idle = options.idle;
     this.#stats = options.stats;
+    this.#queue = options.queues?.passthrough;
   }
 
-  /** The answer to any read request, as upstream gives it to this client. */
+  /** The answer to any read request, as upstream gives it to this client. Blobs wait for a place. */
   async answer(request: TargetRequest): Promise<Answer> {
+    await request.beforeMiss?.();
+    if (!this.#queue || request.target.kind !== "blob" || request.method === "HEAD") {
+      return await this.#answer(request);
+    }
+    const leave = await this.#queue.enter(ownerOf(request), request.left?.());
+    return await whileDelivered(() => this.#answer(request), leave);
+  }
+
+  /**
+   * The answer with a whole blob that upstream has begun to send, as {@linkcode Relay.blob} makes it. Without
+   * a place for it, it is asked for again when there is one.
+   */
+  async take(answer: TargetAnswer, request: TargetRequest): Promise<Answer> {
+    const leave = this.#queue ? this.#queue.tryEnter(ownerOf(request)) : () => {};
+    if (leave) return await whileDelivered(() => this.blob(answer, request), leave);
+    answer.abort();
+    return await this.answer(request);
+  }
+
+  async #answer(request: TargetRequest): Promise<Answer> {
     const { target, method } = request;
     const answer = await this.#ask(request, method as "GET" | "HEAD");
     if (answer.handOver) return handOver(answer, answer.handOver);

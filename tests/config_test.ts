@@ -107,7 +107,7 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   [{ SHUTDOWN_TIMEOUT: "0s" }, (c) => c.shutdownTimeout, 0],
   [{ TRUST_PROXY: "on" }, (c) => c.trustProxy, true],
   [{ TRUST_PROXY: "10.0.0.0/8, ::1" }, (c) => c.trustProxy, ["10.0.0.0/8", "::1/128"]],
-  [{}, (c) => c.limits, undefined],
+  [{}, (c) => c.limits?.maxFills, 64],
   [
     { DENY_REPOS: "ghcr.io/secret/* quay/*" },
     (c) => c.limits?.repositories,

@@ -36,6 +36,7 @@ const REJECTIONS: readonly Rejection[] = [
   "rate_hits",
   "rate_misses",
   "fill_queue",
+  "passthrough_queue",
 ];
 
 /** What was counted, and zeros for the rest: of a series that begins with 1 `increase()` does not see the first. */
@@ -148,8 +149,8 @@ export class Metrics {
     metrics.gauge("fills", "Downloads into the cache under way", fills.length);
     const readers = fills.reduce((sum, fill) => sum + fill.readers, 0);
     metrics.gauge("fill_readers", "Clients that read from them", readers);
-    const waiting = this.#proxy.queue?.waiting ?? 0;
-    metrics.gauge("fills_waiting", "Downloads that wait for MAX_CONCURRENT_FILLS", waiting);
+    const waiting = this.#proxy.queues.fills.waiting;
+    metrics.gauge("fills_waiting", "Downloads into the cache that wait for a place", waiting);
     metrics.counter("fill_joins_total", "Clients that joined one", stats.cacheEvents.get("joined"));
     metrics.counters("evictions_total", "What left the cache", {
       labels: ["reason"],

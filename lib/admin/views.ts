@@ -53,7 +53,7 @@ export async function overview(proxy: Proxy) {
     rejected: Object.fromEntries(stats.rejected.entries()),
     memory: { rss: Deno.memoryUsage().rss },
     loopLagMs: proxy.lag.worst,
-    limits: { cacheOnly: config.cache?.only ?? false, waiting: proxy.queue?.waiting ?? 0 },
+    limits: { cacheOnly: config.cache?.only ?? false, waiting: proxy.queues.fills.waiting },
   };
 }
 

@@ -6,6 +6,7 @@
  */
 import { type Access, isPast, type Proofs } from "../access.ts";
 import { Flights } from "../flight.ts";
+import { ownerOf } from "../limits/downloads.ts";
 import type { FairQueue } from "../limits/fair_queue.ts";
 import { OciError } from "../oci/error.ts";
 import type { Relay, TargetRequest } from "../relay.ts";
@@ -58,7 +59,7 @@ export interface BlobFetchOptions {
   readonly asker: Asker;
   readonly relay: Relay;
   readonly together?: Together;
-  /** Where downloads wait for their turn, if only so many may run at once. */
+  /** Where downloads wait for a place. @default {nowhere} */
   readonly queue?: Pick<FairQueue, "enter">;
   /** @default {Date.now} */
   readonly now?: () => number;
@@ -77,6 +78,8 @@ export class BlobFetch {
   readonly #flights = new Flights<Opened>();
   /** Of every fill that was started here: by repository and caller, who may read it when it is verified. */
   readonly #members = new WeakMap<Fill, Map<string, Map<string, Member>>>();
+  /** Who waits for each of them. */
+  readonly #audiences = new Map<string, Audience>();
 
   constructor(options: BlobFetchOptions) {
     this.#content = options.content;
@@ -105,11 +108,15 @@ export class BlobFetch {
       request.warming ?? false,
     ]);
     let isFirst = false;
-    const opened = await this.#flights.run(key, () => {
+    const flight = this.#flights.run(key, () => {
       isFirst = true;
-      return isHead ? this.#head(request) : this.#get(request);
+      if (isHead) return this.#head(request);
+      const audience = new Audience();
+      this.#audiences.set(key, audience);
+      return this.#get(request, audience.left).finally(() => this.#audiences.delete(key));
     });
-    return { opened, isFirst };
+    this.#audiences.get(key)?.add(request.left?.());
+    return { opened: await flight, isFirst };
   }
 
   /** What is known here of the blob: a link says that upstream told of it in this repository. */
@@ -173,10 +180,9 @@ export class BlobFetch {
    * Asks for the content: of what is here already a part, as a proof of access, else all, as the start of its fill.
    * Both wait in the same queue: how long it takes must not tell which it is.
    */
-  async #get(request: TargetRequest): Promise<Opened> {
+  async #get(request: TargetRequest, left: AbortSignal): Promise<Opened> {
     if (!this.#queue) return await this.#getNow(request);
-    const { client = "", target: { registry, repository } } = request;
-    const leave = await this.#queue.enter({ client, repository: `${registry.id}/${repository}` });
+    const leave = await this.#queue.enter(ownerOf(request), left);
     let isFilling = false;
     try {
       const opened = await this.#getNow(request);
@@ -424,3 +430,27 @@ async function readFill(fill: Fill, part: Part): Promise<Uint8Array | undefined>
     source.end(done);
   }
 }
+
+/** Those who wait for one download to begin. */
+class Audience {
+  readonly #end = new AbortController();
+  #size = 0;
+
+  /** Aborted when all of them have left: nobody need wait for a place any more. */
+  get left(): AbortSignal {
+    return this.#end.signal;
+  }
+
+  /** Adds one, who leaves when `left` is aborted. */
+  add(left: AbortSignal | undefined): void {
+    this.#size++;
+    const leave = () => {
+      if (--this.#size === 0) this.#end.abort(new OciError("UNKNOWN", "The client has left", GONE));
+    };
+    if (left?.aborted) leave();
+    else left?.addEventListener("abort", leave, { once: true });
+  }
+}
+
+/** What nginx logs; no client sees it. */
+const GONE = { status: 499 };

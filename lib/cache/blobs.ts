@@ -301,7 +301,7 @@ export class Blobs {
       case "uncached": {
         const answer = opened.take();
         const isRanged = request.headers.has("range");
-        if (answer && !isRanged) return await this.#relay.blob(answer, request);
+        if (answer && !isRanged) return await this.#relay.take(answer, request);
         answer?.abort();
         return await this.#relay.answer(request);
       }

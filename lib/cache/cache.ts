@@ -8,6 +8,7 @@ import { Access, type AccessOptions } from "../access.ts";
 import type { Answer } from "../answer.ts";
 import type { Config } from "../config.ts";
 import type { HotAnswers } from "../hot.ts";
+import type { DownloadQueues } from "../limits/downloads.ts";
 import { cacheLog } from "../log.ts";
 import { Relay, type TargetRequest } from "../relay.ts";
 import type { Stats } from "../stats.ts";
@@ -17,7 +18,7 @@ import { span } from "../trace.ts";
 import { causeOf } from "../upstream/send.ts";
 import { Attachments } from "./attachments.ts";
 import type { BlobStore } from "./blob_store.ts";
-import { Blobs, type BlobsOptions } from "./blobs.ts";
+import { Blobs } from "./blobs.ts";
 import { Content } from "./content.ts";
 import { type EngineEvents, type Engines, openEmbedded } from "./engines.ts";
 import { createHeat } from "./heat.ts";
@@ -42,7 +43,8 @@ export interface CacheOptions {
   readonly upstream: Upstream;
   readonly quota?: ManifestsOptions["quota"];
   readonly chooseAccount?: AccessOptions["chooseAccount"];
-  readonly queue?: BlobsOptions["queue"];
+  /** Where downloads wait for a place. */
+  readonly queues?: DownloadQueues;
   /** Where answers are kept that are asked for again and again; told of what changes. */
   readonly hot?: HotAnswers;
   /** How long upstream's body may stand still, ms. */
@@ -104,7 +106,7 @@ export class Cache {
    * operator has to mend: another process has the directory, or it may not be used.
    */
   static async open(options: CacheOptions): Promise<Cache | undefined> {
-    const { config, upstream, idle, stats } = options;
+    const { config, upstream, idle, stats, queues } = options;
     // The index may turn out to be damaged before there is anybody to mend it for.
     let isDamaged = false;
     let mend = (): void => {
@@ -136,7 +138,7 @@ export class Cache {
       publicFor: config.only ? Infinity : undefined,
     });
     const asker = new Asker({ upstream, access });
-    const relay = new Relay({ asker, idle, stats });
+    const relay = new Relay({ asker, idle, stats, queues });
     // What another instance changes is not told here: there every answer is decided anew.
     const hot = engines.together ? undefined : options.hot;
     if (hot) watchIndex(index, hot);
@@ -153,7 +155,7 @@ export class Cache {
     });
     const { together } = engines;
     const redirect = config.storeRedirect ? store.redirect?.bind(store) : undefined;
-    const blobs = new Blobs({ ...shared, together, redirect, queue: options.queue });
+    const blobs = new Blobs({ ...shared, together, redirect, queue: queues?.fills });
     const referrers = new Referrers(shared);
     const attachments = new Attachments(shared);
     upkeep.start();

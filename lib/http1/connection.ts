@@ -65,6 +65,8 @@ export class Connection implements Held {
   #since: number;
   #isClosed = false;
   readonly #out: Outbound;
+  /** Of the request that is being answered, where somebody wants to know that its client has left. */
+  #left: AbortController | undefined;
 
   constructor(conn: Socket, context: ConnectionContext) {
     this.#conn = conn;
@@ -88,6 +90,7 @@ export class Connection implements Held {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#conn.close();
+    this.#left?.abort(); // nobody need wait for its turn any more
     this.#out.stop(); // a body may be waiting for upstream, which nobody needs any more
   }
 
@@ -179,10 +182,12 @@ export class Connection implements Held {
     this.#wait("answer");
     this.#listen();
     const { remoteAddr } = this.#conn;
+    this.#left = undefined;
+    const left = () => this.#leaving();
     let answer: Answer;
     try {
       const { handler, scheme } = this.#context;
-      answer = await handler.answer(request, { remoteAddr, scheme, target });
+      answer = await handler.answer(request, { remoteAddr, scheme, target, left });
     } catch {
       throw new HttpError(500, "Internal error"); // the handler has said why where it belongs
     }
@@ -203,6 +208,12 @@ export class Connection implements Held {
     else await this.#out.stream(reply, answer.response.body!, framing);
     if (!isRead) await this.#linger();
     return keepAlive;
+  }
+
+  #leaving(): AbortSignal {
+    this.#left ??= new AbortController();
+    if (this.#isClosed) this.#left.abort();
+    return this.#left.signal;
   }
 
   /** The request as the handler gets it, its body read where it may have one. */

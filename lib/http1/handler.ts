@@ -29,6 +29,8 @@ export interface RequestInfo {
   readonly scheme: Scheme;
   /** Path and query as they were sent, not normalized. */
   readonly target: string;
+  /** Aborted when the client leaves before its answer has begun. */
+  readonly left?: () => AbortSignal;
 }
 
 /** What a connection is accepted with. */

@@ -20,7 +20,13 @@ import type { Target } from "../transforms/route.ts";
 import { MemoryRateCounter, type RateCounter, type RateLimits } from "./rate.ts";
 
 /** Why a request was turned away, as it is counted. */
-export type Rejection = "client" | "repository" | "rate_hits" | "rate_misses" | "fill_queue";
+export type Rejection =
+  | "client"
+  | "repository"
+  | "rate_hits"
+  | "rate_misses"
+  | "fill_queue"
+  | "passthrough_queue";
 
 /** Options for {@linkcode Gate}. */
 export interface GateOptions {

@@ -19,6 +19,8 @@ export interface ConnectionInfo {
   readonly target?: string;
   /** What the connection was accepted with. @default {what the request's URL says} */
   readonly scheme?: "http" | "https";
+  /** Aborted when the client leaves before its answer has begun. @default {the request's own signal} */
+  readonly left?: () => AbortSignal;
 }
 
 /** Where a request goes. */
@@ -35,6 +37,8 @@ export interface RequestContextOptions extends RequestAddress {
   readonly scheme: "http" | "https";
   /** The address of the client. */
   readonly client: string | undefined;
+  /** See {@linkcode ConnectionInfo.left}. */
+  readonly left?: () => AbortSignal;
   /** Why the request cannot be answered. */
   readonly refusal?: OciError;
 }
@@ -47,6 +51,8 @@ export class RequestContext implements RequestAddress {
   readonly scheme: "http" | "https";
   /** The address of the client, where there is one. */
   readonly client: string | undefined;
+  /** Aborted when the client leaves before its answer has begun, and perhaps after. */
+  readonly left: () => AbortSignal;
   readonly headers: Headers;
   /** Of POST; no other body is read. */
   readonly body: ReadableStream<Uint8Array> | null;
@@ -56,7 +62,7 @@ export class RequestContext implements RequestAddress {
   readonly refusal: OciError | undefined;
   #url: URL | null | undefined;
 
-  constructor({ request, host, target, scheme, client, refusal }: RequestContextOptions) {
+  constructor({ request, host, target, scheme, client, left, refusal }: RequestContextOptions) {
     // Now: of a request whose client has left, Deno tells nothing any more but throws.
     const { method, headers } = request;
     this.method = method;
@@ -66,6 +72,7 @@ export class RequestContext implements RequestAddress {
     this.target = target;
     this.scheme = scheme;
     this.client = client;
+    this.left = left ?? (() => request.signal);
     this.refusal = refusal;
   }
 
@@ -169,7 +176,9 @@ export class RequestReader {
       checkRequest({ url, headers });
       const { host, target } = addressOf(url, named);
       const scheme = this.#scheme({ url, host, header, info });
-      return new RequestContext({ request, host, target: info.target ?? target, scheme, client });
+      const { left } = info;
+      const sent = info.target ?? target;
+      return new RequestContext({ request, host, target: sent, scheme, client, left });
     } catch (error) {
       if (!(error instanceof OciError)) throw error;
       return new RequestContext({

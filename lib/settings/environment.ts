@@ -99,7 +99,7 @@ export const Environment = v.object({
   DENY_REPOS: v.optional(parsed(listOf(parsePattern)), ""),
   ALLOW_CLIENTS: v.optional(parsed(listOf(parseNetwork)), ""),
   RATE_LIMIT: v.optional(parsed(parseRateLimits)),
-  MAX_CONCURRENT_FILLS: v.optional(parsed(parseCount)),
+  MAX_CONCURRENT_FILLS: v.optional(parsed(parseCount), "64"),
   QUOTA_THRESHOLD: v.optional(parsed(parseThreshold), "20%"),
   QUOTA_MANIFEST_TTL: v.optional(parsed(parseWait(0)), "1h"),
   UPSTREAM_IDLE_TIMEOUT: v.optional(parsed(parseWait(1)), "30s"),

@@ -187,9 +187,9 @@ Deno.test("no more downloads run at once than MAX_CONCURRENT_FILLS, and all get 
   await Promise.all(pulls);
   clearInterval(watching);
   assertEquals([most, held.hits], [2, 6]);
-  const { queue, cache } = proxy.proxy;
+  const { queues: { fills }, cache } = proxy.proxy;
   await until(() => [...cache!.content.fills].length === 0);
-  assertEquals([queue!.running, queue!.waiting], [0, 0]);
+  assertEquals([fills.running, fills.waiting], [0, 0]);
 });
 
 Deno.test("the place of a download that fails, or is refused, is free again", async () => {
