@@ -334,7 +334,11 @@ export class BlobFetch {
     // Whom upstream refuses makes nobody download anything here.
     (await this.#ask(request, { start: 0, end: 0, isWhole: false })).abort();
     const upstream = this.#relay.source(request, new Headers());
-    const { source, claim } = this.#together!.follow(digest, { holder, upstream });
+    const { source, claim } = this.#together!.follow(digest, {
+      holder,
+      upstream,
+      open: (digest) => this.#content.open(digest),
+    });
     let first: ReadableStream<Uint8Array>;
     try {
       first = await source.open(0);

@@ -9,7 +9,7 @@ import type { RequestContext } from "../request/request_context.ts";
 import { cacheLog } from "../log.ts";
 import type { Source } from "../upstream/download.ts";
 import { startTimeout } from "../util/timeout.ts";
-import type { BlobStore } from "./blob_store.ts";
+import type { BlobStore, StoredBlob } from "./blob_store.ts";
 import type { Fill } from "./fill.ts";
 import { type Lease, LEASE_LIFE, type LeaseHolder, type Leases } from "./lease.ts";
 
@@ -149,28 +149,31 @@ async function fromPeer(
   }
 }
 
-/** What is stored of `digest` from `offset` on; undefined when it is not there. */
-async function fromStore(
-  store: BlobStore,
-  { digest, offset }: { digest: string; offset: number },
-): Promise<Rest | undefined> {
-  const blob = await store.open(digest).catch(() => undefined); // in trouble: upstream has it
-  if (!blob) return undefined;
+/** The bytes of `blob` from `offset` on; `onError` hears that they cannot be read. */
+function bytesFrom(
+  blob: StoredBlob,
+  { offset, onError }: { offset: number; onError: () => void },
+): ReadableStream<Uint8Array> {
   let position = offset;
-  const body = new ReadableStream<Uint8Array>({
+  return new ReadableStream<Uint8Array>({
     async pull(controller) {
       const buffer = new Uint8Array(256 * 1024);
-      const n = await blob.read(position, buffer);
-      if (n > 0) {
-        position += n;
-        return controller.enqueue(buffer.subarray(0, n));
+      try {
+        const n = await blob.read(position, buffer);
+        if (n > 0) {
+          position += n;
+          return controller.enqueue(buffer.subarray(0, n));
+        }
+      } catch (error) {
+        blob.close();
+        onError();
+        throw error;
       }
       blob.close();
       controller.close();
     },
     cancel: () => blob.close(),
   }, { highWaterMark: 0 });
-  return { body, size: blob.size };
 }
 
 /** Options for {@linkcode FollowedSource}. */
@@ -178,7 +181,9 @@ export interface FollowedSourceOptions {
   readonly digest: string;
   readonly holder: LeaseHolder;
   readonly leases: Leases;
-  readonly store: BlobStore;
+  readonly store: Pick<BlobStore, "stat">;
+  /** Opens what is stored of `digest`, if that is what the index says. */
+  readonly open: (digest: string) => Promise<StoredBlob | undefined>;
   /** Upstream, for when nobody else fills any more, or cannot be reached. */
   readonly upstream: Source;
   readonly unreachable: UnreachablePeers;
@@ -193,6 +198,8 @@ export class FollowedSource implements Source {
   /** Whether upstream is read although somebody else has the lease: he cannot be reached. */
   #isBeside = false;
   #size: number | undefined;
+  /** Whether what is stored could not be read: it is not tried again, for upstream has it too. */
+  #isStoreInTrouble = false;
   /** Ends what comes of the other instance. */
   #leaving = new AbortController();
   #watching: ReturnType<typeof setInterval> | undefined;
@@ -247,14 +254,14 @@ export class FollowedSource implements Source {
   }
 
   async open(offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    const { digest, leases, store, upstream, unreachable } = this.#options;
+    const { digest, leases, upstream, unreachable } = this.#options;
     const until = performance.now() + PATIENCE;
     while (!this.isOurs && !this.#isBeside) {
       signal?.throwIfAborted();
       const asked = this.#holder;
       const rest = await this.#fromHolder(offset, until - performance.now());
       if (rest && asked) unreachable.delete(asked);
-      const found = rest instanceof Object ? rest : await fromStore(store, { digest, offset });
+      const found = rest instanceof Object ? rest : await this.#fromStore(offset);
       if (found) {
         this.#size ??= found.size;
         return found.body;
@@ -278,6 +285,17 @@ export class FollowedSource implements Source {
     }
     clearInterval(this.#watching);
     return await upstream.open(offset, signal);
+  }
+
+  async #fromStore(offset: number): Promise<Rest | undefined> {
+    if (this.#isStoreInTrouble) return undefined;
+    const onError = () => void (this.#isStoreInTrouble = true);
+    const blob = await this.#options.open(this.#options.digest).catch(onError);
+    if (!blob) return undefined;
+    const { size } = blob;
+    if (size === (this.#size ?? size)) return { body: bytesFrom(blob, { offset, onError }), size };
+    blob.close();
+    onError();
   }
 
   async #fromHolder(offset: number, ms: number): Promise<Rest | "none" | undefined> {

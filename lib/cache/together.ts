@@ -5,12 +5,12 @@
  */
 import { cacheLog } from "../log.ts";
 import type { BlobStore } from "./blob_store.ts";
-import type { Source } from "../upstream/download.ts";
 import type { Fill } from "./fill.ts";
 import type { RedisGrants } from "./grants.ts";
 import type { Lease, LeaseHolder, Leases } from "./lease.ts";
 import {
   FollowedSource,
+  type FollowedSourceOptions,
   PEER_PATH,
   peerHasNothing,
   type PeerRequest,
@@ -88,12 +88,20 @@ export class Together {
   /** The download of another instance, and the claim that it becomes when that instance dies. */
   follow(
     digest: string,
-    { holder, upstream }: { holder: LeaseHolder; upstream: Source },
+    { holder, upstream, open }: Pick<FollowedSourceOptions, "holder" | "upstream" | "open">,
   ): { readonly source: FollowedSource; readonly claim: Claim } {
     const leases = this.#leases;
     const store = this.#store;
     const unreachable = this.#unreachable;
-    const source = new FollowedSource({ digest, holder, leases, store, upstream, unreachable });
+    const source = new FollowedSource({
+      digest,
+      holder,
+      leases,
+      store,
+      open,
+      upstream,
+      unreachable,
+    });
     const claim: Claim = {
       isOurs: () => source.isOurs,
       mayPublish: (closing) => source.mayPublish(closing),

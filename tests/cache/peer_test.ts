@@ -1,4 +1,5 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { BlobUnavailableError } from "../../lib/cache/blob_store.ts";
 import type { Lease, LeaseHolder, Leases } from "../../lib/cache/lease.ts";
 import { FollowedSource, peerHasNothing, UnreachablePeers } from "../../lib/cache/peer.ts";
 import { bytesOf, contentOf, randomBytes } from "../support/content.ts";
@@ -38,6 +39,7 @@ function follow(url: string, unreachable = new UnreachablePeers()) {
     holder: leases.holder!,
     leases,
     store: stored,
+    open: (digest) => stored.open(digest),
     unreachable,
     upstream: {
       open(offset) {
@@ -168,4 +170,21 @@ Deno.test("an instance that could not be reached is tried again after a while, a
   assertEquals(logs.find(/^Cannot reach/).length, 2);
   for (let i = 0; i < 1_000; i++) unreachable.add({ url: `http://${i}`, key: KEY });
   assertEquals(unreachable.has(peer), false);
+});
+
+Deno.test("what the holder has stored is read from there, and from upstream where the store fails in the middle", async () => {
+  await using peer = listener(() => peerHasNothing());
+  await using followed = follow(peer.url);
+  const { stored, leases, source, asked } = followed;
+  await store(stored, bytesOf(BLOB));
+  let reads = 0;
+  stored.fail = (operation) =>
+    operation === "read" && ++reads > 1 ? new BlobUnavailableError("It breaks off") : undefined;
+  const reader = (await source.open(0)).getReader();
+  const first = (await reader.read()).value!;
+  await assertRejects(() => reader.read(), BlobUnavailableError);
+  leases.holder = undefined;
+  const rest = await new Response(await source.open(first.byteLength)).bytes();
+  assertEquals(asked, [first.byteLength]);
+  assertEquals(new Uint8Array([...first, ...rest]), bytesOf(BLOB));
 });
