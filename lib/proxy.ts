@@ -25,7 +25,7 @@ import { answerCatalog, answerPing, CATALOG_SCOPE } from "./registry_requests.ts
 import type { Stats } from "./stats.ts";
 import { LoopLag, noteRequest } from "./telemetry/loop_lag.ts";
 import { answerToken } from "./token_endpoint.ts";
-import { challengeFor, clientScope, credentialOf } from "./transforms/auth.ts";
+import { challengeFor, clientScope, credentialFor } from "./transforms/auth.ts";
 import { library } from "./transforms/library.ts";
 import { type Route, route, type Target } from "./transforms/route.ts";
 import type { Upstream } from "./upstream/client.ts";
@@ -171,29 +171,31 @@ export class Proxy {
       case "unrouted":
         return jsonAnswer({ routes: found.routes, message: "No registry at this host" }, 404);
       case "token": {
-        const { registry, pathMode } = found;
+        const { registry, pathMode, hosted } = found;
         const work = { table, tokens: upstream.tokens, hasCache: parts.cache !== undefined };
         const onRegistry = ({ name }: Registry) => meaning.registry = name;
-        return await answerToken(context, { registry, pathMode, onRegistry, ...work });
+        return await answerToken(context, { registry, pathMode, hosted, onRegistry, ...work });
       }
       case "ping": {
-        const work = { registry: found.registry, access: parts.access, upstream, idle };
+        const { registry, hosted } = found;
+        const work = { registry, hosted, access: parts.access, upstream, idle };
         return await challenged(context, {}, () => answerPing(context, work));
       }
       case "catalog": {
-        const work = { registry: found.registry, access: parts.access, upstream, idle };
+        const { registry, hosted } = found;
+        const work = { registry, hosted, access: parts.access, upstream, idle };
         const scope = CATALOG_SCOPE;
         return await challenged(context, { scope }, () => answerCatalog(context, work));
       }
       case "target": {
-        const { target } = found;
+        const { target, hosted } = found;
         const { registry, repository, reference, kind } = target;
         Object.assign(meaning, { registry: registry.name, repository, reference, kind });
         const path = library(target);
         if (path !== undefined) return redirectAnswer(path + url.search);
         const scope = clientScope(pullScope(repository), target.prefix);
         const hasPrefix = target.prefix !== "";
-        const work = () => this.#target(context, { target, parts });
+        const work = () => this.#target(context, { target, hosted, parts });
         return await challenged(context, { scope, hasPrefix }, work);
       }
     }
@@ -201,13 +203,17 @@ export class Proxy {
 
   async #target(
     { method, headers, url, client, left }: RequestContext,
-    { target, parts }: { target: Target; parts: OpenParts },
+    { target, hosted, parts }: { target: Target; hosted: Registry; parts: OpenParts },
   ): Promise<Answer> {
     const { registry, kind } = target;
     const { gate } = this.#made;
     try {
       gate?.admitRepository(target);
-      const caller = parts.access.caller(registry, credentialOf(headers.get("authorization")));
+      const authorization = headers.get("authorization");
+      const caller = parts.access.caller(
+        registry,
+        credentialFor(registry, { authorization, hosted }),
+      );
       const beforeMiss = gate?.beforeMiss(client);
       const isCached = parts.cache && (kind === "manifest" || kind === "blob");
       if (!isCached) await beforeMiss?.();

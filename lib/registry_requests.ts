@@ -9,7 +9,7 @@ import { OciError } from "./oci/error.ts";
 import type { Registry } from "./registry.ts";
 import { forwardedSearch, listAnswer } from "./relay.ts";
 import type { RequestContext } from "./request/request_context.ts";
-import { credentialOf } from "./transforms/auth.ts";
+import { credentialFor } from "./transforms/auth.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
 import type { Upstream } from "./upstream/client.ts";
 import { upstreamFailure } from "./upstream/failure.ts";
@@ -20,6 +20,8 @@ export const CATALOG_SCOPE = "registry:catalog:*";
 /** What such requests work with. */
 export interface RegistryContext {
   readonly registry: Registry;
+  /** The registry whose credentials clients send: the one that the host means. */
+  readonly hosted: Registry;
   readonly access: Access;
   readonly upstream: Upstream;
   /** How long upstream's body may stand still, ms. */
@@ -34,8 +36,9 @@ export async function answerPing(
   { headers }: RequestContext,
   context: RegistryContext,
 ): Promise<Answer> {
-  const { registry, access, upstream } = context;
-  const credential = credentialOf(headers.get("authorization"));
+  const { registry, hosted, access, upstream } = context;
+  const authorization = headers.get("authorization");
+  const credential = credentialFor(registry, { authorization, hosted });
   const caller = access.caller(registry, credential);
   if (caller.credential.kind !== "anonymous" && !caller.isShared) {
     // Somebody logs in: only the registry can say whether that is right.
@@ -54,7 +57,7 @@ export async function answerPing(
     await response.body?.cancel();
     return jsonAnswer({});
   }
-  const hasToken = headers.has("authorization");
+  const hasToken = authorization !== null;
   const requirement = hasToken
     ? undefined
     : await upstream.tokens.requirement(registry).catch(() => {
@@ -70,9 +73,10 @@ export async function answerPing(
 /** `GET /v2/_catalog`, passed through. Throws an `OciError` for what upstream refuses. */
 export async function answerCatalog(
   { method, headers: asked, url }: RequestContext,
-  { registry, access, upstream, idle }: RegistryContext,
+  { registry, hosted, access, upstream, idle }: RegistryContext,
 ): Promise<Answer> {
-  const credential = credentialOf(asked.get("authorization"));
+  const authorization = asked.get("authorization");
+  const credential = credentialFor(registry, { authorization, hosted });
   const answer = await upstream.request({
     registry,
     method: method as "GET" | "HEAD",

@@ -14,6 +14,7 @@ import {
   chooseTokenRegistry,
   type Credential,
   credentialOf,
+  isSameRegistry,
   sealBasic,
   upstreamScopes,
 } from "./transforms/auth.ts";
@@ -27,6 +28,8 @@ import type { Exchange, Requirement, Token, Tokens } from "./upstream/token.ts";
 export interface TokenContext {
   /** The registry that the host, a prefix or `ns` names; in path mode the default one. */
   readonly registry: Registry;
+  /** The registry whose credentials clients send: the one that the host means. */
+  readonly hosted: Registry;
   /** Whether the scopes say which registry is meant. */
   readonly pathMode: boolean;
   readonly table: RouteTable;
@@ -100,6 +103,21 @@ async function readParameters(context: RequestContext): Promise<TokenRequest> {
   }
 }
 
+/**
+ * What is asked of another registry than the one that the client logged in to: nothing that tells who the client is.
+ * Throws an `OciError` (401) where it wants to log in to that: it must not be told that this worked.
+ */
+function withoutCredential(
+  { credential, scopes, grant }: TokenRequest,
+  { name }: Registry,
+): TokenRequest {
+  const isLogin = scopes.length === 0 && (grant !== undefined || credential.kind !== "anonymous");
+  if (isLogin) {
+    throw new OciError("UNAUTHORIZED", `Credentials for ${name} belong to its own host name`);
+  }
+  return { credential: { kind: "anonymous" }, scopes, extra: {} };
+}
+
 function tokenAnswer(token: Token, now: number): Answer {
   return jsonAnswer({
     token: token.token,
@@ -123,11 +141,12 @@ export async function answerToken(
   request: RequestContext,
   context: TokenContext,
 ): Promise<Answer> {
-  const { pathMode, table, tokens, hasCache } = context;
-  const asked = await readRequest(request);
+  const { pathMode, hosted, table, tokens, hasCache } = context;
+  const sent = await readRequest(request);
   const registry = pathMode
-    ? chooseTokenRegistry(asked.scopes, table, context.registry)
+    ? chooseTokenRegistry(sent.scopes, table, context.registry)
     : context.registry;
+  const asked = isSameRegistry(registry, hosted) ? sent : withoutCredential(sent, registry);
   context.onRegistry?.(registry);
   const scopes = upstreamScopes(asked.scopes, registry, { pathMode, table });
   try {

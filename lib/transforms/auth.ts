@@ -173,6 +173,25 @@ export function credentialOf(authorization: string | null): Credential {
 }
 
 /**
+ * Returns the credential in an Authorization header that is meant for `registry`, at a host that means `hosted`: a
+ * client logs in to a host, and what it sends there goes to no other registry than the one that the host means.
+ *
+ * @throws {OciError} `UNAUTHORIZED` (401) as {@linkcode credentialOf} does.
+ */
+export function credentialFor(
+  registry: Registry,
+  { authorization, hosted }: { authorization: string | null; hosted: Registry },
+): Credential {
+  const credential = credentialOf(authorization);
+  return isSameRegistry(registry, hosted) ? credential : ANONYMOUS;
+}
+
+/** Whether both are one upstream, by whatever names. */
+export function isSameRegistry({ id }: Registry, other: Registry): boolean {
+  return id === other.id;
+}
+
+/**
  * Returns a token that is this credential: for registries that speak Basic only, whose clients are
  * still challenged with Bearer. No protection of any kind: it is as secret as the password.
  */

@@ -46,10 +46,20 @@ export type Route =
   | { readonly kind: "home" }
   | { readonly kind: "health" }
   | { readonly kind: "unrouted"; readonly routes: Record<string, string> }
-  | { readonly kind: "ping"; readonly registry: Registry; readonly base: string }
+  | { readonly kind: "ping"; readonly registry: Registry; readonly base: string } & HostedRoute
   | { readonly kind: "token"; readonly registry: Registry; readonly pathMode: boolean }
-  | { readonly kind: "catalog"; readonly registry: Registry; readonly base: string }
-  | { readonly kind: "target"; readonly target: Target };
+    & HostedRoute
+  | { readonly kind: "catalog"; readonly registry: Registry; readonly base: string } & HostedRoute
+  | { readonly kind: "target"; readonly target: Target } & HostedRoute;
+
+/** A way to a registry. */
+export interface HostedRoute {
+  /**
+   * The registry that the host itself means: Docker Hub in path mode. A client logs in to a host, so that what
+   * credentials it sends there are for this registry, and for no other that a path or `ns` chooses.
+   */
+  readonly hosted: Registry;
+}
 
 /** What routing looks at. */
 export interface RouteRequest {
@@ -101,18 +111,25 @@ export function route(request: RouteRequest, table: RouteTable): Route {
   }
   const chosen = byNs ?? byPrefix;
   const registry = chosen ?? hosted;
-  if (isToken) return { kind: "token", registry, pathMode: pathMode && chosen === undefined };
+  if (isToken) {
+    return { kind: "token", registry, pathMode: pathMode && chosen === undefined, hosted };
+  }
 
   const stripped = byPrefix && !byNs ? undefined : pathPrefix(right, { table, pathMode, byNs });
   const base = "/" + parts.slice(0, v2 + (stripped ? 2 : 1)).join("/") + "/";
   const rest = stripped ? right.slice(1) : right;
   const to = stripped?.registry ?? registry;
-  if (rest.length === 0 || rest.join("/") === "") return { kind: "ping", registry: to, base };
-  if (rest.length === 1 && rest[0] === "_catalog") return { kind: "catalog", registry: to, base };
+  if (rest.length === 0 || rest.join("/") === "") {
+    return { kind: "ping", registry: to, base, hosted };
+  }
+  if (rest.length === 1 && rest[0] === "_catalog") {
+    return { kind: "catalog", registry: to, base, hosted };
+  }
 
   const written = stripped?.written ?? ns ?? (byPrefix ? left[0] : undefined);
   const prefix = pathMode && written !== undefined ? `${written}/` : "";
-  return { kind: "target", target: { ...parseRest(rest, to), registry: to, base, prefix } };
+  const target = { ...parseRest(rest, to), registry: to, base, prefix };
+  return { kind: "target", target, hosted };
 }
 
 /**

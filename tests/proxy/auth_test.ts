@@ -3,7 +3,7 @@ import { parseChallenges } from "../../lib/oci/challenge.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { startFakeStorage } from "../support/fake_storage.ts";
 import { basicHeader } from "../support/fake_token.ts";
-import { type RawAnswer, rawRequest, type Whole, whole } from "../support/http.ts";
+import { type RawAnswer, rawRequest, type Whole, whole, wholeAt } from "../support/http.ts";
 import { makeImage } from "../support/image.ts";
 import { captureLogs } from "../support/logs.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
@@ -77,6 +77,23 @@ async function pull(proxy: TestProxy, path: string, authorization?: string): Pro
   return await whole(url, { headers: { authorization: `Bearer ${token.json.token}` } });
 }
 
+/** Pulls by the name of the host that clients log in to. */
+async function pullAt(
+  { host: server }: TestProxy,
+  url: string,
+  authorization?: string,
+): Promise<Whole> {
+  const first = await wholeAt(server, url);
+  if (first.status !== 401) return first;
+  const { realm, scope } = challengeOf(first);
+  const at = new URL(realm);
+  at.searchParams.set("service", "deno-docker-proxy");
+  if (scope) at.searchParams.set("scope", scope);
+  const token = await wholeAt(server, at, { authorization });
+  if (token.status !== 200) return token;
+  return await wholeAt(server, url, { authorization: `Bearer ${token.json.token}` });
+}
+
 /** The scopes of the token requests that a registry has seen, one list for each. */
 const scopesSeen = ({ log }: FakeRegistry) =>
   log.filter(({ kind }) => kind === "token").map(({ method, target, body }) => {
@@ -143,15 +160,85 @@ Deno.test("the challenge leads back to the host, port and registry that the clie
 Deno.test("a client that follows the challenge pulls what is public without, and what is private with credentials", async () => {
   await using all = await startAll();
   const { proxy } = all;
-  for (const base of ["", "corp/"]) {
-    const secret = `${base}team/secret/manifests/1`;
-    assertEquals((await pull(proxy, `${base}team/open/manifests/1`)).digest, image.digest);
-    assertEquals((await pull(proxy, secret)).status, 401);
-    assertEquals((await pull(proxy, secret, bob)).status, 401);
-    assertEquals((await pull(proxy, secret, basicHeader("ann", "wrong"))).status, 401);
-    assertEquals((await pull(proxy, secret, ann)).digest, image.digest);
+  for (const host of ["proxy.example", "docker.proxy.example", "corp.proxy.example"]) {
+    const base = `https://${host}/v2`;
+    const secret = `${base}/team/secret/manifests/1`;
+    assertEquals((await pullAt(proxy, `${base}/team/open/manifests/1`)).digest, image.digest);
+    assertEquals((await pullAt(proxy, secret)).status, 401);
+    assertEquals((await pullAt(proxy, secret, bob)).status, 401);
+    assertEquals((await pullAt(proxy, secret, basicHeader("ann", "wrong"))).status, 401);
+    assertEquals((await pullAt(proxy, secret, ann)).digest, image.digest);
   }
-  assertEquals((await pull(proxy, "team/secret/manifests/1?ns=corp", ann)).digest, image.digest);
+});
+
+/** Ways to say that another registry than the host's own is meant. */
+const ELSEWHERE: Readonly<Record<string, (path: string) => string>> = {
+  "by path": (path) => `https://proxy.example/v2/corp/${path}`,
+  "by a prefix": (path) => `https://proxy.example/corp/v2/${path}`,
+  "by ns": (path) => `https://proxy.example/v2/${path}?ns=corp`,
+  "by ns at another's host": (path) => `https://docker.proxy.example/v2/${path}?ns=corp`,
+};
+for (const [how, urlOf] of Object.entries(ELSEWHERE)) {
+  for (const auth of ["token", "basic"] as const) {
+    Deno.test(`a login at a host goes to no other registry, chosen ${how}, that speaks ${auth}`, async () => {
+      await using all = await startAll({ auth });
+      const { corp, docker, proxy } = all;
+      const ask = (url: string, authorization?: string) =>
+        wholeAt(proxy.host, url, { authorization });
+      // What the client sends wherever it goes at this host: its login, and tokens that Docker Hub gave for it.
+      const given = await ask("https://proxy.example/v2/auth?scope=repository:team/open:pull", ann);
+      const sent = [ann, basicHeader("ann", "another password"), `Bearer ${given.json.token}`];
+      const isPublic = auth === "token";
+      docker.log.length = 0;
+      for (const authorization of sent) {
+        for (const path of ["team/open", "team/secret"]) {
+          for (const what of ["manifests/1", `blobs/${image.layers[0]!.digest}`, "tags/list"]) {
+            const { status } = await ask(urlOf(`${path}/${what}`), authorization);
+            const isOpen = isPublic && path === "team/open";
+            assertEquals([path, what, status], [path, what, isOpen ? 200 : 401]);
+          }
+        }
+        await ask(urlOf("_catalog"), authorization);
+        await ask(urlOf(""), authorization);
+      }
+      // Nor does what was pulled with it at its own registry open anything there.
+      const pulled = await pullAt(proxy, urlOf("team/open/manifests/1"), ann);
+      assertEquals(pulled.status, isPublic ? 200 : 401);
+      assertEquals(corp.log.filter(({ user }) => user), []);
+      for (const { headers, target, body } of corp.log) {
+        const seen = `${headers.get("authorization")} ${target} ${body}`;
+        for (const secret of [...sent, "ann"]) assert(!seen.includes(secret), seen);
+      }
+      assertEquals(docker.log, []);
+    });
+  }
+}
+
+Deno.test("a token request for another registry than the host's has nothing of the client's, in whatever form", async () => {
+  await using all = await startAll();
+  const { corp, docker, proxy } = all;
+  const refresh = "a refresh token of Docker Hub's";
+  const scope = "repository:corp/team/open:pull";
+  const forms: Record<string, string>[] = [
+    { grant_type: "password", username: "ann", password: USERS.ann, client_id: "docker" },
+    { grant_type: "refresh_token", refresh_token: refresh, account: "ann" },
+  ];
+  for (const form of forms) {
+    for (const query of ["", "?ns=corp"]) {
+      const body = new URLSearchParams({ ...form, scope });
+      const answer = await whole(`${proxy.url}/v2/auth${query}`, { method: "POST", body });
+      assertEquals(answer.status, 200);
+      // Whoever logs in is not told that it worked.
+      const login = new URLSearchParams(form);
+      const refused = await whole(`${proxy.url}/v2/auth?ns=corp`, { method: "POST", body: login });
+      assertEquals(refused.status, 401);
+    }
+  }
+  for (const { headers, target, body, method } of corp.log) {
+    assertEquals([method, headers.get("authorization"), body], ["GET", null, ""]);
+    for (const told of ["ann", "docker", refresh]) assert(!target.includes(told), target);
+  }
+  assertEquals(docker.log, []);
 });
 
 Deno.test("scopes get library/ where Docker Hub wants it, in a GET and in a form", async () => {
@@ -214,7 +301,7 @@ Deno.test("in path mode the scope says whose realm it is, and nobody learns of a
     "corp-service",
   );
   const headers = { authorization: `Bearer ${token.json.token}` };
-  const url = `${proxy.url}/v2/corp/team/secret/manifests/1`;
+  const url = `${proxy.url}/v2/corp/team/open/manifests/1`;
   assertEquals((await whole(url, { headers })).digest, image.digest);
 });
 
@@ -249,13 +336,13 @@ Deno.test("a registry that needs no authentication never sees any, and its clien
 Deno.test("a registry that speaks Basic has clients that speak Bearer", async () => {
   await using all = await startAll({ auth: "basic" });
   const { corp, proxy } = all;
-  const secret = "corp/team/secret/manifests/1";
+  const secret = "https://corp.proxy.example/v2/team/secret/manifests/1";
   challengeOf(await whole(`${proxy.url}/v2/corp/`));
-  assertEquals((await pull(proxy, secret)).status, 401);
-  assertEquals((await pull(proxy, secret, basicHeader("ann", "wrong"))).status, 401);
-  const pulled = await pull(proxy, secret, ann);
+  assertEquals((await pullAt(proxy, secret)).status, 401);
+  assertEquals((await pullAt(proxy, secret, basicHeader("ann", "wrong"))).status, 401);
+  const pulled = await pullAt(proxy, secret, ann);
   assertEquals([pulled.status, pulled.digest], [200, image.digest]);
-  assertEquals((await pull(proxy, secret, bob)).status, 403);
+  assertEquals((await pullAt(proxy, secret, bob)).status, 403);
   const tokens = corp.log.filter(({ headers }) =>
     /bearer/i.test(headers.get("authorization") ?? "")
   );

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { basicHeader } from "../support/fake_token.ts";
-import { whole } from "../support/http.ts";
+import { whole, wholeAt } from "../support/http.ts";
 import { bytesOf, makeImage, MEDIA } from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 
@@ -100,16 +100,16 @@ Deno.test("what only some may read is never kept in memory for others", async ()
   await using all = await warm();
   const image = makeImage({ seed: 2 });
   all.upstream.add("team/secret", "1", image, { readers: ["ann"] });
-  const url = `${all.proxy.url}/v2/corp/team/secret/manifests/1`;
-  const scope = "repository:corp/team/secret:pull";
-  const { token } = (await whole(`${all.proxy.url}/v2/auth?scope=${scope}`, {
-    headers: { authorization: basicHeader("ann", "secret") },
-  })).json;
+  const ask = (path: string, authorization?: string) =>
+    wholeAt(all.proxy.host, `http://corp.localhost/v2/${path}`, { authorization });
+  const login = basicHeader("ann", "secret");
+  const { token } = (await ask("auth?scope=repository:team/secret:pull", login)).json;
+  const path = "team/secret/manifests/1";
   for (let i = 0; i < 3; i++) {
-    const mine = await whole(url, { headers: { authorization: `Bearer ${token}` } });
+    const mine = await ask(path, `Bearer ${token}`);
     assertEquals([mine.status, mine.digest], [200, image.digest]);
-    assertEquals((await whole(url)).status, 401);
-    assertEquals((await whole(url, { headers: { authorization: "Bearer other" } })).status, 401);
+    assertEquals((await ask(path)).status, 401);
+    assertEquals((await ask(path, "Bearer other")).status, 401);
   }
 });
 

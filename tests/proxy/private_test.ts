@@ -8,7 +8,7 @@ import { moveClock } from "../support/clock.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import type { Fault } from "../support/faults.ts";
 import { basicHeader } from "../support/fake_token.ts";
-import { type Whole, whole } from "../support/http.ts";
+import { type Whole, whole, wholeAt } from "../support/http.ts";
 import { makeArtifact, makeImage } from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
@@ -241,13 +241,14 @@ Deno.test("a grant at one registry is none at another, for the same login and na
   await using all = await startAll();
   const { corp, proxy } = all;
   corp.setAccess("team/secret", ["bob"]);
-  assertEquals(
-    (await ask(proxy.url, "corp/team/secret/manifests/1", bob)).digest,
-    elsewhere.digest,
-  );
+  const atCorp = ({ login }: Who) =>
+    wholeAt(proxy.host, "http://corp.localhost/v2/team/secret/manifests/1", {
+      authorization: login,
+    });
+  assertEquals((await atCorp(bob)).digest, elsewhere.digest);
   assertEquals((await ask(proxy.url, "team/secret/manifests/1", bob)).status, 401);
   await annPulls(all);
-  assertEquals((await ask(proxy.url, "corp/team/secret/manifests/1", ann)).status, 401);
+  assertEquals((await atCorp(ann)).status, 401);
 });
 
 Deno.test("while somebody's pull is under way nobody joins it who could not start it", async () => {

@@ -23,10 +23,29 @@ export async function whole(
   init: RequestInit & { readonly client?: Deno.HttpClient } = {},
 ): Promise<Whole> {
   const response = await fetch(url, { redirect: "manual", ...init });
-  const bytes = await response.bytes();
+  return wholeOf(response, await response.bytes());
+}
+
+/** The same from `server` (`host:port`), whatever the URL's host and scheme. */
+export async function wholeAt(
+  server: string,
+  url: string | URL,
+  { method, authorization }: { readonly method?: string; readonly authorization?: string } = {},
+): Promise<Whole> {
+  const { host, pathname, search } = new URL(url);
+  const credential = authorization ? [["authorization", authorization] as const] : [];
+  const headers = [["host", host] as const, ...credential];
+  const answer = await rawRequest(server, { method, path: pathname + search, headers });
+  return wholeOf(answer, answer.body);
+}
+
+function wholeOf(
+  { status, headers }: Pick<Whole, "status" | "headers">,
+  bytes: Uint8Array<ArrayBuffer>,
+): Whole {
   return {
-    status: response.status,
-    headers: response.headers,
+    status,
+    headers,
     bytes,
     digest: "sha256:" + createHash("sha256").update(bytes).digest("hex"),
     get text() {
