@@ -354,7 +354,8 @@ export class Content {
   /** Makes a verified draft content. Throws where store or index fail: then it is not here. */
   #publish(draft: Draft, { digest, size }: { digest: string; size: number }): Promise<void> {
     return this.space.change(digest, async () => {
-      await this.#index.unsettle(digest);
+      // Nothing is published that nobody would count.
+      await this.space.note(digest);
       await draft.commit();
       const now = this.#now();
       try {

@@ -14,12 +14,14 @@ import { openIndex, replaceIndex } from "./recover.ts";
 export interface Engines {
   readonly store: BlobStore;
   readonly index: Index;
-  /** Where several instances have them in common: which one hashes all content in the background. */
+  /** Where several instances have them in common: which one hashes all content in the background, and compares store and index. */
   readonly leader?: Pick<Leader, "isOurs">;
   /** Whether store and index may disagree, because the machine may have gone down with the last process. */
   readonly wasKilled: boolean;
   /** Present where several instances have them in common. */
   readonly together?: Together;
+  /** Whether an instance is at work on a digest, where there are several. */
+  isRunning?(digest: string): Promise<boolean>;
   /** What makes a damaged index whole again; undefined where its engine does that itself. */
   readonly repair?: () => Promise<void>;
   close(): Promise<void>;

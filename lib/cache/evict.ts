@@ -6,7 +6,7 @@
 import { cacheLog } from "../log.ts";
 import type { Stats } from "../stats.ts";
 import { type BlobStore, BlobUnavailableError } from "./blob_store.ts";
-import type { Awaitable, BlobRow, Index } from "./index.ts";
+import { type Awaitable, type BlobRow, type Index, NoteRefusedError } from "./index.ts";
 import { Turns } from "./turns.ts";
 
 /** Room promised to content that is not in the index yet. */
@@ -38,6 +38,8 @@ export type EvictionReason = "space" | "unused" | "damaged" | "removed";
 const JUST_FILLED = 5_000;
 /** Rows looked at, and content evicted, at a time. */
 const PAGE = 256;
+/** How much content leaves where the index has no room for a note. */
+const ROOM_FOR_NOTES = 4;
 /** How much an admission of unknown length asks for at a time, at most. */
 const STEP = 2 ** 20;
 /** A full disk is believed to be full for this long, ms. */
@@ -284,6 +286,28 @@ export class Space {
       cacheLog.debug("Removed {digest}: {reason}", { digest, reason });
       return true;
     });
+  }
+
+  /**
+   * Notes that content of `digest` is about to appear. Where the index has no room for the note, content used
+   * longest ago makes some. Throws what the index throws.
+   */
+  async note(digest: string): Promise<void> {
+    try {
+      await this.#index.unsettle(digest);
+    } catch (error) {
+      if (!(error instanceof NoteRefusedError)) throw error;
+      let left = 0;
+      for (const row of await this.#index.leastRecent(ROOM_FOR_NOTES)) {
+        if (
+          row.digest !== digest && this.#mayLeave(row) && await this.remove(row.digest, "space")
+        ) {
+          left++;
+        }
+      }
+      if (left === 0) throw error;
+      await this.#index.unsettle(digest);
+    }
   }
 
   async #note(digest: string): Promise<boolean> {

@@ -6,6 +6,11 @@
  */
 import type { Proofs, RepositoryKey } from "../access.ts";
 
+/** The index does not take the note that content needs: it must not be in the store then. */
+export class NoteRefusedError extends Error {
+  override readonly name = "NoteRefusedError";
+}
+
 /** A value that an embedded implementation gives at once and a remote one later. */
 export type Awaitable<T> = T | Promise<T>;
 

@@ -172,6 +172,7 @@ async function openTogether(
     wasKilled: false,
     leader,
     together: new Together({ leases, grants, store, self, redis }),
+    isRunning: (digest) => leases.isTaken(digest),
     async close() {
       clearInterval(timer);
       await leader.close();

@@ -6,21 +6,22 @@
  */
 import type { RepositoryKey } from "../access.ts";
 import { ByteLru, stringBytes } from "../lru.ts";
-import type {
-  Awaitable,
-  BlobRow,
-  Facts,
-  Index,
-  LeastRecentOptions,
-  LinkKey,
-  LinkRow,
-  Question,
-  Reservation,
-  TagEntry,
-  TagPage,
-  TagPageOptions,
-  TagRow,
-  Totals,
+import {
+  type Awaitable,
+  type BlobRow,
+  type Facts,
+  type Index,
+  type LeastRecentOptions,
+  type LinkKey,
+  type LinkRow,
+  NoteRefusedError,
+  type Question,
+  type Reservation,
+  type TagEntry,
+  type TagPage,
+  type TagPageOptions,
+  type TagRow,
+  type Totals,
 } from "./index.ts";
 import { RedisDownError, RedisRefusesError } from "./redis.ts";
 
@@ -314,7 +315,11 @@ export class SurvivingIndex implements Index {
     try {
       await this.#withRoom(tell);
     } catch (error) {
-      if (!(error instanceof RedisDownError) || error instanceof RedisRefusesError) throw error;
+      // No store is full because of it.
+      if (error instanceof RedisRefusesError) {
+        throw new NoteRefusedError("Redis takes no writes", { cause: error });
+      }
+      if (!(error instanceof RedisDownError)) throw error;
       this.#later(tell);
     }
   }

@@ -4,13 +4,21 @@
  *
  * @module
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { cacheLog } from "../log.ts";
 import { causeOf } from "../upstream/send.ts";
 import { TimeSlice } from "../util/time_slice.ts";
+import { UnreachableError } from "./blob_store.ts";
+import { compare, type CompareOptions } from "./compare.ts";
 import type { Content } from "./content.ts";
 import type { Engines } from "./engines.ts";
 import { patrol } from "./patrol.ts";
 
+/** From the end of one comparison of store and index to the next, ms; and so many times as long as it took. */
+const COMPARE_EVERY = 4 * 60_000;
+const COMPARE_SHARE = 10;
+/** The same from a start after a crash, ms. */
+const COMPARE_AFTER_CRASH = 60 * 60_000;
 const FLUSH_EVERY = 5_000;
 const TIDY_EVERY = 10 * 60_000;
 /** A link or tag without its content may be of a download that is under way. */
@@ -47,11 +55,44 @@ export class Upkeep {
       await space.tidyQuarantine();
       await space.trim();
     });
+    this.#attempt(() => this.#compareAgain());
     const { signal } = this.#ending;
     const target = { content, ...engines };
     const { leader, wasKilled } = engines;
     const isOurs = leader && (() => leader.isOurs());
     this.#attempt(() => patrol(target, { signal, isSuspect: wasKilled, isOurs }));
+  }
+
+  /** Compares store and index again and again, until it is ended. */
+  async #compareAgain(): Promise<void> {
+    const { signal } = this.#ending;
+    // After a power failure what has no row is entered first.
+    let pause = this.#options.engines.wasKilled ? COMPARE_AFTER_CRASH : COMPARE_EVERY;
+    while (!signal.aborted) {
+      try {
+        await delay(pause, undefined, { signal, ref: false });
+      } catch {
+        return; // it is ended
+      }
+      const began = performance.now();
+      try {
+        await this.compare();
+      } catch (error) {
+        // A store or an index that is down has been told of.
+        if (!signal.aborted && !(error instanceof UnreachableError)) {
+          this.#options.content.diskTrouble(error);
+        }
+      }
+      pause = Math.max(COMPARE_EVERY, COMPARE_SHARE * (performance.now() - began));
+    }
+  }
+
+  /** Compares store and index once, unless another instance is at it. */
+  async compare(options?: Pick<CompareOptions, "grace" | "wait" | "now">): Promise<void> {
+    const { content: { space }, engines: { store, index, leader, isRunning } } = this.#options;
+    if (leader && !await leader.isOurs()) return;
+    await compare({ store, index, space }, { signal: this.#ending.signal, isRunning, ...options });
+    await space.trim();
   }
 
   /** Writes recency, and lets facts leave that were used longest ago where there are too many. */
