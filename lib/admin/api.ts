@@ -118,9 +118,9 @@ export class Api {
   }
 
   async #remove(name: string) {
-    const { images, entries, bytes } = await this.#drop(name);
-    if (images.length === 0) throw new OciError("MANIFEST_UNKNOWN", "Not in the cache");
-    return { removedTags: images.length, removedContents: entries, freedBytes: bytes };
+    const { tags, entries, bytes } = await this.#drop(name);
+    if (tags === 0) throw new OciError("MANIFEST_UNKNOWN", "Not in the cache");
+    return { removedTags: tags, removedContents: entries, freedBytes: bytes };
   }
 
   /** Asks upstream what the tag means now, and fetches its manifest where that is new. */

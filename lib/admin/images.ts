@@ -5,6 +5,8 @@
  * @module
  */
 import { subjectOf } from "../cache/attachments.ts";
+import type { Cache } from "../cache/cache.ts";
+import type { TagEntry } from "../cache/index.ts";
 import { type HeldImage, Inventory } from "../cache/inventory.ts";
 import { clientName, resolveImage } from "../image_name.ts";
 import { OciError } from "../oci/error.ts";
@@ -17,6 +19,15 @@ import { parseJson } from "../util/json.ts";
 export interface ListedImage extends HeldImage {
   /** Pulls of its manifest from the cache since the start. */
   readonly hits: number;
+}
+
+/** A page of images. */
+export interface ImageList {
+  /** How many are selected; absent where it is not known. */
+  readonly total?: number;
+  readonly images: readonly ListedImage[];
+  /** What to ask for as `last` to get the next page, where images are told by name. */
+  readonly next?: string;
 }
 
 /** One part of an image. */
@@ -47,6 +58,8 @@ const FRESH = 3_000;
 /** And no more than one part in so many of the time goes into that, however long the list is. */
 const SHARE = 5;
 const MAX_LIMIT = 500;
+/** More images than this are told by name alone. */
+const MAX_SORTED = 10_000;
 const MAX_DEPTH = 4;
 
 /** The images of one cache. */
@@ -81,36 +94,43 @@ export class Images {
   }
 
   async #read(): Promise<readonly ListedImage[]> {
-    const { cache, config: { registries }, stats } = this.#proxy;
+    const { cache, config: { registries } } = this.#proxy;
     if (!cache) return [];
-    const names = new Map(registries.map((registry) => [clientName(registry), registry.name]));
     const { store, index } = cache;
     const images: ListedImage[] = [];
+    const hitsOf = this.#hitsOf();
     for await (const image of new Inventory({ store, index, registries }).images()) {
-      const { registry, repository, tag } = image;
-      const hits = stats.imageHits.get(`${names.get(registry) ?? registry} ${repository} ${tag}`);
-      images.push({ ...image, hits: hits ?? 0 });
+      images.push({ ...image, hits: hitsOf(image) });
+      if (images.length > 2 * MAX_SORTED) break; // they have become many meanwhile
     }
     return images;
   }
 
-  /** One page of what `query` selects. Throws an `OciError` (400) for a parameter that is none. */
-  async list(query: URLSearchParams): Promise<{ total: number; images: ListedImage[] }> {
+  #hitsOf(): (image: HeldImage) => number {
+    const { config: { registries }, stats } = this.#proxy;
+    const names = new Map(registries.map((registry) => [clientName(registry), registry.name]));
+    return ({ registry, repository, tag }) =>
+      stats.imageHits.get(`${names.get(registry) ?? registry} ${repository} ${tag}`) ?? 0;
+  }
+
+  /**
+   * One page of what `query` selects. A list of very many images is only told by name: it would take too long to
+   * read all of it to sort it. Throws an `OciError` (400) for a parameter that is none.
+   */
+  async list(query: URLSearchParams): Promise<ImageList> {
     const sort = (query.get("sort") ?? "usedAt") as Sort;
     if (!SORTS.includes(sort)) throw invalid(`sort: Expected ${SORTS.join(", ")}`);
     const isDescending = (query.get("order") ?? "desc") === "desc";
     const offset = numberOf(query, "offset", 0);
     const limit = Math.min(MAX_LIMIT, numberOf(query, "limit", 50));
-    const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter((word) => word !== "");
-    const registry = query.get("registry");
-    const attached = query.get("attached") ?? "true";
-    if (!["true", "false"].includes(attached)) throw invalid("attached: Expected true, false");
-    const found = (await this.#all()).filter((image) => {
-      if (registry && image.registry !== registry) return false;
-      if (attached === "false" && subjectOf(image.tag) !== undefined) return false;
-      const text = `${image.name} ${image.platforms.join(" ")}`.toLowerCase();
-      return words.every((word) => text.includes(word));
-    });
+    const isWanted = filterOf(query);
+    const last = query.get("last") ?? undefined;
+    const { cache } = this.#proxy;
+    if (!cache) return { total: 0, images: [] };
+    if (last !== undefined || await cache.index.tagCount() > MAX_SORTED) {
+      return await this.#page(cache, { query, last, limit, isWanted });
+    }
+    const found = (await this.#all()).filter(isWanted);
     const value = (image: ListedImage) =>
       sort === "platforms" ? image.platforms.join() : image[sort] ?? 0;
     found.sort((a, b) => {
@@ -119,6 +139,31 @@ export class Images {
       return isDescending ? -order : order;
     });
     return { total: found.length, images: found.slice(offset, offset + limit) };
+  }
+
+  async #page(
+    { store, index }: Cache,
+    { query, last, limit, isWanted }: {
+      query: URLSearchParams;
+      last?: string;
+      limit: number;
+      isWanted: (image: HeldImage) => boolean;
+    },
+  ): Promise<ImageList> {
+    const { registries } = this.#proxy.config;
+    const inventory = new Inventory({ store, index, registries });
+    const registry = query.get("registry");
+    const id = registries.find((known) => clientName(known) === registry)?.id ?? registry;
+    const isMeant = (entry: TagEntry) => !registry || entry.registry === id;
+    const { images, next } = await inventory.page({ limit, after: last, isMeant, isWanted });
+    const hitsOf = this.#hitsOf();
+    const isFiltered = query.get("q") || registry || query.get("attached") === "false";
+    return {
+      // Of some of them nobody knows how many there are before all have been looked at.
+      ...!isFiltered && { total: await index.tagCount() },
+      images: images.map((image) => ({ ...image, hits: hitsOf(image) })),
+      ...next !== undefined && { next },
+    };
   }
 
   /** One image, and every part that it names. Throws an `OciError` (404) when it is not here. */
@@ -200,6 +245,20 @@ function jsonOf(bytes: Uint8Array): unknown {
   } catch {
     return null;
   }
+}
+
+/** What the parameters of a list select. */
+function filterOf(query: URLSearchParams): (image: HeldImage) => boolean {
+  const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter((word) => word !== "");
+  const registry = query.get("registry");
+  const attached = query.get("attached") ?? "true";
+  if (!["true", "false"].includes(attached)) throw invalid("attached: Expected true, false");
+  return (image) => {
+    if (registry && image.registry !== registry) return false;
+    if (attached === "false" && subjectOf(image.tag) !== undefined) return false;
+    const text = `${image.name} ${image.platforms.join(" ")}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  };
 }
 
 function numberOf(query: URLSearchParams, name: string, otherwise: number): number {

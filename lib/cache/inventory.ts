@@ -7,10 +7,12 @@
 import { clientName } from "../image_name.ts";
 import { type Descriptor, readManifest } from "../oci/manifest.ts";
 import { formatImage } from "../oci/reference.ts";
+import { ByteLru, stringBytes } from "../lru.ts";
+import { TimeSlice } from "../util/time_slice.ts";
 import { MAX_MANIFEST } from "../relay.ts";
 import type { Registry } from "../registry.ts";
 import type { BlobStore } from "./blob_store.ts";
-import type { Index, TagEntry } from "./index.ts";
+import { type Index, type TagEntry, tagPosition } from "./index.ts";
 import { isReferrersNote } from "./referrers.ts";
 import { parseJson } from "../util/json.ts";
 
@@ -40,7 +42,7 @@ export interface HeldImage {
 /** What the inventory looks at. */
 export interface InventorySource {
   readonly store: Pick<BlobStore, "open">;
-  readonly index: Pick<Index, "tags" | "blob" | "link">;
+  readonly index: Pick<Index, "tags" | "tagPage" | "blob" | "link">;
   readonly registries: readonly Registry[];
 }
 
@@ -70,6 +72,40 @@ interface Held {
   readonly isWhole: boolean;
 }
 
+/** What is here of a manifest and all that it refers to; many tags may mean it. */
+interface Summary extends Held {
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** Options for {@linkcode Inventory.page}. */
+export interface ImagePageOptions {
+  /** How many images at most. */
+  readonly limit: number;
+  /** Where the page before ended. @default {the beginning} */
+  readonly after?: string;
+  /** Which tags to look at, before anything of them is read. @default {all} */
+  readonly isMeant?: (entry: TagEntry) => boolean;
+  /** Which images are told. @default {all} */
+  readonly isWanted?: (image: HeldImage) => boolean;
+}
+
+/** Some images, in the order of their names. */
+export interface ImagePage {
+  readonly images: readonly HeldImage[];
+  /** Where the next page goes on; undefined at the end. A page may be short, or empty, and not the last. */
+  readonly next?: string;
+}
+
+/** What an inventory remembers of manifests, bytes, and of what is here of them. */
+const MEMORY = 8 * 2 ** 20;
+/** What a descriptor takes, bytes. */
+const DESCRIPTOR = 300;
+/** Tags that are read at a time. */
+const TAGS = 500;
+/** So many tags, or ms, a page takes at most, however few of them are wanted. */
+const LOOKED_AT = 20_000;
+const PAGE_TIME = 100;
 /** A config larger than this tells no platform. */
 const MAX_CONFIG = 2 ** 20;
 /** How deep indexes may contain indexes. */
@@ -78,7 +114,16 @@ const MAX_DEPTH = 4;
 /** Reads what is here; remembers manifests, which many tags share. */
 export class Inventory {
   readonly #source: InventorySource;
-  readonly #nodes = new Map<string, Node | undefined>();
+  readonly #nodes = new ByteLru<{ readonly node?: Node }>({
+    bytes: MEMORY,
+    sizeOf: ({ node }) =>
+      DESCRIPTOR * (1 + (node?.children.length ?? 0) + (node?.blobs.length ?? 0)),
+  });
+  readonly #summaries = new ByteLru<Summary>({
+    bytes: MEMORY,
+    sizeOf: ({ platforms }) =>
+      platforms.reduce((sum, platform) => sum + 8 + stringBytes(platform), 100),
+  });
 
   constructor(source: InventorySource) {
     this.#source = source;
@@ -94,7 +139,38 @@ export class Inventory {
 
   /** Every image that is selected, in no order. */
   async *images(selection?: Selection): AsyncIterable<HeldImage> {
-    for await (const entry of this.tags(selection)) yield await this.#image(entry);
+    const slice = new TimeSlice();
+    for await (const entry of this.tags(selection)) {
+      yield await this.#image(entry);
+      await slice.pause();
+    }
+  }
+
+  /** Some images, found with a bounded amount of work. */
+  async page(options: ImagePageOptions): Promise<ImagePage> {
+    const { limit, isMeant = () => true, isWanted = () => true } = options;
+    const until = performance.now() + PAGE_TIME;
+    const slice = new TimeSlice();
+    const images: HeldImage[] = [];
+    let next = options.after;
+    let lookedAt = 0;
+    while (true) {
+      const page = await this.#source.index.tagPage({ limit: TAGS, after: next });
+      for (const entry of page.tags) {
+        if (images.length >= limit || performance.now() > until && lookedAt > 0) {
+          return { images, next: next ?? "" };
+        }
+        lookedAt++;
+        next = tagPosition(entry, entry.tag);
+        if (isReferrersNote(entry.tag) || !isMeant(entry)) continue;
+        const image = await this.#image(entry);
+        if (isWanted(image)) images.push(image);
+        await slice.pause();
+      }
+      if (page.next === undefined) return { images };
+      next = page.next;
+      if (lookedAt >= LOOKED_AT) return { images, next };
+    }
   }
 
   async #image(entry: TagEntry): Promise<HeldImage> {
@@ -104,8 +180,7 @@ export class Inventory {
     const registry = known ? clientName(known) : id;
     const link = await index.link({ registry: id, repository, digest, kind: "manifest" });
     const row = await index.blob(digest);
-    const { platforms, isWhole } = await this.#platforms(digest);
-    const parts = await this.parts(digest);
+    const { platforms, isWhole, size } = await this.#summary(digest);
     return {
       registry,
       repository,
@@ -114,11 +189,23 @@ export class Inventory {
       digest,
       mediaType: link?.mediaType ?? "",
       platforms,
-      size: parts.reduce((sum, { size }) => sum + size, 0),
+      size,
       isWhole,
       checkedAt,
       ...row && { usedAt: row.usedAt },
     };
+  }
+
+  /** Remembered: a million tags may mean one manifest. */
+  async #summary(digest: string): Promise<Summary> {
+    const known = this.#summaries.get(digest);
+    if (known) return known;
+    const { platforms, isWhole } = await this.#platforms(digest);
+    const parts = await this.parts(digest);
+    const size = parts.reduce((sum, part) => sum + part.size, 0);
+    const summary = { platforms, isWhole, size };
+    this.#summaries.set(digest, summary);
+    return summary;
   }
 
   /** What is here of a manifest: itself, what it lists, and their configs and layers; each once. */
@@ -204,8 +291,11 @@ export class Inventory {
   }
 
   async #node(digest: string): Promise<Node | undefined> {
-    if (!this.#nodes.has(digest)) this.#nodes.set(digest, await this.#readNode(digest));
-    return this.#nodes.get(digest);
+    const known = this.#nodes.get(digest);
+    if (known) return known.node;
+    const node = await this.#readNode(digest);
+    this.#nodes.set(digest, { node });
+    return node;
   }
 
   async #readNode(digest: string): Promise<Node | undefined> {

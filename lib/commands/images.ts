@@ -76,13 +76,14 @@ export async function runRemove(options: RemoveOptions): Promise<number> {
       const error = removal.images.length === 0 ? "Not in the cache" : undefined;
       results.push({ image, ...removal, error });
     } catch (error) {
-      const nothing = { images: [], entries: 0, bytes: 0 };
+      const nothing = { images: [], tags: 0, entries: 0, bytes: 0 };
       results.push({ image, ...nothing, error: (error as Error).message });
     }
   }
-  for (const { image, images, bytes, error } of json ? [] : results) {
+  for (const { image, images, tags, bytes, error } of json ? [] : results) {
     if (error !== undefined) output.printError(`${image}: ${error}`);
     for (const name of images) output.print(`Removed ${name}`);
+    if (tags > images.length) output.print(`and ${tags - images.length} more`);
     if (images.length > 0) output.print(`${formatSize(bytes)} are free again`);
   }
   if (json) output.print(JSON.stringify(results));

@@ -78,18 +78,14 @@ export class RemoteOperations implements Operations {
 
   async images(): Promise<HeldImage[]> {
     const found: HeldImage[] = [];
-    while (true) {
-      const query = new URLSearchParams({
-        // In an order that use does not change between two pages.
-        sort: "repository",
-        order: "asc",
-        limit: String(PAGE),
-        offset: String(found.length),
-      });
-      const page = await this.#json<{ total: number; images: HeldImage[] }>(`/api/images?${query}`);
+    let last: string | undefined = "";
+    while (last !== undefined) {
+      const query = new URLSearchParams({ limit: String(PAGE), last });
+      const page: { images: HeldImage[]; next?: string } = await this.#json(`/api/images?${query}`);
       found.push(...page.images);
-      if (page.images.length === 0 || found.length >= page.total) return found;
+      last = page.next;
     }
+    return found;
   }
 
   async remove(name: string): Promise<Removal> {

@@ -185,6 +185,7 @@ Deno.test("every answer of the operator's API is as openapi.json describes it", 
 
   const { images, total } = await api.ask("GET /api/images?q=app&sort=hits&order=asc&limit=5");
   assertEquals([total, images[0].registry], [1, "docker.io"]);
+  assertEquals((await api.ask("GET /api/images?last=&limit=1")).images.length, 1);
   await api.ask("GET /api/images?sort=colour");
   await api.ask("GET /api/images?attached=false");
   await api.ask("GET /api/images?attached=maybe");

@@ -178,6 +178,43 @@ Deno.test("metrics are in Prometheus' form, and name no repository", async () =>
   }
 });
 
+Deno.test("very many images are told by name, page by page, with little read for each", async () => {
+  await using setting = await start();
+  await events(setting, "/api/warm", { images: ["app:1", "team/tool:2"] });
+  const { cache } = setting.proxy.proxy;
+  const entry = (await Array.fromAsync(cache!.index.tags())).find(({ tag }) => tag === "1")!;
+  for (let n = 0; n < 10_100; n++) await cache!.index.setTag(entry, `v${n}`, entry);
+  type List = { images: { name: string; platforms: string[] }[]; total?: number; next?: string };
+  const list = async (query: string): Promise<List> =>
+    (await ask(setting, `/api/images?${query}`)).json;
+  const first = await list("sort=size");
+  assertEquals([first.total, first.images.length], [10_102, 50]);
+  assertEquals(first.images[0]!.name, "docker.io/library/app:1");
+  const names: string[] = [];
+  let last: string | undefined = "";
+  while (last !== undefined) {
+    const page: List = await list(`limit=500&last=${encodeURIComponent(last)}`);
+    assert(page.images.length <= 500);
+    names.push(...page.images.map(({ name }) => name));
+    last = page.next;
+  }
+  assertEquals(new Set(names).size, 10_102);
+  assertEquals(names.length, 10_102);
+  // Searching looks at some of them at a time.
+  const found: string[] = [];
+  last = "";
+  while (last !== undefined) {
+    const page: List = await list(`q=tool&last=${encodeURIComponent(last)}`);
+    assertEquals(page.total, undefined);
+    found.push(...page.images.map(({ name }) => name));
+    last = page.next;
+  }
+  assertEquals(found, ["docker.io/team/tool:2"]);
+  const removal = await ask(setting, "/api/images?name=app", { method: "DELETE" });
+  assertEquals([removal.json.tags, removal.json.images.length], [10_101, 1_000]);
+  assertEquals((await list("")).images.map(({ name }) => name), ["docker.io/team/tool:2"]);
+});
+
 Deno.test("images are searched, sorted and paged, and shown down to their layers", async () => {
   await using setting = await start();
   await events(setting, "/api/warm", { images: ["app:1", "team/tool:2"] });

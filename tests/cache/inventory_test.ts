@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import type { LinkKey } from "../../lib/cache/index.ts";
+import type { LinkKey, TagPageOptions } from "../../lib/cache/index.ts";
 import { type HeldImage, Inventory, type Selection } from "../../lib/cache/inventory.ts";
 import { removeImages } from "../../lib/cache/removal.ts";
 import { parsePlatforms } from "../../lib/platform.ts";
@@ -92,6 +92,7 @@ Deno.test("an index that names a child a hundred times, and so do its children, 
     ...source,
     index: {
       tags: () => source.index.tags(),
+      tagPage: (options: TagPageOptions) => source.index.tagPage(options),
       link: (key: LinkKey) => source.index.link(key),
       blob(digest: string) {
         // Looked at each time, these would be millions.
@@ -231,5 +232,5 @@ Deno.test("what is not here is not removed", async () => {
   await using both = await startBoth();
   const { docker, proxy } = both;
   const removal = await removeImages(sourceOf(proxy), of(docker, "1"));
-  assertEquals(removal, { images: [], entries: 0, bytes: 0 });
+  assertEquals(removal, { images: [], tags: 0, entries: 0, bytes: 0 });
 });

@@ -99,7 +99,8 @@ async function remove(images: string[], json = false) {
     remove: (name: string) => {
       if (name === "???") throw new OciError("NAME_INVALID", "Malformed image reference");
       const images = name === "missing" ? [] : [`docker.io/library/${name}`];
-      return Promise.resolve({ images, entries: images.length * 3, bytes: images.length * 2048 });
+      const count = images.length;
+      return Promise.resolve({ images, tags: count, entries: count * 3, bytes: count * 2048 });
     },
   };
   const code = await runRemove({ operations, images, json, output });
@@ -121,7 +122,7 @@ Deno.test("rm --json prints one result for each name", async () => {
   const { code, lines, errors } = await remove(["app:1", "missing"], true);
   assertEquals([code, errors], [1, []]);
   assertEquals(JSON.parse(lines[0]!), [
-    { image: "app:1", images: ["docker.io/library/app:1"], entries: 3, bytes: 2048 },
-    { image: "missing", images: [], entries: 0, bytes: 0, error: "Not in the cache" },
+    { image: "app:1", images: ["docker.io/library/app:1"], tags: 1, entries: 3, bytes: 2048 },
+    { image: "missing", images: [], tags: 0, entries: 0, bytes: 0, error: "Not in the cache" },
   ]);
 });

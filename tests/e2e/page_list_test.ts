@@ -69,6 +69,39 @@ pageTest("ten thousand images are searched, sorted and paged", async ({ page }) 
   },
 });
 
+pageTest("more images than can be sorted are paged and searched by name", async ({ page }) => {
+  const rows = page.locator(".images tbody tr");
+  const [next, previous] = ["Next", "Previous"].map((name) => page.getByRole("button", { name }));
+  await textOf(page.locator(".range"), /^By name/);
+  await textOf(rows.first(), /docker\.io\/library\/first/);
+  assertEquals(await rows.count(), 50);
+  const second = await rows.nth(49).innerText();
+  await next!.click();
+  await textOf(rows.first(), /team-0\//);
+  assert(await previous!.isEnabled());
+  await previous!.click();
+  await textOf(rows.first(), /docker\.io\/library\/first/);
+  assertEquals(await rows.nth(49).innerText(), second);
+  assert(!await previous!.isEnabled());
+  await page.getByLabel("Search").fill("team-119/ v99");
+  await textOf(rows.first(), /team-119\/app/);
+  assertEquals(await rows.count(), 1);
+}, {
+  route: "#/images",
+  async before(_page, parts) {
+    await withOne(parts);
+    const names = Array.from(
+      { length: 11_999 },
+      (_, i): [string, string] => [`team-${Math.floor(i / 100)}/app`, `v${i % 100}`],
+    );
+    await note(
+      parts.proxy,
+      names.filter(([name, tag]) => name !== "team-119/app" || tag !== "v98"),
+    );
+    await note(parts.proxy, [["team-119/app", "v99"]]);
+  },
+});
+
 pageTest("signatures are listed when they are asked for", async ({ page }) => {
   const total = page.locator(".total");
   await textOf(total, /^1 image$/);

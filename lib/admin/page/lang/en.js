@@ -155,6 +155,7 @@ export const en = {
   "images.before": "Previous",
   "images.after": "Next",
   "images.range": "{from}–{to} of {total}",
+  "images.byName": "By name: there are very many",
   "images.partial": "partial",
   "images.partialHow":
     "Some platforms or layers are not here; they are fetched when a client asks.",
@@ -177,6 +178,7 @@ export const en = {
   "image.removeText":
     "Contents that no other image uses leave the cache. The next pull fetches them again.",
   "image.removeTags": ({ n, text }) => `${text} ${plural(n, "tag", "tags")} in the cache.`,
+  "image.removeAllTags": "All of its tags in the cache.",
   "image.removed": ({ n, text, size }) =>
     `Removed ${text} ${plural(n, "tag", "tags")}, freed ${size}.`,
   "image.changed": "{name} was moved upstream: it is the new one now.",

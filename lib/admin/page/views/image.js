@@ -93,7 +93,9 @@ export function imageView(main, { live, route }) {
       title: t("image.removeRepositoryTitle"),
       text: [
         `${registry}/${repository}`,
-        t("image.removeTags", { n: total, text: count(total) }),
+        total === undefined
+          ? t("image.removeAllTags")
+          : t("image.removeTags", { n: total, text: count(total) }),
         t("image.removeText"),
       ],
       action: t("image.removeRepository"),

@@ -1,5 +1,6 @@
 /**
- * The images in the cache: searched, sorted and paged by the server, which may hold ten thousand.
+ * The images in the cache: searched, sorted and paged by the server. More than ten thousand are told by name alone,
+ * a page after the other.
  *
  * @module
  */
@@ -12,6 +13,8 @@ import { linkTo, replaceRoute } from "../router.js";
 import { cell, sortHeading } from "../table.js";
 
 const PAGE = 50;
+/** How often one page of a long list is asked for more: a search looks at some thousands at a time. */
+const TRIES = 20;
 /** After the last key, ms. */
 const TYPING = 200;
 /** The first press on a column sorts names upwards, and numbers with the largest first. */
@@ -35,6 +38,10 @@ export function imagesView(main, { live, route }) {
     order: route.query.get("order") ?? "desc",
     offset: Math.max(0, Number.parseInt(route.query.get("offset") ?? "0", 10) || 0),
   };
+  /** Of a long list: what the page shown comes after, and what those before it came after. */
+  let last = "";
+  let next;
+  const trail = [];
   let asked = new AbortController();
   let typing;
 
@@ -76,8 +83,17 @@ export function imagesView(main, { live, route }) {
     body,
   );
   const instead = h("div", {});
-  const before = pager("images.before", () => ask({ offset: Math.max(0, query.offset - PAGE) }));
-  const after = pager("images.after", () => ask({ offset: query.offset + PAGE }));
+  const before = pager("images.before", () => {
+    if (trail.length === 0) return ask({ offset: Math.max(0, query.offset - PAGE) });
+    last = trail.pop();
+    return ask();
+  });
+  const after = pager("images.after", () => {
+    if (next === undefined) return ask({ offset: query.offset + PAGE });
+    trail.push(last);
+    last = next;
+    return ask();
+  });
   const range = h("span", { class: "range" });
   const pages = h("nav", { class: "pager", "aria-label": t("images.pages") }, before, range, after);
 
@@ -109,14 +125,24 @@ export function imagesView(main, { live, route }) {
 
   async function ask(changes = {}) {
     Object.assign(query, changes);
+    if (Object.keys(changes).length > 0) {
+      last = "";
+      trail.length = 0;
+    }
     replaceRoute("/images", { ...query, offset: query.offset || "" });
     asked.abort();
     asked = new AbortController();
     const { signal } = asked;
     table.setAttribute("aria-busy", "true");
     try {
-      const asking = { ...query, attached: query.attached || "false", limit: PAGE };
-      const found = await get(withQuery("api/images", asking), { signal });
+      const asking = { ...query, attached: query.attached || "false", limit: PAGE, last };
+      let found = await get(withQuery("api/images", asking), { signal });
+      for (let i = 0; i < TRIES && found.next && found.images.length < PAGE; i++) {
+        const limit = PAGE - found.images.length;
+        const path = withQuery("api/images", { ...asking, limit, last: found.next });
+        const more = await get(path, { signal });
+        found = { ...more, images: [...found.images, ...more.images] };
+      }
       // What is on the last page may have been removed meanwhile.
       if (found.images.length === 0 && found.total > 0 && query.offset > 0) {
         return await ask({ offset: Math.floor((found.total - 1) / PAGE) * PAGE });
@@ -132,22 +158,25 @@ export function imagesView(main, { live, route }) {
     }
   }
 
-  function show({ total: all, images }) {
+  function show(found) {
+    const { images } = found;
+    next = found.next;
+    const isLong = next !== undefined || last !== "";
+    const all = isLong ? found.total : found.total ?? images.length;
     for (const sort of sorts) sort.set(query.sort, query.order);
     const now = live.state.overview?.now ?? Date.now();
     body.replaceChildren(...images.map((image) => row(image, now)));
-    table.hidden = all === 0;
-    pages.hidden = all <= PAGE;
-    before.disabled = query.offset === 0;
-    after.disabled = query.offset + PAGE >= all;
-    const last = Math.min(query.offset + PAGE, all);
-    range.textContent = t("images.range", {
+    table.hidden = images.length === 0;
+    pages.hidden = isLong ? false : all <= PAGE;
+    before.disabled = isLong ? trail.length === 0 : query.offset === 0;
+    after.disabled = isLong ? next === undefined : query.offset + PAGE >= all;
+    range.textContent = isLong ? t("images.byName") : t("images.range", {
       from: count(query.offset + 1),
-      to: count(last),
+      to: count(Math.min(query.offset + PAGE, all)),
       total: count(all),
     });
-    total.textContent = all === 0 ? "" : t("images.total", { n: all, text: count(all) });
-    instead.replaceChildren(...all === 0 ? [nothing()] : []);
+    total.textContent = all ? t("images.total", { n: all, text: count(all) }) : "";
+    instead.replaceChildren(...images.length === 0 && !isLong ? [nothing()] : []);
   }
 
   function nothing() {
