@@ -29,6 +29,8 @@ export interface FillObserver {
   mismatched?(reason: string): void;
   /** The disk failed: clients are served from upstream, uncached. */
   diskFailed?(cause: unknown): void;
+  /** What was written cannot be read: that client is served from upstream. Called once for each. */
+  unreadable?(cause: unknown): void;
 }
 
 /** Options for {@linkcode Fill}. */
@@ -260,24 +262,33 @@ export class Fill {
     this.#readers++;
     const next = async (buffer: Uint8Array<ArrayBuffer>) => {
       while (isOpen && position < wanted()) {
+        if (rest) return (await rest.read()).value;
         const end = this.#readable(wanted());
         if (position < end) {
           loan = this.#pieces.lend(position, Math.min(end - position, buffer.byteLength));
           if (loan) return loan.bytes;
-          if (!reader) {
-            const opened = await this.#options.draft.reader();
-            if (!isOpen) return void opened.close(); // it left meanwhile
-            reader = opened;
-          }
           const left = end - position;
           const target = left < buffer.byteLength ? buffer.subarray(0, left) : buffer;
-          return await this.#read(reader, { position, buffer: target });
+          try {
+            if (!reader) {
+              const opened = await this.#options.draft.reader();
+              if (!isOpen) return void opened.close(); // it left meanwhile
+              reader = opened;
+            }
+            return await this.#read(reader, { position, buffer: target });
+          } catch (error) {
+            if (!isOpen) throw error;
+            // What is written cannot be read, here or in the store that it has gone to.
+            this.#options.observer?.unreadable?.(error);
+            rest = this.#anew(position, part).getReader();
+            continue;
+          }
         }
         if (this.#state === "failed") throw this.#error;
         if (this.#state === "verified") return undefined;
         if (this.#state === "detached") {
-          rest ??= this.#rest(position, part).getReader();
-          return (await rest.read()).value;
+          rest = this.#rest(position, part).getReader();
+          continue;
         }
         await this.#changed.promise;
       }
@@ -337,14 +348,29 @@ export class Fill {
     return await bytes;
   }
 
+  /** What upstream has from `position` on, for one client, verified from the first byte on. */
+  #anew(position: number, wanted: Part | undefined): ReadableStream<Uint8Array<ArrayBuffer>> {
+    const { digest, size } = this;
+    const part = { start: position, end: wanted?.end ?? Infinity };
+    return verifiedStream(new Download({ ...this.#upstream(), offset: 0, size }), {
+      digest,
+      size,
+      part,
+    });
+  }
+
+  #upstream(): Pick<FillOptions, "source" | "idle" | "sleep"> {
+    const { source, idle, sleep } = this.#options;
+    return { source, idle, sleep };
+  }
+
   /** What upstream still has, for one client, verified by the hash of what was written before. */
   #rest(position: number, wanted: Part | undefined): ReadableStream<Uint8Array<ArrayBuffer>> {
     const { digest, size } = this;
-    const { source, idle, sleep } = this.#options;
     const offset = this.#written;
     const hash = this.#hash.copy();
     const part = { start: position, end: wanted?.end ?? Infinity };
-    const download = new Download({ source, offset, size, idle, sleep });
+    const download = new Download({ ...this.#upstream(), offset, size });
     return verifiedStream(download, { digest, hash, offset, size, part });
   }
 }

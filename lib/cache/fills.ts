@@ -162,6 +162,7 @@ export class Fills {
             reason,
           });
         },
+        unreadable: (cause) => this.#keeper.diskTrouble(cause),
         diskFailed: (cause) =>
           isRefused ? stats.cacheEvents.add("no_room") : this.#keeper.diskTrouble(cause),
       },

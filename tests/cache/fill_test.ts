@@ -403,6 +403,33 @@ Deno.test("when the disk fails every client goes on from upstream, and gets only
   );
 });
 
+Deno.test("when what was written cannot be read, its reader goes on from upstream and gets only right bytes", async () => {
+  for (const isWrong of [false, true]) {
+    const draft = memoryDraft();
+    const open = draft.reader.bind(draft);
+    let reads = 0;
+    draft.reader = async () => {
+      const reader = await open();
+      const read = reader.read.bind(reader);
+      reader.read = (at, buffer) =>
+        ++reads > 1
+          ? Promise.reject(new Error("It breaks off"))
+          : read(at, buffer.subarray(0, 1_000));
+      return reader;
+    };
+    const again = BYTES.slice();
+    if (isWrong) again[5]! ^= 1;
+    const source = sourceOf((offset) => bodyOf(cut(again.slice(offset), [1, 1000])));
+    const { fill } = startFill({ first: bodyOf(cut(BYTES, [100_000, 200_000])), source, draft });
+    await fill.done;
+    assertEquals(fill.state, "verified");
+    reads = 0;
+    const { bytes, error } = await follow(fill);
+    assertEquals([error?.name, source.offsets], [isWrong ? "MismatchError" : undefined, [0]]);
+    if (!isWrong) assertEquals(bytes, BYTES);
+  }
+});
+
 Deno.test("a client of a fill whose disk failed does not notice that upstream breaks as well", async () => {
   const source = sourceOf((offset, n) =>
     bodyOf([BYTES.slice(offset, n === 1 ? 200_000 : SIZE)], { end: n === 1 ? RESET : "close" })
