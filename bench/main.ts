@@ -21,6 +21,7 @@ import {
   withTable,
 } from "./report.ts";
 import type { Row } from "./row.ts";
+import { attacks } from "./rows/attack.ts";
 import { blobRows } from "./rows/blobs.ts";
 import { cold, coldSlow, crowd } from "./rows/cold.ts";
 import { manifestByDigest, manifestByTag, manifestHead, smallBlobs } from "./rows/hits.ts";
@@ -46,6 +47,7 @@ const ROWS: readonly Row[] = [
   idle,
   slowClients,
   startUp,
+  attacks,
   scale,
   indexScale,
   soak,

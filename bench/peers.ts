@@ -70,7 +70,8 @@ export class Peers {
     const upstream = options.upstream ?? this.#upstream.url;
     const program = await this.#program(name, { dir, port, upstream, env: options.env });
     const url = `http://127.0.0.1:${port}`;
-    await answers(`${url}/v2/`);
+    if (options.env?.TLS_CERT) await accepts(port);
+    else await answers(`${url}/v2/`);
     return {
       ...program,
       name,
@@ -140,6 +141,18 @@ export class Peers {
       case "distribution v3":
         return await startRegistry("registry", { dir, port, upstream });
     }
+  }
+}
+
+/** Waits until something accepts connections at `port`, 20 s at most. */
+async function accepts(port: number): Promise<void> {
+  for (const until = performance.now() + 20_000;;) {
+    try {
+      return (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+    } catch (error) {
+      if (performance.now() > until) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 

@@ -3,10 +3,12 @@
  *
  * @module
  */
-import { type ByteSource, streamOf } from "./byte_source.ts";
+import { type ByteSource, memorySource, streamOf } from "./byte_source.ts";
 import type { HotFacts } from "./hot.ts";
 import { API_VERSION } from "./oci/api_version.ts";
+import { digestOf } from "./oci/digest.ts";
 import { OciError } from "./oci/error.ts";
+import { sharedBytes } from "./response/under_way.ts";
 import { contentHeaders, type ContentOptions } from "./transforms/headers.ts";
 import {
   contentRange,
@@ -53,6 +55,54 @@ export interface Answer {
 export interface ClientRequest {
   readonly method: string;
   readonly headers: Headers;
+}
+
+/** Larger answers are sent from memory that they share: see {@linkcode heldBody}. */
+const LARGE = 64 * 1024;
+
+/** A body of `bytes`, which are the content of `digest`. Answers with the same large content share it. */
+export function heldBody(digest: string, bytes: Uint8Array<ArrayBuffer>): Body {
+  if (bytes.byteLength <= LARGE) return { bytes };
+  const held = sharedBytes.hold(digest, bytes);
+  return {
+    source(part, onEnd) {
+      const { start, end } = part ?? { start: 0, end: bytes.byteLength - 1 };
+      return memorySource(held.bytes.subarray(start, end + 1), (sent, complete) => {
+        held.release();
+        onEnd(sent, complete);
+      });
+    },
+    close: held.release,
+  };
+}
+
+/** An answer with `bytes` and whatever headers; answers with equal bytes share them where they are large. */
+export function bytesAnswer(
+  bytes: Uint8Array<ArrayBuffer>,
+  head: ReplyHead,
+  cache?: CacheResult,
+): Answer {
+  const body = heldBody(bytes.byteLength > LARGE ? digestOf(bytes) : "", bytes);
+  if (body.bytes) {
+    return new LazyAnswer({
+      head,
+      cache,
+      bytes,
+      delivered: { bytes: bytes.byteLength, complete: true },
+    });
+  }
+  const delivered = Promise.withResolvers<Delivery>();
+  const source = body.source!(
+    undefined,
+    (bytes, complete) => delivered.resolve({ bytes, complete }),
+  );
+  return new LazyAnswer({
+    head,
+    cache,
+    source,
+    length: bytes.byteLength,
+    delivered: delivered.promise,
+  });
 }
 
 /** Content that can be sent, whole or in part. */

@@ -21,6 +21,25 @@ export interface ByteSource {
   end(sent: number): void;
 }
 
+/** What one read gives of what is in memory. */
+const PIECE = 64 * 1024;
+
+/** The bytes of `bytes`; `onEnd` is called once, with how many were sent and whether those are all. */
+export function memorySource(
+  bytes: Uint8Array<ArrayBuffer>,
+  onEnd: (sent: number, complete: boolean) => void,
+): ByteSource {
+  let position = 0;
+  return {
+    read() {
+      const piece = bytes.subarray(position, position + PIECE);
+      position += piece.byteLength;
+      return Promise.resolve(piece.byteLength > 0 ? piece : undefined);
+    },
+    end: (sent) => onEnd(sent, sent === bytes.byteLength),
+  };
+}
+
 const SMALLEST = 64 * 1024;
 const LARGEST = 1024 * 1024;
 /** A read is at most this part of what the client has taken already: 64 KiB up to the first 16 MiB. */

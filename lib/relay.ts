@@ -7,10 +7,11 @@ import type { Hash } from "node:crypto";
 import type { Caller } from "./access.ts";
 import {
   type Answer,
+  bytesAnswer,
   type CacheResult,
   type ClientRequest,
   contentAnswer,
-  plainAnswer,
+  heldBody,
   watchBody,
 } from "./answer.ts";
 import { upstreamLog } from "./log.ts";
@@ -194,7 +195,7 @@ export async function listAnswer(answer: UpstreamAnswer, options: ListOptions): 
   if (!isList(start, kind)) throw otherAnswer(answer);
   await proved?.();
   headers.set("content-length", String(start.byteLength));
-  return plainAnswer(new Response(start, { status, headers }), undefined, start.byteLength);
+  return bytesAnswer(start, { status, headers });
 }
 
 /** Whether `text` begins as a JSON object does. */
@@ -332,7 +333,7 @@ export class Relay {
     return contentAnswer(
       request,
       { kind: "manifest", digest, mediaType, size, byTag, cache: "BYPASS" },
-      { bytes },
+      heldBody(digest, bytes),
     );
   }
 

@@ -9,8 +9,11 @@ import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { ByteLru } from "../lru.ts";
 import { createHasher, digestOf, parseDigest, type StorableAlgorithm } from "../oci/digest.ts";
+import { OciError } from "../oci/error.ts";
+import { reserveMemory } from "../response/under_way.ts";
 import type { Stats } from "../stats.ts";
 import { causeOf } from "../upstream/send.ts";
+import type { Release } from "../util/memory_budget.ts";
 import {
   BlobReplacedError,
   type BlobStore,
@@ -46,6 +49,10 @@ export interface ContentOptions {
 const MEMORY = 16 * 2 ** 20;
 /** The most bytes that are read at once: the largest manifest. */
 const LARGEST_READ = 4 * 2 ** 20;
+/** What is read into memory without waiting for room there, bytes. */
+const SMALL = 64 * 1024;
+/** How long large content is believed to be what it was when it was hashed, ms. */
+const HASHED_FOR = 60_000;
 /** The same disk trouble is logged once in this time, ms. */
 const QUIET = 60_000;
 /** What cannot be read so often, the last time not longer ago than this, ms, is damaged: else it was chance. */
@@ -108,6 +115,9 @@ export class Content {
     bytes: MEMORY,
     sizeOf: ({ buffer }) => buffer.byteLength,
   });
+  readonly #reads = new Flights<Uint8Array<ArrayBuffer> | undefined>();
+  /** Until when what was hashed is believed to be right, ms since the epoch. */
+  readonly #hashed = new ByteLru<number>({ bytes: 2 ** 18 });
   #quietUntil = 0;
   readonly #condemning = new Flights<void>();
   /** How often content could not be read while the store answered otherwise. */
@@ -121,7 +131,10 @@ export class Content {
     this.#index = options.index;
     this.#stats = options.stats;
     this.#now = options.now ?? Date.now;
-    const onRemoved = (digest: string) => void this.#memory.delete(digest);
+    const onRemoved = (digest: string) => {
+      this.#memory.delete(digest);
+      this.#hashed.delete(digest);
+    };
     const space = this.space = new Space({ ...options, onRemoved });
     const keeper: FillKeeper = {
       admit: (bytes) => this.#admit(bytes),
@@ -297,18 +310,57 @@ export class Content {
     }
   }
 
-  /** All of content of at most 4 MiB that is here, hashed where it comes from the store. */
+  /**
+   * Opens content as {@linkcode Content.open} does, hashed within the last minute: for what has to be right before
+   * its first byte is sent, and is too large to be kept in memory for that.
+   */
+  async openHashed(digest: string, row?: BlobRow): Promise<StoredBlob | undefined> {
+    try {
+      row ??= await this.row(digest);
+      if (!row) return undefined;
+      const known = row;
+      if ((this.#hashed.get(digest) ?? 0) <= this.#now()) {
+        if (await this.#checks.run(digest, () => this.check(known)) !== "right") return undefined;
+        this.#hashed.set(digest, this.#now() + HASHED_FOR);
+      }
+    } catch (error) {
+      this.diskTrouble(error);
+      return undefined;
+    }
+    return await this.open(digest, row);
+  }
+
+  /** What is kept in memory, bytes. */
+  get remembered(): number {
+    return this.#memory.bytes;
+  }
+
+  /** Removes from memory what has not been read since this was called the last time. */
+  dropUnused(): void {
+    this.#memory.dropUnused();
+  }
+
+  /**
+   * All of content of at most 4 MiB that is here, hashed where it comes from the store. Throws an `OciError` (503) where too
+   * much is under way.
+   */
   async read(digest: string, row?: BlobRow): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const remembered = this.#memory.get(digest);
     if (remembered) {
       this.space.use(digest);
       return remembered;
     }
+    return await this.#reads.run(digest, () => this.#read(digest, row));
+  }
+
+  async #read(digest: string, row?: BlobRow): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const blob = await this.open(digest, row);
     if (!blob) return undefined;
+    let release: Release | undefined;
     try {
       // Whatever the index says that it is.
       if (blob.size > LARGEST_READ) return undefined;
+      if (blob.size > SMALL) release = await reserveMemory(blob.size);
       const bytes = new Uint8Array(blob.size);
       for (let done = 0; done < bytes.byteLength;) {
         const n = await blob.read(done, bytes.subarray(done));
@@ -323,9 +375,11 @@ export class Content {
       this.#memory.set(digest, bytes);
       return bytes;
     } catch (error) {
+      if (error instanceof OciError) throw error;
       this.diskTrouble(error);
       return undefined;
     } finally {
+      release?.();
       blob.close();
     }
   }
@@ -341,6 +395,7 @@ export class Content {
       await draft.write(bytes);
       await this.#publish(draft, { digest, size: bytes.byteLength });
       this.#memory.set(digest, bytes);
+      if (bytes.byteLength > SMALL) this.#hashed.set(digest, this.#now() + HASHED_FOR);
       return true;
     } catch (error) {
       this.diskTrouble(error);

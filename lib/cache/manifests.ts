@@ -5,13 +5,16 @@
  * @module
  */
 import { type Access, isPast, type Proofs } from "../access.ts";
-import { type Answer, type CacheResult, contentAnswer } from "../answer.ts";
+import { type Answer, type Body, type CacheResult, contentAnswer, heldBody } from "../answer.ts";
+import type { ByteSource } from "../byte_source.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
 import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
 import { type Manifest, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
+import { sharedBytes } from "../response/under_way.ts";
 import type { Registry } from "../registry.ts";
+import type { Part } from "../transforms/range.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Credential } from "../transforms/auth.ts";
 import { type Asker, otherAnswer, repositoryKey } from "../upstream/ask.ts";
@@ -22,6 +25,7 @@ import type { Content } from "./content.ts";
 import type { Heat, HotContent } from "./heat.ts";
 import { logDecision } from "./decision.ts";
 import type { BlobRow } from "./index.ts";
+import type { StoredBlob } from "./blob_store.ts";
 import { lookUp } from "./lookup.ts";
 import type { Notes } from "./resilient.ts";
 import type { Together } from "./together.ts";
@@ -50,6 +54,9 @@ interface Resolved {
   readonly cache: CacheResult;
 }
 
+/** Larger manifests are not read into memory for being sent, bytes. */
+const IN_MEMORY = 2 ** 19;
+
 /** Who has an old answer does not wait longer than this for a new one, ms. */
 const REVALIDATION_TIMEOUT = 5_000;
 
@@ -73,6 +80,32 @@ export interface ManifestsOptions {
 
 function acceptEvery(): Headers {
   return new Headers({ "accept": ACCEPT_EVERY_MANIFEST, "accept-encoding": "identity" });
+}
+
+/** The bytes of `part` of a stored manifest; closes it at the end. Reading a file that was cut throws. */
+function wholeSource(
+  blob: StoredBlob,
+  part: Part | undefined,
+  onEnd: (sent: number, complete: boolean) => void,
+): ByteSource {
+  const start = part?.start ?? 0;
+  const end = part ? part.end + 1 : blob.size;
+  let position = start;
+  return {
+    async read(buffer) {
+      const left = end - position;
+      if (left === 0) return undefined;
+      const target = left < buffer.byteLength ? buffer.subarray(0, left) : buffer;
+      const n = await blob.read(position, target);
+      if (n === 0) throw new Error("The file is shorter than the index says");
+      position += n;
+      return n === target.byteLength ? target : target.subarray(0, n);
+    },
+    end(sent) {
+      blob.close();
+      onEnd(sent, start + sent === end);
+    },
+  };
 }
 
 /** The manifests. */
@@ -194,10 +227,8 @@ export class Manifests {
     const { method, headers, target } = request;
     const { digest, mediaType, size, cache } = found;
     if (!accepts(headers.get("accept"), mediaType)) return await this.#relay.answer(request);
-    const bytes = method === "HEAD"
-      ? undefined
-      : found.bytes ?? await this.#content.read(digest, found.row);
-    if (method !== "HEAD" && !bytes) return undefined;
+    const body = method === "HEAD" ? {} : await this.#body(found);
+    if (!body) return undefined;
     if (method === "HEAD" && cache !== "MISS") this.#content.space.use(digest);
     const ageSeconds = cache === "MISS" || cache === "BYPASS"
       ? undefined
@@ -206,8 +237,22 @@ export class Manifests {
     return contentAnswer(
       request,
       { kind: "manifest", digest, mediaType, size, cache, ageSeconds, byTag },
-      { bytes },
+      body,
     );
+  }
+
+  /** The bytes of a manifest; undefined where they turn out not to be here. A large one is sent from the store. */
+  async #body({ digest, size, bytes, row, cache }: Resolved): Promise<Body | undefined> {
+    if (size <= IN_MEMORY) {
+      const all = bytes ?? await this.#content.read(digest, row);
+      return all && heldBody(digest, all);
+    }
+    const stored = cache === "BYPASS" ? undefined : await this.#content.openHashed(digest, row);
+    if (!stored) return bytes && heldBody(digest, bytes);
+    return {
+      source: (part, onEnd) => wholeSource(stored, part, onEnd),
+      close: () => stored.close(),
+    };
   }
 
   async #stale(request: TargetRequest, held: Held, cause: string): Promise<Answer | undefined> {
@@ -316,7 +361,8 @@ export class Manifests {
     });
     const manifest: Manifest = await this.#relay.manifest(answer, request);
     const { digest, mediaType, bytes } = manifest;
-    const isHere = await this.#content.put(digest, bytes);
+    const held = sharedBytes.hold(digest, bytes);
+    const isHere = await this.#content.put(digest, bytes).finally(held.release);
     if (isHere) await this.#link(request, { digest, mediaType, used: answer.used });
     await this.#noteTag(request, digest);
     return { ...manifest, size: bytes.byteLength, cache: isHere ? "MISS" : "BYPASS" };

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Access, RepositoryKey } from "../access.ts";
-import { type Answer, plainAnswer } from "../answer.ts";
+import { type Answer, bytesAnswer, plainAnswer } from "../answer.ts";
 import { cacheLog } from "../log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
 import { digestOf, isStorable } from "../oci/digest.ts";
@@ -139,11 +139,7 @@ export class Referrers {
       link: { upstream: answer.url, client: url },
     });
     reply.set("content-length", String(body.byteLength));
-    return plainAnswer(
-      new Response(body as Uint8Array<ArrayBuffer>, { status: response.status, headers: reply }),
-      undefined,
-      body.byteLength,
-    );
+    return bytesAnswer(body, { status: response.status, headers: reply });
   }
 
   async #keep(
@@ -200,12 +196,8 @@ export class Referrers {
       "x-cache": "STALE",
       ...type !== null && { "oci-filters-applied": "artifactType" },
     });
-    const isHead = method === "HEAD";
-    return plainAnswer(
-      new Response(isHead ? null : body as Uint8Array<ArrayBuffer>, { headers }),
-      "STALE",
-      isHead ? 0 : body.byteLength,
-    );
+    if (method === "HEAD") return plainAnswer(new Response(null, { headers }), "STALE");
+    return bytesAnswer(body as Uint8Array<ArrayBuffer>, { status: 200, headers }, "STALE");
   }
 }
 

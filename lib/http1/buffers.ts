@@ -5,13 +5,18 @@
  * @module
  */
 
-const SMALLEST = 2 ** 16;
+/** What a body begins with while few are sent. */
+const SMALL = 2 ** 16;
+/** What it begins with while many are, bytes. */
+const SMALLEST = 2 ** 12;
 /** Larger ones are not faster. */
 const LARGEST = 2 ** 20;
 /** A buffer is at most this part of what its client has taken, so that many who come at once take little. */
 const SHARE = 1 / 4;
 /** What all in use take together, as long as the smallest will do: bytes. */
 const BUDGET = 16 * 2 ** 20;
+/** Beyond that nobody who takes what is sent has to do with a smaller one than {@linkcode SMALL}: bytes. */
+const READERS_BUDGET = 24 * 2 ** 20;
 /** Free ones that are kept, of all sizes together: bytes. */
 const KEPT = 8 * 2 ** 20;
 
@@ -21,15 +26,23 @@ export class Buffers {
   /** Bytes of the free ones. */
   #kept = 0;
   #inUse = 0;
+  /** Bytes of those. */
+  #bytes = 0;
   #isUsed = false;
+
+  /** Bytes of the buffers in use. */
+  get bytes(): number {
+    return this.#bytes;
+  }
 
   /** A small buffer; what is in it is left over from somebody else. */
   take(): Uint8Array<ArrayBuffer> {
-    return this.#take(SMALLEST);
+    return this.#take(this.#bytes < BUDGET ? SMALL : SMALLEST);
   }
 
   #take(size: number): Uint8Array<ArrayBuffer> {
     this.#inUse++;
+    this.#bytes += size;
     this.#isUsed = true;
     const free = this.#free.get(size)?.pop();
     if (free) this.#kept -= size;
@@ -51,13 +64,15 @@ export class Buffers {
   /** The size of each if all in use were the same: a power of two. */
   #most(): number {
     const share = powerOf2(BUDGET / Math.max(1, this.#inUse));
-    return Math.max(SMALLEST, Math.min(LARGEST, share));
+    const least = this.#bytes < READERS_BUDGET ? SMALL : SMALLEST;
+    return Math.max(least, Math.min(LARGEST, share));
   }
 
   /** Gives it back. Nobody may be reading into it or writing from it any more. */
   give(buffer: Uint8Array<ArrayBuffer>): void {
     this.#inUse--;
     const size = buffer.byteLength;
+    this.#bytes -= size;
     if (this.#kept + size > KEPT) return;
     this.#kept += size;
     const free = this.#free.get(size);

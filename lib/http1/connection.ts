@@ -23,13 +23,18 @@ import type { Held, Waiting } from "./connections.ts";
 import type { Handler, QuickAnswer, Scheme } from "./handler.ts";
 import { Outbound } from "./outbound.ts";
 import { replyFraming, replyHead } from "./reply.ts";
+import { type Slabs, SMALL_BUFFER } from "./slabs.ts";
 import type { Socket } from "./socket.ts";
 import { noteRequest } from "../telemetry/loop_lag.ts";
+import type { MemoryBudget } from "../util/memory_budget.ts";
 
 /** What the connections of a server have in common. */
 export interface ConnectionContext {
   readonly handler: Handler;
   readonly buffers: Buffers;
+  readonly slabs: Slabs;
+  /** Where is counted what requests and answers under way take. */
+  readonly memory: MemoryBudget;
   readonly scheme: Scheme;
   /** The host of requests that name none. */
   readonly host: string;
@@ -39,9 +44,14 @@ export interface ConnectionContext {
   readonly now: number;
 }
 
-const FIRST_BUFFER = 4096;
+/** What a buffer that is too small grows to first, bytes. */
+const MIDDLE_BUFFER = 16 * 1024;
 /** The largest head, bytes. What it is made of has bounds of its own. */
 const LARGEST_HEAD = 32 * 1024;
+/** What a request takes for each byte of its head: its text, its fields and its URL, each for itself. */
+const PER_BYTE = 4;
+/** Requests with a head up to this length are answered however much is under way. */
+const SMALL_HEAD = 2048;
 /** The largest body that is read: only token requests have one. */
 const LARGEST_BODY = 64 * 1024;
 /** What a client that is told off may still send before it is cut off, bytes. */
@@ -56,7 +66,7 @@ export class Connection implements Held {
   readonly #conn: Socket;
   readonly #context: ConnectionContext;
   readonly #client: string;
-  #buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
+  #buffer: Buffer;
   #start = 0;
   #end = 0;
   /** A read under way: it tells of a client that left while its answer is being made. */
@@ -64,6 +74,8 @@ export class Connection implements Held {
   #waiting: Waiting = "request";
   #since: number;
   #isClosed = false;
+  /** What the request under way takes of the memory for all, bytes. */
+  #asked = 0;
   readonly #out: Outbound;
   /** Of the request that is being answered, where somebody wants to know that its client has left. */
   #left: AbortController | undefined;
@@ -72,8 +84,10 @@ export class Connection implements Held {
     this.#conn = conn;
     this.#context = context;
     this.#since = context.now;
+    this.#buffer = context.slabs.take();
     this.#out = new Outbound(conn, {
       buffers: context.buffers,
+      memory: context.memory,
       onProgress: () => this.#since = context.now,
     });
     const { remoteAddr } = conn;
@@ -83,6 +97,41 @@ export class Connection implements Held {
   /** What it waits for, and since when by the context's clock. */
   get waiting(): { readonly on: Waiting; readonly since: number } {
     return { on: this.#waiting, since: this.#since };
+  }
+
+  /** What it takes of the memory for requests and answers under way, bytes. */
+  get memory(): number {
+    return this.#extra + this.#asked + this.#out.pending;
+  }
+
+  /** What the buffer takes of it: its first bytes are every connection's. */
+  get #extra(): number {
+    return this.#buffer.byteLength - SMALL_BUFFER;
+  }
+
+  /** Counts `bytes` as taken. Throws an {@linkcode HttpError} (503) where there is no room for them. */
+  #reserve(bytes: number): void {
+    if (this.#context.memory.take(bytes)) return;
+    throw new HttpError(503, "Too much is under way: try again", "TOOMANYREQUESTS", 5);
+  }
+
+  /** Counts what a request takes until it is answered. Throws as {@linkcode Connection.#reserve}. */
+  #count({ length }: RequestHead): void {
+    const bytes = PER_BYTE * length;
+    if (length <= SMALL_HEAD) this.#context.memory.add(bytes);
+    else this.#reserve(bytes);
+    this.#asked = bytes;
+  }
+
+  /** Counts the body that a request is to have, too. */
+  #countBody(bytes: number): void {
+    this.#reserve(bytes);
+    this.#asked += bytes;
+  }
+
+  #uncount(): void {
+    this.#context.memory.remove(this.#asked);
+    this.#asked = 0;
   }
 
   /** Breaks it off. */
@@ -109,7 +158,18 @@ export class Connection implements Held {
       // The client left, or its bytes were wasted: nobody is there to be told.
     } finally {
       this.close();
+      this.#giveBuffer();
     }
+  }
+
+  /** Gives the buffer back as soon as nothing is read into it any more: the connection is closed. */
+  #giveBuffer(): void {
+    this.#context.memory.remove(this.#extra);
+    const give = () => {
+      if (this.#extra === 0) this.#context.slabs.give(this.#buffer);
+    };
+    if (this.#reading) this.#reading.then(give, give);
+    else give();
   }
 
   #wait(on: Waiting): void {
@@ -131,7 +191,12 @@ export class Connection implements Held {
         quick.sent();
         return true;
       }
-      return await this.#answer(head);
+      this.#count(head);
+      try {
+        return await this.#answer(head);
+      } finally {
+        this.#uncount();
+      }
     } catch (error) {
       if (!(error instanceof HttpError)) throw error;
       await this.#refuse(error, head?.method);
@@ -235,6 +300,8 @@ export class Connection implements Held {
     if (isRead && !isEmpty) {
       this.#wait("rest of request");
       if (field(head, "expect")?.toLowerCase() === "100-continue") await this.#out.write(CONTINUE);
+      const most = framing.kind === "length" ? framing.length : LARGEST_BODY;
+      this.#countBody(Math.min(most, LARGEST_BODY));
       body = await readBody(this.#inbound(), framing, { limit: LARGEST_BODY });
     }
     if (!URL.canParse(url)) throw new HttpError(400, "Malformed Host", "NAME_INVALID");
@@ -259,7 +326,11 @@ export class Connection implements Held {
 
   #take(n: number): void {
     this.#start += n;
-    if (this.#start === this.#end && !this.#reading) this.#start = this.#end = 0;
+    if (this.#start < this.#end || this.#reading) return;
+    this.#start = this.#end = 0;
+    if (this.#extra === 0) return;
+    this.#context.memory.remove(this.#extra);
+    this.#buffer = this.#context.slabs.take();
   }
 
   /** Waits for more bytes; false at the end of the connection. */
@@ -281,10 +352,12 @@ export class Connection implements Held {
   #makeRoom(): void {
     const length = this.#end - this.#start;
     const isHalf = length > this.#buffer.byteLength / 2;
-    const target = isHalf
-      ? Buffer.allocUnsafeSlow(Math.min(this.#buffer.byteLength * 2, LARGEST_HEAD + FIRST_BUFFER))
-      : this.#buffer;
+    const { byteLength } = this.#buffer;
+    const larger = byteLength < MIDDLE_BUFFER ? MIDDLE_BUFFER : LARGEST_HEAD + SMALL_BUFFER;
+    if (isHalf) this.#reserve(larger - byteLength);
+    const target = isHalf ? Buffer.allocUnsafeSlow(larger) : this.#buffer;
     this.#buffer.copy(target, 0, this.#start, this.#end);
+    if (isHalf && byteLength === SMALL_BUFFER) this.#context.slabs.give(this.#buffer);
     this.#buffer = target;
     this.#start = 0;
     this.#end = length;
@@ -301,7 +374,7 @@ export class Connection implements Held {
   }
 
   async #refuse(error: HttpError, method: string | undefined): Promise<void> {
-    const { code, message, status } = error;
+    const { code, message, status, retryAfter } = error;
     // No more of it: what is no request may hold anything, a credential too. That a client tries https first is
     // no news.
     requestLog[error instanceof TlsHelloError ? "debug" : "info"]("Refused: {status}", {
@@ -314,6 +387,7 @@ export class Connection implements Held {
     const headers = new Headers({
       "content-type": "application/json",
       "docker-distribution-api-version": "registry/2.0",
+      ...retryAfter !== undefined && { "retry-after": String(retryAfter) },
     });
     const reply = { status, headers };
     const framing = { kind: "length", length: Buffer.byteLength(text) } as const;

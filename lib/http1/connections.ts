@@ -14,6 +14,8 @@ export type Patience = Readonly<Record<Waiting, number>>;
 export interface Held {
   /** What it waits for, and since when: ms, by the clock of {@linkcode Connections.check}. */
   readonly waiting: { readonly on: Waiting; readonly since: number };
+  /** What it takes of the memory of requests and answers under way, bytes. @default {0} */
+  readonly memory?: number;
   /** Takes no request more: ends when what it has been asked is answered. */
   retire(): void;
   /** Breaks it off. */
@@ -35,6 +37,8 @@ const PATIENCE: Patience = {
 const MOST = 8192;
 /** Of those who ask for nothing, the part that has to go when there is no room for another. */
 const SHED = 1 / 16;
+/** A client that has neither taken nor sent anything for so long, ms, makes way where memory is short. */
+const STALLED = 2_000;
 
 /** Options for {@linkcode Connections}. */
 export interface ConnectionsOptions {
@@ -87,6 +91,29 @@ export class Connections {
       this.#held.delete(held);
     }
     return gone.length > 0;
+  }
+
+  /**
+   * Breaks off those who have neither taken nor sent anything for longest at `now`, and hold memory, until `bytes` of
+   * it are free. Returns how many.
+   */
+  shedStalled(bytes: number, now: number): number {
+    const stalled = [...this.#held]
+      .map((held) => ({ held, ...held.waiting, memory: held.memory ?? 0 }))
+      .filter(({ on, since, memory }) =>
+        memory > 0 && now - since >= STALLED && (on === "client" || on === "rest of request")
+      )
+      .sort((a, b) => a.since - b.since);
+    let left = bytes;
+    let count = 0;
+    for (const { held, memory } of stalled) {
+      if (left <= 0) break;
+      left -= memory;
+      count++;
+      held.close();
+      this.#held.delete(held);
+    }
+    return count;
   }
 
   /** Breaks off those who have waited for too long at `now`. */

@@ -28,11 +28,14 @@ export class HttpError extends Error {
   readonly status: number;
   /** The code in its body. */
   readonly code: string;
+  /** When to try again, seconds. */
+  readonly retryAfter?: number;
 
-  constructor(status: number, message: string, code = "UNKNOWN") {
+  constructor(status: number, message: string, code = "UNKNOWN", retryAfter?: number) {
     super(message);
     this.status = status;
     this.code = code;
+    this.retryAfter = retryAfter;
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { ByteSource } from "../byte_source.ts";
+import type { MemoryBudget } from "../util/memory_budget.ts";
 import type { Buffers } from "./buffers.ts";
 import type { BodyFraming } from "./reply.ts";
 import type { Socket } from "./socket.ts";
@@ -16,6 +17,8 @@ const LAST_CHUNK = Buffer.from("0\r\n\r\n", "latin1");
 /** Options for {@linkcode Outbound}. */
 export interface OutboundOptions {
   readonly buffers: Buffers;
+  /** Where what the client has not taken yet is counted. */
+  readonly memory: MemoryBudget;
   /** Called whenever the client has taken something. */
   readonly onProgress: () => void;
 }
@@ -26,6 +29,7 @@ export class Outbound {
   readonly #options: OutboundOptions;
   /** Ends the body that is being sent. */
   #stopBody: (() => void) | undefined;
+  #pending = 0;
 
   constructor(conn: Socket, options: OutboundOptions) {
     this.#conn = conn;
@@ -37,8 +41,27 @@ export class Outbound {
     this.#stopBody?.();
   }
 
+  /** What the client has been sent and has not taken yet, beside buffers: bytes. */
+  get pending(): number {
+    return this.#pending;
+  }
+
   /** All of `bytes`. */
   async write(bytes: Uint8Array): Promise<void> {
+    const { memory } = this.#options;
+    const { byteLength } = bytes;
+    this.#pending += byteLength;
+    memory.add(byteLength);
+    try {
+      await this.#write(bytes);
+    } finally {
+      this.#pending -= byteLength;
+      memory.remove(byteLength);
+    }
+  }
+
+  /** The same of bytes that are counted elsewhere. */
+  async #write(bytes: Uint8Array): Promise<void> {
     for (let done = 0; done < bytes.byteLength;) {
       done += await this.#conn.write(done === 0 ? bytes : bytes.subarray(done));
       this.#options.onProgress();
@@ -47,7 +70,10 @@ export class Outbound {
 
   /** A whole body with its head. */
   async bytes(head: Buffer, bytes: Uint8Array): Promise<void> {
-    if (bytes.byteLength <= JOINED) return await this.write(Buffer.concat([head, bytes]));
+    const { memory } = this.#options;
+    // A copy for each client, where there is much of that already, is one too many.
+    const isJoined = bytes.byteLength <= JOINED && memory.used < memory.limit / 2;
+    if (isJoined) return await this.write(Buffer.concat([head, bytes]));
     await this.write(head);
     await this.write(bytes);
   }
@@ -68,7 +94,7 @@ export class Outbound {
           left < buffer.byteLength ? buffer.subarray(0, left) : buffer,
         );
         if (!bytes) break;
-        await this.#writeChunk(bytes, framing);
+        await this.#writeChunk(bytes, { framing, isCounted: true });
         sent += bytes.byteLength;
         buffer = buffers.renew(buffer, sent);
       }
@@ -105,7 +131,7 @@ export class Outbound {
         if (framing.kind === "length" && sent > framing.length) throw new Error("Body too long");
         await (first
           ? this.write(Buffer.concat([first, value]))
-          : this.#writeChunk(value, framing));
+          : this.#writeChunk(value, { framing, isCounted: false }));
         first = undefined;
       }
       if (first) await this.write(first);
@@ -116,12 +142,17 @@ export class Outbound {
     }
   }
 
-  async #writeChunk(bytes: Uint8Array, { kind }: BodyFraming): Promise<void> {
-    if (kind !== "chunked") return await this.write(bytes);
-    if (bytes.byteLength === 0) return;
-    await this.write(Buffer.from(`${bytes.byteLength.toString(16)}\r\n`, "latin1"));
-    await this.write(bytes);
-    await this.write(LAST_CHUNK.subarray(3));
+  async #writeChunk(
+    bytes: Uint8Array,
+    { framing: { kind }, isCounted }: { framing: BodyFraming; isCounted: boolean },
+  ): Promise<void> {
+    const isChunked = kind === "chunked";
+    if (isChunked && bytes.byteLength === 0) return;
+    if (isChunked) {
+      await this.write(Buffer.from(`${bytes.byteLength.toString(16)}\r\n`, "latin1"));
+    }
+    await (isCounted ? this.#write(bytes) : this.write(bytes));
+    if (isChunked) await this.write(LAST_CHUNK.subarray(3));
   }
 
   /** The end of a body. Throws where it is not all there: only a broken connection tells the client. */

@@ -6,17 +6,26 @@
  *
  * @module
  */
+import { BurstCollector } from "../garbage.ts";
 import { programLog } from "../log.ts";
+import { underWay } from "../response/under_way.ts";
 import { Buffers } from "./buffers.ts";
 import { Connection, type ConnectionContext } from "./connection.ts";
 import { Connections, type ConnectionsOptions, type Held } from "./connections.ts";
 import type { Handler, Scheme } from "./handler.ts";
+import { Slabs } from "./slabs.ts";
 import type { Socket } from "./socket.ts";
 
 /** How often connections are looked at, ms: how coarse the clock is. */
 const TICK = 1_000;
 /** The wait after the system refused a connection, ms: for want of handles, mostly. */
 const ACCEPT_AGAIN = 100;
+/** How often it is seen whether there is garbage of a burst, ms. */
+const LOOK = 2_000;
+/** All connections are looked at for memory once in this time, ms. */
+const CALM = 100;
+/** How full the memory for requests and answers under way is once some have made way. */
+const RELIEVED = 3 / 4;
 /** The same trouble is logged once in this time, ms. */
 const QUIET = 60_000;
 
@@ -96,12 +105,19 @@ export class Server implements Http1Server, ConnectionContext {
   readonly finished: Promise<void>;
   readonly handler: Handler;
   readonly buffers = new Buffers();
+  readonly slabs = new Slabs();
+  readonly memory = underWay;
   readonly scheme: Scheme;
   readonly host: string;
   readonly connections: Connections;
   readonly #door: Door;
   readonly #ended = Promise.withResolvers<void>();
   readonly #timer: ReturnType<typeof setInterval>;
+  readonly #collector = new BurstCollector();
+  #lookedAt = 0;
+  readonly #noPressure: () => void;
+  /** Before which, by a fine clock, nobody has to make way again: ms. */
+  #calmUntil = 0;
   isClosing = false;
   #quietUntil = 0;
   /** Time in which the event loop ran, ms: what clients sent while it stood still is not late. */
@@ -119,6 +135,7 @@ export class Server implements Http1Server, ConnectionContext {
     this.host = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
     this.#tickMs = options.tick ?? TICK;
     this.#timer = setInterval(() => this.#tick(), this.#tickMs);
+    this.#noPressure = this.memory.onPressure(() => this.#relieve());
     this.finished = this.#ended.promise;
     options.onListen?.(this.addr);
   }
@@ -146,17 +163,32 @@ export class Server implements Http1Server, ConnectionContext {
     programLog.warn("Cannot accept a connection: {cause}", { cause: (error as Error).message });
   }
 
+  /** Has clients that are stalled make way: some memory is free then for others. */
+  #relieve(): void {
+    const now = performance.now();
+    if (now < this.#calmUntil) return;
+    this.#calmUntil = now + CALM;
+    const { used, limit } = this.memory;
+    this.connections.shedStalled(used - limit * RELIEVED, this.now);
+  }
+
   #tick(): void {
     const now = performance.now();
     this.now += Math.min(now - this.#ticked, 2 * this.#tickMs);
     this.#ticked = now;
     this.connections.check(this.now);
+    this.memory.check();
+    if (this.now - this.#lookedAt >= LOOK) {
+      this.#lookedAt = this.now;
+      this.#collector.look();
+    }
     if (this.connections.size === 0) this.buffers.trim();
   }
 
   #endIfDone(): void {
     if (!this.isClosing || this.connections.size > 0) return;
     clearInterval(this.#timer);
+    this.#noPressure();
     this.#ended.resolve();
   }
 

@@ -5,6 +5,8 @@
  */
 import { OciError } from "../oci/error.ts";
 import { startTimeout, withTimeout } from "../util/timeout.ts";
+import { reserveMemory } from "../response/under_way.ts";
+import type { Release } from "../util/memory_budget.ts";
 
 /** A body did not move for too long. */
 export class IdleError extends Error {
@@ -99,6 +101,9 @@ export function codingOf(headers: Headers): string | undefined {
   return coding === "" || coding === "identity" ? undefined : coding;
 }
 
+/** What is read without waiting for memory, bytes. */
+const SMALL = 64 * 1024;
+
 /** Options for {@linkcode readBounded}. */
 export interface BoundedOptions {
   /** The most bytes that are read. */
@@ -114,14 +119,34 @@ export interface BoundedOptions {
 /**
  * The whole body of `response`, decoded. Throws an `OciError`: 502 when it is larger than `limit`, 504 when
  * it takes longer than `deadline` or stands still for `idle`, 502 when the connection breaks or the length is
- * not what was announced.
+ * not what was announced, 503 when too much is under way for there to be memory for it.
  */
 export async function readBounded(
   encoded: Response,
   options: BoundedOptions,
 ): Promise<Uint8Array<ArrayBuffer>> {
+  const response = decoded(encoded, options.what);
+  const bytes = Math.min(announcedLength(response.headers) ?? Infinity, options.limit);
+  if (bytes <= SMALL) return await readAll(response, options);
+  let release: Release;
+  try {
+    release = await reserveMemory(bytes);
+  } catch (error) {
+    response.body?.cancel().catch(() => {}); // of no use
+    throw error;
+  }
+  try {
+    return await readAll(response, options);
+  } finally {
+    release();
+  }
+}
+
+async function readAll(
+  response: Response,
+  options: BoundedOptions,
+): Promise<Uint8Array<ArrayBuffer>> {
   const { limit, deadline, idle = deadline, what } = options;
-  const response = decoded(encoded, what);
   const tooLarge = () =>
     new OciError("UNAVAILABLE", `Upstream's ${what} is larger than ${limit} bytes`, {
       status: 502,
@@ -132,6 +157,8 @@ export async function readBounded(
     throw tooLarge();
   }
   const reader = response.body?.getReader();
+  // Where its length is known it is put together as it comes, and is never here twice.
+  const whole = announced === undefined ? undefined : new Uint8Array(announced);
   const chunks: Uint8Array[] = [];
   let length = 0;
   let isLate = false;
@@ -146,7 +173,8 @@ export async function readBounded(
       if (done) break;
       length += value.byteLength;
       if (length > limit) throw tooLarge();
-      chunks.push(value);
+      if (!whole) chunks.push(value);
+      else if (length <= whole.byteLength) whole.set(value, length - value.byteLength);
     }
   } catch (error) {
     reader?.cancel().catch(() => {}); // the connection is of no further use; its end is not waited for
@@ -165,7 +193,7 @@ export async function readBounded(
       detail: { cause: `${length} of ${announced} bytes` },
     });
   }
-  return concat(chunks, length);
+  return whole ?? concat(chunks, length);
 }
 
 /**

@@ -126,6 +126,7 @@ export async function startCommand(): Promise<string[]> {
   const task: string | { command: string } = tasks?.start ?? FALLBACK;
   const words = (typeof task === "string" ? task : task.command).match(/"[^"]*"|'[^']*'|\S+/g)!
     .map((word) => word.replace(/^(["'])(.*)\1$/, "$2"));
+  while (/^\w+=/.test(words[0] ?? "")) words.shift(); // see `baseEnv`
   const script = words.findIndex((word) => word.endsWith(".ts"));
   if (words[0] !== "deno" || script < 0) {
     throw new Error(`Cannot read the start task: ${words.join(" ")}`);
@@ -139,7 +140,8 @@ export async function startCommand(): Promise<string[]> {
 /** What every process needs: where programs and Deno's caches are. */
 export function baseEnv(): Record<string, string> {
   const kept = ["PATH", "HOME", "DENO_DIR", "NPM_CONFIG_REGISTRY", "TMPDIR"];
-  const env: Record<string, string> = { NO_COLOR: "1" };
+  // What the `start` task sets: the allocator gives back what is no longer needed.
+  const env: Record<string, string> = { NO_COLOR: "1", MALLOC_MMAP_THRESHOLD_: "16384" };
   for (const name of kept) {
     const value = Deno.env.get(name);
     if (value !== undefined) env[name] = value;
