@@ -7,7 +7,7 @@
 import { type Access, isPast, type Proofs } from "../access.ts";
 import { Flights } from "../flight.ts";
 import { ownerOf } from "../limits/downloads.ts";
-import type { FairQueue } from "../limits/fair_queue.ts";
+import type { FairQueue, QueueOwner } from "../limits/fair_queue.ts";
 import { OciError } from "../oci/error.ts";
 import type { Relay, TargetRequest } from "../relay.ts";
 import type { Part } from "../transforms/range.ts";
@@ -111,11 +111,12 @@ export class BlobFetch {
     const flight = this.#flights.run(key, () => {
       isFirst = true;
       if (isHead) return this.#head(request);
-      const audience = new Audience();
+      if (!this.#queue) return this.#getNow(request);
+      const audience = new Audience(this.#queue);
       this.#audiences.set(key, audience);
-      return this.#get(request, audience.left).finally(() => this.#audiences.delete(key));
+      return this.#get(request, audience.place).finally(() => this.#audiences.delete(key));
     });
-    this.#audiences.get(key)?.add(request.left?.());
+    this.#audiences.get(key)?.add(request);
     return { opened: await flight, isFirst };
   }
 
@@ -180,9 +181,8 @@ export class BlobFetch {
    * Asks for the content: of what is here already a part, as a proof of access, else all, as the start of its fill.
    * Both wait in the same queue: how long it takes must not tell which it is.
    */
-  async #get(request: TargetRequest, left: AbortSignal): Promise<Opened> {
-    if (!this.#queue) return await this.#getNow(request);
-    const leave = await this.#queue.enter(ownerOf(request), left);
+  async #get(request: TargetRequest, place: Promise<() => void>): Promise<Opened> {
+    const leave = await place;
     let isFilling = false;
     try {
       const opened = await this.#getNow(request);
@@ -435,24 +435,59 @@ async function readFill(fill: Fill, part: Part): Promise<Uint8Array | undefined>
   }
 }
 
-/** Those who wait for one download to begin. */
+/**
+ * Those who wait for one download to begin. They share it, but not a turn: each client's is tried, and the first
+ * begins it for all. In the turn of one alone the others would wait behind all that this one asked for before.
+ */
 class Audience {
+  readonly #queue: Pick<FairQueue, "enter">;
+  readonly #place = Promise.withResolvers<() => void>();
+  /** Aborted when a place was found, and when all have left: nobody need wait for one any more. */
   readonly #end = new AbortController();
+  /** Clients whose turn is waited for, or was. */
+  readonly #owners = new Set<string>();
   #size = 0;
+  #waiting = 0;
+  #isPlaced = false;
 
-  /** Aborted when all of them have left: nobody need wait for a place any more. */
-  get left(): AbortSignal {
-    return this.#end.signal;
+  constructor(queue: Pick<FairQueue, "enter">) {
+    this.#queue = queue;
   }
 
-  /** Adds one, who leaves when `left` is aborted. */
-  add(left: AbortSignal | undefined): void {
+  /** Resolves with what gives the place back; rejects when all have left, or every client was turned away. */
+  get place(): Promise<() => void> {
+    return this.#place.promise;
+  }
+
+  /** Adds one, who leaves when its `left` is aborted. */
+  add(request: TargetRequest): void {
     this.#size++;
+    const owner = ownerOf(request);
+    if (!this.#isPlaced && !this.#owners.has(owner.client)) {
+      this.#owners.add(owner.client);
+      this.#enter(owner);
+    }
     const leave = () => {
       if (--this.#size === 0) this.#end.abort(new OciError("UNKNOWN", "The client has left", GONE));
     };
+    const left = request.left?.();
     if (left?.aborted) leave();
     else left?.addEventListener("abort", leave, { once: true });
+  }
+
+  async #enter(owner: QueueOwner): Promise<void> {
+    this.#waiting++;
+    let leave: () => void;
+    try {
+      leave = await this.#queue.enter(owner, this.#end.signal);
+    } catch (error) {
+      if (--this.#waiting === 0) this.#place.reject(error);
+      return;
+    }
+    if (this.#isPlaced) return leave(); // both at once
+    this.#isPlaced = true;
+    this.#place.resolve(leave);
+    this.#end.abort();
   }
 }
 

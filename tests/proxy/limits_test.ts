@@ -192,6 +192,36 @@ Deno.test("no more downloads run at once than MAX_CONCURRENT_FILLS, and all get 
   assertEquals([fills.running, fills.waiting], [0, 0]);
 });
 
+Deno.test("who asks for what another waits for has a turn of their own, and begins it for both", async () => {
+  await using both = await startBoth({ TRUST_PROXY: "true" });
+  const { docker, proxy } = both;
+  const { fills } = proxy.proxy.queues;
+  const leaving = new AbortController();
+  const layer = (name: string, client: string, signal?: AbortSignal) => {
+    const image = hold(docker, name, Number(name.slice(3)));
+    const url = `${proxy.url}/v2/library/${name}/blobs/${image.layers[0]!.digest}`;
+    return whole(url, { headers: { "x-forwarded-for": client }, signal });
+  };
+  // One client takes all the places that one may have, and waits for one more.
+  const held = docker.faults.add({ kind: "blob" }, { stallAt: 1 });
+  const busy = Array.from(
+    { length: 17 },
+    (_, i) => layer(`app${i}`, "203.0.113.1", leaving.signal).catch(() => {}),
+  );
+  await until(() => held.hits === 16 && fills.waiting === 1);
+  docker.faults.clear();
+  const name = "app16";
+  const others = await Promise.all([
+    layer(name, "203.0.113.2", AbortSignal.timeout(20_000)),
+    layer(name, "203.0.113.3", AbortSignal.timeout(20_000)),
+  ]);
+  assertEquals(others.map(({ status }) => status), [200, 200]);
+  assertEquals(docker.count({ kind: "blob", repository: `library/${name}` }), 1);
+  assertEquals(fills.waiting, 0);
+  leaving.abort();
+  await Promise.all(busy);
+});
+
 Deno.test("the place of a download that fails, or is refused, is free again", async () => {
   await using both = await startBoth({ MAX_CONCURRENT_FILLS: "1" });
   const { docker, proxy } = both;
