@@ -20,6 +20,9 @@ import { createConnect } from "./upstream/connect.ts";
 import { createSend, sendNothing } from "./upstream/send.ts";
 import { Tokens } from "./upstream/token.ts";
 
+/** What nobody has asked for in twice this time, ms, is in memory no longer. */
+const SWEEP = 25_000;
+
 /** The parts of a proxy that are there once its cache is open. */
 export interface OpenParts {
   readonly cache: Cache | undefined;
@@ -44,6 +47,8 @@ export class Assembly {
   readonly ready: Promise<OpenParts>;
   /** Of `ready`, when it has settled. */
   parts: OpenParts | undefined;
+  /** Removes from memory what is not asked for any more. */
+  #sweep: ReturnType<typeof setInterval> | undefined;
   readonly #connect: Disposable;
   #keepWarm: KeepWarm | undefined;
   #sharedQuotas: { close(): void } | undefined;
@@ -104,6 +109,13 @@ export class Assembly {
       quota: { isLow: (registry) => quotas.isLow(registry), ttl: quota.manifestTtl },
       chooseAccount: (registry) => quotas.choose(registry),
     });
+    if (cache) {
+      this.#sweep = setInterval(() => {
+        hot?.dropUnused();
+        cache.content.dropUnused();
+      }, SWEEP);
+      Deno.unrefTimer(this.#sweep);
+    }
     if (cache?.together) {
       this.gate?.countBy(cache.together.rates);
       this.#sharedQuotas = cache.together.share(quotas);
@@ -137,6 +149,7 @@ export class Assembly {
     await this.ready.catch(() => {});
     this.#keepWarm?.stop();
     this.#sharedQuotas?.close();
+    clearInterval(this.#sweep);
     await this.cache?.close(grace);
     this.#connect[Symbol.dispose]();
   }

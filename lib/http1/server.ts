@@ -9,6 +9,7 @@
 import { BurstCollector } from "../garbage.ts";
 import { programLog } from "../log.ts";
 import { underWay } from "../response/under_way.ts";
+import type { MemoryBudget } from "../util/memory_budget.ts";
 import { Buffers } from "./buffers.ts";
 import { Connection, type ConnectionContext } from "./connection.ts";
 import { Connections, type ConnectionsOptions, type Held } from "./connections.ts";
@@ -37,6 +38,8 @@ export interface ServeOptions extends ConnectionsOptions {
   readonly onListen?: (address: Deno.NetAddr) => void;
   /** Milliseconds. @default {1000} */
   readonly tick?: number;
+  /** Where is counted what requests and answers under way take. @default {that of the process} */
+  readonly memory?: MemoryBudget;
 }
 
 /** A running listener; as much of a `Deno.HttpServer` as is needed. */
@@ -94,7 +97,7 @@ export interface Door {
 /** What a {@linkcode Server} is made of. */
 export interface ServerParts {
   readonly handler: Handler;
-  readonly options: Pick<ServeOptions, "onListen" | "tick" | "most" | "patience">;
+  readonly options: Pick<ServeOptions, "onListen" | "tick" | "memory" | "most" | "patience">;
   /** @default {"http"} */
   readonly scheme?: Scheme;
 }
@@ -106,7 +109,7 @@ export class Server implements Http1Server, ConnectionContext {
   readonly handler: Handler;
   readonly buffers = new Buffers();
   readonly slabs = new Slabs();
-  readonly memory = underWay;
+  readonly memory: MemoryBudget;
   readonly scheme: Scheme;
   readonly host: string;
   readonly connections: Connections;
@@ -130,6 +133,7 @@ export class Server implements Http1Server, ConnectionContext {
     this.scheme = scheme;
     this.handler = handler;
     this.connections = new Connections(options);
+    this.memory = options.memory ?? underWay;
     this.addr = door.addr;
     const { hostname, port } = this.addr;
     this.host = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;

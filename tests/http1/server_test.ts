@@ -4,6 +4,7 @@ import type { ByteSource } from "../../lib/byte_source.ts";
 import type { HotRequest } from "../../lib/hot.ts";
 import type { Handler } from "../../lib/http1/handler.ts";
 import { type Http1Server, serveHttp1, type ServeOptions } from "../../lib/http1/server.ts";
+import { MemoryBudget } from "../../lib/util/memory_budget.ts";
 import { openRaw, type RawAnswer, rawRequest } from "../support/http.ts";
 import { until } from "../support/until.ts";
 
@@ -529,3 +530,48 @@ Deno.test("a port that is taken is an error at once", () => {
 function encode(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text);
 }
+
+Deno.test("where memory is short, who takes nothing is broken off, and who reads gets all of it", async () => {
+  const size = 24 * 2 ** 20;
+  const bytes = new Uint8Array(size);
+  const memory = new MemoryBudget({ limit: 2 ** 20 });
+  using server = serve(() => ({
+    response: new Response(null, { headers: { "content-length": String(size) } }),
+    bytes,
+    delivered: { bytes: size, complete: true },
+  }), { memory, tick: 20 });
+  const idle = await openRaw(server.at);
+  await idle.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await until(() => memory.used >= size);
+  const reading = rawRequest(server.at, { path: "/", rate: 8 * 2 ** 20 });
+  await until(() => memory.used >= 2 * size);
+  // One of the two is gone, and it is not the one that reads.
+  await until(() => memory.used < 2 * size);
+  assertEquals((await reading).body.byteLength, size);
+  await until(() => memory.used === 0);
+  idle.close();
+});
+
+Deno.test("where memory is short, a large request is told to come again, and a small one answered", async () => {
+  const memory = new MemoryBudget({ limit: 1000 });
+  using server = serve(() => new Response("ok"), { memory });
+  memory.add(1000);
+  const large = await rawRequest(server.at, {
+    path: "/",
+    headers: [["x-long", "x".repeat(5_000)]],
+  });
+  assertEquals([large.status, large.headers.get("retry-after")], [503, "5"]);
+  const middle = await rawRequest(server.at, {
+    path: "/",
+    headers: [["x-long", "x".repeat(1_500)]],
+  });
+  assertEquals([middle.status, text(middle)], [200, "ok"]);
+  memory.remove(1000);
+  // What is larger than all there is comes in alone.
+  const again = await rawRequest(server.at, {
+    path: "/",
+    headers: [["x-long", "x".repeat(5_000)]],
+  });
+  assertEquals([again.status, text(again)], [200, "ok"]);
+  await until(() => memory.used === 0);
+});
