@@ -52,9 +52,14 @@ export class S3Objects {
     this.uploads = new S3Uploads(this.#requests);
   }
 
-  /** What the `error` means that ended a body: see {@linkcode S3Requests.judged}. */
-  async judged(error: unknown): Promise<unknown> {
-    return await this.#requests.judged(error);
+  /** What the `error` means that ended the body of `key`: see {@linkcode S3Requests.judged}. */
+  async judged(error: unknown, key: string): Promise<unknown> {
+    return await this.#requests.judged(error, key);
+  }
+
+  /** Notes that an object was read to its end. */
+  succeeded(): void {
+    this.#requests.succeeded();
   }
 
   /** Whether the service answered when it was last asked. */
@@ -74,6 +79,7 @@ export class S3Objects {
         FIRST_BYTE_TIMEOUT,
         // Nobody waits for it any more.
         (late) => late.body?.cancel(),
+        key,
       );
       const body = response.body ?? new ReadableStream({ start: (c) => c.close() });
       const rest = Number(response.headers.get("content-length"));

@@ -22,6 +22,12 @@ const SUSPECT_AFTER = 2_000;
 const PROBE_TIMEOUT = 3_000;
 /** An object that nobody stores: who can be asked for it and says that there is none is well. */
 const PROBE = "probe";
+/**
+ * So many different objects that fail within this, ms, with none read to its end meanwhile, are no accident: a service that
+ * has lost a disk may well know what it does not have.
+ */
+const MANY = 3;
+const MANY_WITHIN = 30_000;
 const SILENT = `The store did not answer in ${(SUSPECT_AFTER + PROBE_TIMEOUT) / 1000} s`;
 
 /** Whether the service answered that it does not have what was asked for. */
@@ -68,6 +74,8 @@ export class S3Requests {
   /** Ends the waits that would be in vain. */
   readonly #waiting = new Set<(error: UnreachableError) => void>();
   #probing: Promise<boolean> | undefined;
+  /** Objects that failed since one was last read to its end, and when. At most {@linkcode MANY}. */
+  readonly #failing = new Map<string, number>();
   /** While it is down: when it is tried again. */
   #tryAt = 0;
 
@@ -93,12 +101,13 @@ export class S3Requests {
 
   /**
    * What `work` gives within `ms`, again while the service is busy. While it is down it is tried once in a
-   * while only. What comes too late goes to `discard`.
+   * while only. What comes too late goes to `discard`; `key` is the object that is to be read, if any.
    */
   async ask<T>(
     work: () => Promise<T>,
     ms: number,
     discard: (late: T) => unknown = () => {},
+    key?: string,
   ): Promise<T> {
     await this.#ensureUp();
     for (let n = 1;; n++) {
@@ -114,7 +123,7 @@ export class S3Requests {
           await new Promise((resolve) => setTimeout(resolve, backoff(n)));
           continue;
         }
-        throw await this.judged(error);
+        throw await this.judged(error, key);
       }
     }
   }
@@ -134,13 +143,32 @@ export class S3Requests {
     }
   }
 
-  /** What `error` means: of the object alone if the service has an answer to another question, else of all. */
-  async judged(error: unknown): Promise<unknown> {
+  /**
+   * What `error` means that reading `key`, or something else, ended with: of the object alone if the service has an answer to
+   * another question, and others do not fail too; else of all.
+   */
+  async judged(error: unknown, key?: string): Promise<unknown> {
     if (isMissing(error) || error instanceof UnreachableError) return error;
-    if (await this.#answers()) {
+    if (await this.#answers() && !(key !== undefined && this.#isOneOfMany(key))) {
       return new BlobUnavailableError("The store does not give the object", { cause: error });
     }
     return this.#unreachable(error);
+  }
+
+  #isOneOfMany(key: string): boolean {
+    const now = performance.now();
+    this.#failing.delete(key);
+    this.#failing.set(key, now);
+    for (const [oldest, at] of this.#failing) {
+      if (now - at < MANY_WITHIN && this.#failing.size <= MANY) break;
+      this.#failing.delete(oldest);
+    }
+    return this.#failing.size >= MANY;
+  }
+
+  /** Notes that an object was read to its end. */
+  succeeded(): void {
+    this.#failing.clear();
   }
 
   /** Throws an `UnreachableError` while the service is down; one caller in a while finds out whether it still is. */

@@ -213,6 +213,7 @@ class S3Blob implements StoredBlob {
       let cause: unknown;
       try {
         const length = await this.#body.read(buffer);
+        if (offset + length === this.size) this.#objects.succeeded();
         if (length > 0) return length;
         cause = new Error(`The object ended after ${offset} of ${this.size} bytes`);
       } catch (error) {
@@ -221,7 +222,7 @@ class S3Blob implements StoredBlob {
       // It broke off: that may be chance, and the rest still there.
       this.#isBroken = true;
       this.#breaks = this.#body.position - this.#from < PROGRESS ? this.#breaks + 1 : 1;
-      if (this.#breaks >= ATTEMPTS) throw await this.#objects.judged(cause);
+      if (this.#breaks >= ATTEMPTS) throw await this.#objects.judged(cause, this.#key);
     }
   }
 

@@ -224,3 +224,21 @@ Deno.test("a link to the store ends with the grant or the mark that earned it", 
   const stale = await t.ask("blob", digest);
   assertEquals([stale.status, stale.cache, stale.body], [200, "STALE", BYTES]);
 });
+
+Deno.test("a disk that fails in the middle of a blob costs its reader nothing", async () => {
+  await using t = startPolicies();
+  t.handle(whole);
+  await t.ask("blob", digest);
+  await t.content.settled(digest);
+  t.asked();
+  let reads = 0;
+  t.store.fail = (operation) =>
+    operation === "read" && ++reads === 2 ? new Error("Input/output error") : undefined;
+  const { cache, body } = await t.ask("blob", digest);
+  assertEquals([cache, body], ["HIT", BYTES]);
+  assertEquals(t.asked(), [`GET blobs/${digest}`]);
+  await t.content.settled(digest);
+  t.store.fail = () => undefined;
+  assertEquals((await t.ask("blob", digest)).cache, "HIT");
+  assertEquals([t.asked(), t.stats.cacheEvents.get("evicted_damaged")], [[], 1]);
+});

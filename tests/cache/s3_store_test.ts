@@ -165,6 +165,27 @@ Deno.test("a service that says nothing is found out before a request's own time 
   assertEquals(it.events, ["down"]);
 });
 
+Deno.test("a service that fails with every object is down, even if it knows what it does not have", async () => {
+  await using it = await setUp();
+  const all = [1, 2, 3, 4].map((n) => randomBytes(LONG, n));
+  const digests = await Promise.all(all.map((bytes) => put(it.store, bytes)));
+  const [one, two, three, good] = digests as [string, string, string, string];
+  const failure = async (digest: string) =>
+    await stored(it.store, digest).then(() => "none", (error: Error) => error.name);
+  for (const digest of [one, two, three]) it.s3.spoil(digest, "status", { status: 500 });
+  // As long as others are read between, it is these objects' trouble.
+  for (const digest of [one, two, three, one, two, three]) {
+    assertEquals(await failure(digest), "BlobUnavailableError");
+    assertEquals(await failure(good), "none");
+  }
+  assertEquals(it.events, []);
+  const failures = [];
+  for (const digest of [one, two, three]) failures.push(await failure(digest));
+  assertEquals(failures, ["BlobUnavailableError", "BlobUnavailableError", "UnreachableError"]);
+  await until(async () => await failure(good) === "none");
+  assertEquals(it.events, ["down", "up"]);
+});
+
 Deno.test("what is set aside is what was read, or nothing", async () => {
   await using it = await setUp();
   const digest = await put(it.store, randomBytes(LONG, 1));

@@ -21,7 +21,7 @@ async function setUp(env: Record<string, string> = {}) {
   upstream.add(REPOSITORY, "1", image);
   const proxy = stack.use(
     await startTestProxy({
-      upstreams: { corp: upstream },
+      upstreams: { docker: upstream },
       env: { CACHE_STORE: s3.setting, ...CREDENTIALS, UPSTREAM_IDLE_TIMEOUT: "1s", ...env },
     }),
   );
@@ -31,13 +31,13 @@ async function setUp(env: Record<string, string> = {}) {
 
 /** Asks for a blob; if it is whole, its bytes are right. */
 async function get(proxy: TestProxy, digest: string, headers: Record<string, string> = {}) {
-  const answer = await whole(`${proxy.url}/v2/corp/${REPOSITORY}/blobs/${digest}`, { headers });
+  const answer = await whole(`${proxy.url}/v2/${REPOSITORY}/blobs/${digest}`, { headers });
   if (answer.status === 200) assertEquals(answer.digest, digest);
   return answer;
 }
 
 async function pull(proxy: TestProxy, image: Image): Promise<void> {
-  await whole(`${proxy.url}/v2/corp/${REPOSITORY}/manifests/1`);
+  await whole(`${proxy.url}/v2/${REPOSITORY}/manifests/1`);
   for (const { digest } of image.blobs) {
     assertEquals((await get(proxy, digest)).status, 200);
     await proxy.proxy.cache!.content.settled(digest);
@@ -119,7 +119,7 @@ Deno.test("a client whose access ends in the middle gets no more of what the sto
   const secret = makeImage({ layers: [LARGE + 7] });
   t.upstream.add("team/secret", "1", secret, { readers: ["ann"] });
   const digest = secret.blobs.find(({ size }) => size >= LARGE)!.digest;
-  const url = `${t.proxy.url}/v2/corp/team/secret`;
+  const url = `${t.proxy.url}/v2/team/secret`;
   const headers = { authorization: `Basic ${btoa("ann:a")}` };
   const ask = () => whole(`${url}/blobs/${digest}`, { headers });
   await whole(`${url}/manifests/1`, { headers });
@@ -169,7 +169,7 @@ Deno.test("with STORE_REDIRECT nobody is sent to an object that is cut short or 
     const [digest] = layersOf(t.image);
     if (fault === "gone") t.s3.objects.delete(objectKey(digest));
     else t.s3.spoil(digest, fault);
-    const url = `${t.proxy.url}/v2/corp/${REPOSITORY}/blobs/${digest}`;
+    const url = `${t.proxy.url}/v2/${REPOSITORY}/blobs/${digest}`;
     const answer = await fetch(url, { redirect: "manual" });
     assertEquals([answer.status, answer.headers.get("x-cache")], [200, "MISS"]);
     assertEquals(digestOf(await answer.bytes()), digest);
@@ -195,7 +195,7 @@ for (
     await using upstream = await startFakeRegistry({ auth: "token" });
     const image = makeImage({ layers: [LARGE] });
     upstream.add(REPOSITORY, "1", image);
-    await using proxy = await startTestProxy({ upstreams: { corp: upstream } });
+    await using proxy = await startTestProxy({ upstreams: { docker: upstream } });
     await pull(proxy, image);
     const digest = image.blobs.find(({ size }) => size >= LARGE)!.digest;
     const hex = digest.slice("sha256:".length);
