@@ -6,7 +6,7 @@
 import { type ByteSource, memorySource, streamOf } from "./byte_source.ts";
 import type { HotFacts } from "./hot.ts";
 import { API_VERSION } from "./oci/api_version.ts";
-import { digestOf } from "./oci/digest.ts";
+import { digestOf, isStorable } from "./oci/digest.ts";
 import { OciError } from "./oci/error.ts";
 import { sharedBytes } from "./response/under_way.ts";
 import { contentHeaders, type ContentOptions } from "./transforms/headers.ts";
@@ -60,10 +60,13 @@ export interface ClientRequest {
 /** Larger answers are sent from memory that they share: see {@linkcode heldBody}. */
 const LARGE = 64 * 1024;
 
-/** A body of `bytes`, which are the content of `digest`. Answers with the same large content share it. */
+/**
+ * A body of `bytes`, which are the content of `digest`. Answers with the same large content share it: what only a
+ * registry says is that of a digest, because nobody can compute it here, is nobody else's content.
+ */
 export function heldBody(digest: string, bytes: Uint8Array<ArrayBuffer>): Body {
   if (bytes.byteLength <= LARGE) return { bytes };
-  const held = sharedBytes.hold(digest, bytes);
+  const held = sharedBytes.hold(isStorable(digest) ? digest : digestOf(bytes), bytes);
   return {
     source(part, onEnd) {
       const { start, end } = part ?? { start: 0, end: bytes.byteLength - 1 };
