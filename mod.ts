@@ -28,7 +28,10 @@ export * from "./lib/transforms/route.ts";
 
 /** A proxy that is running. */
 export interface RunningProxy {
-  /** Answers one request; fits `Deno.serve`. It can be passed on without its object. */
+  /**
+   * Answers one request; fits `Deno.serve`. It can be passed on without its object. A request whose URL and `Host` name
+   * two hosts is answered with 400.
+   */
   fetch(request: Request, info?: ConnectionInfo): Promise<Response>;
   /** Settles when the cache is open; rejects when it cannot be, and so does every `fetch` then. */
   readonly ready: Promise<void>;

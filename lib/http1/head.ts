@@ -197,7 +197,7 @@ export function targetOf(head: RequestHead, fallback: string): RequestAddress {
   const { target, minor } = head;
   const hosts = count(head, "host");
   if (hosts > 1 || hosts === 0 && minor === 1) {
-    throw new HttpError(400, "Exactly one Host is needed");
+    throw new HttpError(400, "Exactly one Host is needed", "NAME_INVALID");
   }
   const host = field(head, "host");
   if (target.startsWith("/")) {

@@ -98,6 +98,16 @@ test("a client that offers HTTP/2 too is served HTTP/1.1, and its address is kno
   assertEquals((await conn.handshake()).alpnProtocol, "http/1.1");
 });
 
+test("a client that offers no protocol is served HTTP/1.1", async () => {
+  await using server = await serve(() => new Response("served"));
+  const { ca } = await testCertificate();
+  const conn = await Deno.connectTls({ hostname: "localhost", port: server.port, caCerts: [ca] });
+  const client = connectionOf(conn);
+  await client.write(HEAD);
+  assertEquals(new TextDecoder().decode((await client.answer()).body), "served");
+  client.close();
+});
+
 test("a client that speaks HTTP/2 only is told so in the handshake, and breaks nobody off", async () => {
   await using server = await serve(() => new Response("served"));
   await assertRejects(() => connectTls(server.port, { protocol: "h2" }));
