@@ -149,6 +149,31 @@ Deno.test("one object's refusal takes the store from nobody: other blobs stay hi
   }
 });
 
+Deno.test("a manifest and a small blob that the store does not give come from upstream, and are replaced", async () => {
+  await using t = await setUp();
+  const { digest } = t.image;
+  const small = t.image.blobs.find(({ size }) => size < 10_000)!.digest;
+  const ask = async (path: string, headers: Record<string, string> = {}) => {
+    const answer = await whole(`${t.proxy.url}/v2/${REPOSITORY}/${path}`, { headers });
+    return [answer.status, answer.digest];
+  };
+  for (const fault of ["break", "status", "truncate", "flip"] as const) {
+    // What is small stays in memory.
+    await t.proxy.restart();
+    for (const spoilt of [digest, small]) t.s3.spoil(spoilt, fault);
+    for (let n = 0; n < 3; n++) {
+      const accept = "application/vnd.oci.image.manifest.v1+json";
+      assertEquals(await ask(`manifests/${digest}`, { accept }), [200, digest]);
+      assertEquals(await ask(`blobs/${small}`), [200, small]);
+      await t.proxy.proxy.cache!.content.settled(small);
+    }
+    for (const right of [digest, small]) {
+      const object = await whole(`${t.s3.url}/cache/${objectKey(right)}`);
+      assertEquals([object.status, object.digest], [200, right], fault);
+    }
+  }
+});
+
 Deno.test("while the store is down clients go on from upstream, and nothing is condemned", async () => {
   await using t = await setUp();
   const [digest] = layersOf(t.image);
