@@ -153,6 +153,15 @@ export class Access {
     return until > this.#now() ? until : 0;
   }
 
+  /**
+   * Whether upstream has lately let in this very caller, as it will be asked on its behalf. Of a public repository a
+   * wrong credential may be shown what is here, and upstream still refuses it.
+   */
+  async wasLetIn(caller: Caller, key: RepositoryKey): Promise<boolean> {
+    if (caller.credential.kind === "anonymous") return await this.isPublic(key);
+    return this.#hasGrant(caller, key) || await this.#hasSharedGrant(caller, key);
+  }
+
   /** The shared grant that would prove that `caller` may read the repository, where none is known here. */
   grantToLookFor(caller: Caller, key: RepositoryKey): string | undefined {
     if (!this.#shared || caller.credential.kind === "anonymous") return undefined;

@@ -28,7 +28,7 @@ import type { LeaseHolder } from "./lease.ts";
 import { type Known, lookUp } from "./lookup.ts";
 import type { Notes } from "./resilient.ts";
 import { chooseSample, isSameSample, type Sample } from "./sample.ts";
-import type { Claim, Together } from "./together.ts";
+import type { Claim, Together, Turn } from "./together.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
 export type Opened =
@@ -201,19 +201,27 @@ export class BlobFetch {
 
   /** Downloads, or follows the instance that does. */
   async #download(request: TargetRequest): Promise<Opened> {
-    const digest = request.target.reference;
-    const turn = await this.#together?.turn(digest);
-    if (turn?.kind === "theirs") return await this.#follow(request, turn.holder);
-    const claim = turn?.claim;
+    const together = this.#together;
+    if (!together) return await this.#fill(request);
+    const { target, caller } = request;
+    const digest = target.reference;
+    // A caller that upstream lets in takes the lease first, so that upstream is asked once. Of anybody else the answer
+    // comes first: others would wait for the leases of strangers.
+    if (!await this.#access.wasLetIn(caller, repositoryKey(target))) {
+      return await this.#fill(request, { turn: () => together.turn(digest) });
+    }
+    const turn = await together.turn(digest);
+    if (turn.kind === "theirs") return await this.#follow(request, turn.holder);
+    const { claim } = turn;
     let isFilling = false;
     try {
       // Another instance may have been done just before it was our turn.
-      if (claim && await this.isHere(digest)) return await this.#prove(request);
-      const opened = await this.#fill(request, claim);
+      if (await this.isHere(digest)) return await this.#prove(request);
+      const opened = await this.#fill(request, { claim });
       isFilling = opened.kind === "fill";
       return opened;
     } finally {
-      if (!isFilling) await claim?.release();
+      if (!isFilling) await claim.release();
     }
   }
 
@@ -357,8 +365,11 @@ export class BlobFetch {
     return opened.kind === "here" ? { kind: "fill", fill } : opened;
   }
 
-  /** Asks upstream for the content and starts its fill. */
-  async #fill(request: TargetRequest, claim: Claim | undefined): Promise<Opened> {
+  /** Asks upstream for the content and starts its fill, by `claim` or by the `turn` that is taken then. */
+  async #fill(
+    request: TargetRequest,
+    { claim, turn }: { claim?: Claim; turn?: () => Promise<Turn> } = {},
+  ): Promise<Opened> {
     const { target, caller } = request;
     const digest = target.reference;
     const redirects = request.warming ? "follow" : "policy";
@@ -376,16 +387,32 @@ export class BlobFetch {
         detail: { status: answer.response.status },
       });
     }
-    const size = this.#relay.sizeOf(answer.response, target);
-    const { fill, isOurs } = await this.#startFill({
-      digest,
-      size,
-      first: body,
-      source: this.#relay.source(request, answer.response.headers),
-      registry: target.registry.name,
-      repository: target.repository,
-      claim,
-    }, { question: { target, caller }, answer });
+    const taken = await turn?.();
+    if (taken?.kind === "theirs") {
+      answer.abort();
+      return await this.#follow(request, taken.holder);
+    }
+    if (taken && await this.isHere(digest)) {
+      answer.abort();
+      await taken.claim.release();
+      return await this.#prove(request);
+    }
+    let started: { fill: Fill | undefined; isOurs: boolean };
+    try {
+      started = await this.#startFill({
+        digest,
+        size: this.#relay.sizeOf(answer.response, target),
+        first: body,
+        source: this.#relay.source(request, answer.response.headers),
+        registry: target.registry.name,
+        repository: target.repository,
+        claim: claim ?? taken?.claim,
+      }, { question: { target, caller }, answer });
+    } catch (error) {
+      await taken?.claim.release();
+      throw error;
+    }
+    const { fill, isOurs } = started;
     if (fill) return isOurs ? { kind: "fill", fill } : await this.#prove(request);
     let left: TargetAnswer | undefined = answer;
     return {

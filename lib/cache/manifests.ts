@@ -335,11 +335,17 @@ export class Manifests {
 
   /** The manifest itself, verified and stored; asked for by one instance where there are several. */
   async #get(request: TargetRequest): Promise<Resolved> {
-    if (!this.#together) return await this.#fetch(request);
+    const together = this.#together;
+    if (!together) return await this.#fetch(request);
     const { target, caller } = request;
     const { registry, repository } = repositoryKey(target);
     const began = this.#now();
-    return await this.#together.once(`${registry} ${repository} ${target.reference}`, {
+    // Callers that upstream lets in wait for each other. Anybody else has a lease of his own, which holds up nobody.
+    const isKnown = await this.#access.wasLetIn(caller, { registry, repository });
+    const who = isKnown ? "" : together.nameOf(caller, { registry, repository });
+    if (who === undefined) return await this.#fetch(request);
+    const name = `${registry} ${repository} ${target.reference} ${who}`.trimEnd();
+    return await together.once(name, {
       ask: () => this.#fetch(request),
       known: async () => {
         const held = await this.#held(request);

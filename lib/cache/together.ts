@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Caller, RepositoryKey } from "../access.ts";
 import { cacheLog } from "../log.ts";
 import type { BlobStore } from "./blob_store.ts";
 import type { Fill } from "./fill.ts";
@@ -108,6 +109,15 @@ export class Together {
       release: () => source.release(),
     };
     return { source, claim };
+  }
+
+  /**
+   * What `caller` is called among the instances, for a lease of its own; it tells nothing of the credential. Undefined
+   * while they have not agreed on that.
+   */
+  nameOf(caller: Caller, key: RepositoryKey): string | undefined {
+    const { credential } = caller;
+    return credential.kind === "anonymous" ? "anonymous" : this.grants.nameOf(credential, key);
   }
 
   /**

@@ -7,7 +7,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { S3Objects } from "../../lib/cache/s3_objects.ts";
 import { startRedis, startS3 } from "../support/engines.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
-import { startFleet } from "../support/fleet.ts";
+import { ANY, startFleet, token } from "../support/fleet.ts";
 import { whole } from "../support/http.ts";
 import { blobsOf, makeImage, makeLargeLayer } from "../support/image.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
@@ -144,6 +144,8 @@ toolTest("who takes over while upstream fails leaves the download to the next wh
     fleet.registry.add("team/app", "1", image);
     const { digest } = blobsOf(image)[1]!;
     const path = `/v2/team/app/blobs/${digest}`;
+    // Upstream lets b in: it takes part in leases.
+    assertEquals((await whole(`${b.url}/v2/team/app/manifests/1`, { headers: ANY })).status, 200);
     // Somebody who died a moment ago, before it was asked for a byte.
     const dead = await a.proxy.cache!.together!.turn(digest);
     assert(dead.kind === "ours");
@@ -190,5 +192,39 @@ toolTest("wrong bytes become no object anywhere, and what was sent ahead of them
     assertEquals(await b.proxy.cache!.index.blob(digest), undefined);
     wrong.remove();
     for (const proxy of [a, b]) assertEquals((await whole(proxy.url + path)).digest, digest);
+  },
+});
+
+toolTest("a stranger with an invalid token holds up nobody's first pull at another instance", {
+  needs: BOTH,
+  async fn() {
+    await using fleet = await startFleet(2);
+    const [a, b] = fleet.instances as [TestProxy, TestProxy];
+    const image = makeImage({ layers: [100_000] });
+    fleet.registry.add("team/app", "1", image);
+    const { digest } = blobsOf(image)[1]!;
+    const leave = new AbortController();
+    const strangers: Promise<unknown>[] = [];
+    const headers = { ...ANY, authorization: "Bearer invalid" };
+    for (
+      const [kind, path] of [["manifest", "manifests/1"], ["blob", `blobs/${digest}`]] as const
+    ) {
+      const before = fleet.registry.count({ kind });
+      // What upstream says to the stranger takes longer than anybody else should wait.
+      const fault = fleet.registry.faults.add({ kind }, { delay: 8_000 }, { times: 1 });
+      const url = `/v2/team/app/${path}`;
+      const { signal } = leave;
+      strangers.push(fetch(a.url + url, { headers, signal }).catch(() => {}));
+      await until(() => fault.hits === 1);
+      // Others gave up waiting for the lease after five seconds, or never.
+      const answer = await whole(b.url + url, {
+        headers: { ...ANY, authorization: `Bearer ${await token(b, "team/app")}` },
+        signal: AbortSignal.timeout(4_000),
+      });
+      assertEquals([kind, answer.status], [kind, 200]);
+      assert(fleet.registry.count({ kind }) > before);
+    }
+    leave.abort();
+    await Promise.all(strangers);
   },
 });
