@@ -25,6 +25,7 @@ import type { Content } from "./content.ts";
 import type { Fill } from "./fill.ts";
 import type { FillStart } from "./fills.ts";
 import type { LeaseHolder } from "./lease.ts";
+import type { FollowedSource } from "./peer.ts";
 import { type Known, lookUp } from "./lookup.ts";
 import type { Notes } from "./resilient.ts";
 import { chooseSample, isSameSample, type Sample } from "./sample.ts";
@@ -347,13 +348,32 @@ export class BlobFetch {
       upstream,
       open: (digest) => this.#content.open(digest),
     });
-    let first: ReadableStream<Uint8Array>;
+    let isTaken = false;
     try {
-      first = await source.open(0);
-    } catch (error) {
-      await claim.release(); // it may have become ours meanwhile, and nobody else could download then
-      throw error;
+      const first = await source.find(0);
+      if (first) {
+        isTaken = true;
+        return await this.#fillFrom(request, { source, claim, first });
+      }
+      // It became ours, or who has it cannot be reached. Upstream's own answer says more than the bytes alone.
+      const opened = await this.#fill(request, { claim });
+      isTaken = opened.kind === "fill";
+      return opened;
+    } finally {
+      if (!isTaken) await claim.release(); // nobody else could download then
     }
+  }
+
+  async #fillFrom(
+    request: TargetRequest,
+    { source, claim, first }: {
+      source: FollowedSource;
+      claim: Claim;
+      first: ReadableStream<Uint8Array>;
+    },
+  ): Promise<Opened> {
+    const { target } = request;
+    const digest = target.reference;
     const { size } = source;
     const origin = { registry: target.registry.name, repository: target.repository };
     const { fill } = await this.#startFill({ digest, size, first, source, claim, ...origin });

@@ -254,7 +254,15 @@ export class FollowedSource implements Source {
   }
 
   async open(offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    const { digest, leases, upstream, unreachable } = this.#options;
+    return await this.find(offset, signal) ?? await this.#options.upstream.open(offset, signal);
+  }
+
+  /** The bytes from `offset` on that somebody else has or gets; undefined where upstream is to be asked here. */
+  async find(
+    offset: number,
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array> | undefined> {
+    const { digest, leases, unreachable } = this.#options;
     const until = performance.now() + PATIENCE;
     while (!this.isOurs && !this.#isBeside) {
       signal?.throwIfAborted();
@@ -284,7 +292,6 @@ export class FollowedSource implements Source {
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
     }
     clearInterval(this.#watching);
-    return await upstream.open(offset, signal);
   }
 
   async #fromStore(offset: number): Promise<Rest | undefined> {

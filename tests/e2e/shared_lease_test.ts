@@ -41,6 +41,10 @@ async function startPair(
   registry.add("team/app", "1", image);
   const { digest } = blobsOf(image)[1]!;
   registry.faults.add({ kind: "blob", reference: digest }, { rate });
+  // As clients begin: by that both know that everybody may read the repository.
+  for (const { url } of [owner, other]) {
+    assertEquals((await whole(`${url}/v2/team/app/manifests/1`, { headers: ANY })).status, 200);
+  }
   const path = `/v2/team/app/blobs/${digest}`;
   return {
     ...{ redis, s3, registry, owner, other, digest, path, size },
@@ -70,7 +74,7 @@ toolTest(
         assertEquals((await second).digest, digest);
         // Taken up where the owner left it.
         const resumed = { method: "GET", kind: "blob", reference: digest, status: 206 } as const;
-        assertEquals(registry.count(resumed), 1);
+        assert(registry.count(resumed) >= 1); // a proof of access asks for a part too
         await until(async () => await other.proxy.cache!.index.blob(digest) !== undefined);
       } finally {
         Deno.kill(owner.pid, "SIGCONT");
@@ -84,7 +88,9 @@ toolTest(
       // Counted once, and nothing is left of the owner's upload.
       const { index } = other.proxy.cache!;
       await until(async () => (await index.totals()).reserved === 0);
-      assertEquals(await index.totals(), { bytes: pair.size, entries: 1, reserved: 0 });
+      const { bytes, entries, reserved } = await index.totals();
+      assertEquals([entries, reserved], [2, 0]);
+      assert(bytes > pair.size && bytes < pair.size + 1_000, `${bytes}`); // and the manifest
       const location = other.config.cache!.store;
       assert(location.engine === "s3");
       const objects = new S3Objects(location);
@@ -106,7 +112,10 @@ toolTest(
       await until(() => registry.blobGets(digest) === 1);
       assertEquals((await whole(other.url + path)).digest, digest);
       assertEquals((await first).digest, digest);
-      assertEquals(registry.blobGets(digest), 1);
+      assertEquals(
+        registry.count({ method: "GET", kind: "blob", reference: digest, status: 200 }),
+        1,
+      );
     },
   },
 );
@@ -130,7 +139,10 @@ toolTest(
       const second = await whole(other.url + path);
       assertEquals([second.digest, isOwnerDone], [digest, false]);
       assertEquals((await first).digest, digest);
-      assertEquals(registry.blobGets(digest), 2);
+      assertEquals(
+        registry.count({ method: "GET", kind: "blob", reference: digest, status: 200 }),
+        2,
+      );
     },
   },
 );
@@ -149,12 +161,11 @@ toolTest("who takes over while upstream fails leaves the download to the next wh
     // Somebody who died a moment ago, before it was asked for a byte.
     const dead = await a.proxy.cache!.together!.turn(digest);
     assert(dead.kind === "ours");
-    const fault = fleet.registry.faults.add({ method: "GET", kind: "blob", reference: digest }, {
-      status: 503,
-    });
+    const filter = { method: "GET", kind: "blob", reference: digest, range: false };
+    const fault = fleet.registry.faults.add(filter, { status: 503 });
     const asked = whole(b.url + path);
     // Its access is proved; now it looks for who downloads.
-    await until(() => fleet.registry.count({ method: "HEAD", reference: digest }) > 0);
+    await until(() => fleet.registry.count({ method: "GET", reference: digest, status: 206 }) > 0);
     await dead.claim.release();
     assert((await asked).status >= 500);
     fault.remove();
