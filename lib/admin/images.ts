@@ -14,6 +14,7 @@ import { type Descriptor, readManifest } from "../oci/manifest.ts";
 import { isIndex } from "../oci/media_type.ts";
 import type { Proxy } from "../proxy.ts";
 import { parseJson } from "../util/json.ts";
+import { TimeSlice } from "../util/time_slice.ts";
 
 /** An image as the list shows it. */
 export interface ListedImage extends HeldImage {
@@ -195,10 +196,12 @@ export class Images {
     const parts: ImagePart[] = [];
     // An index may name a child a thousand times, and so may its children: each is opened once.
     const opened = new Set<string>();
+    const slice = new TimeSlice();
     const add = async (
       { digest, mediaType, size, platform }: Descriptor,
       { kind, parent }: Pick<ImagePart, "kind" | "parent">,
     ) => {
+      await slice.pause();
       const row = await index.blob(digest);
       parts.push({
         kind,

@@ -8,6 +8,7 @@ import type { Stats } from "../stats.ts";
 import { type BlobStore, BlobUnavailableError } from "./blob_store.ts";
 import { type Awaitable, type BlobRow, type Index, NoteRefusedError } from "./index.ts";
 import { Turns } from "./turns.ts";
+import { TimeSlice } from "../util/time_slice.ts";
 
 /** Room promised to content that is not in the index yet. */
 export interface Admission {
@@ -223,7 +224,9 @@ export class Space {
   async #leastRecent(bytes: number): Promise<BlobRow[] | undefined> {
     const found: BlobRow[] = [];
     let size = 0;
+    const slice = new TimeSlice();
     for (let skip = 0;; skip += PAGE) {
+      await slice.pause();
       const rows = await this.#index.leastRecent(PAGE, { skip });
       for (const row of rows) {
         if (!this.#mayLeave(row)) continue;

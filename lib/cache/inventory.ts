@@ -8,13 +8,13 @@ import { clientName } from "../image_name.ts";
 import { type Descriptor, readManifest } from "../oci/manifest.ts";
 import { formatImage } from "../oci/reference.ts";
 import { ByteLru, stringBytes } from "../lru.ts";
-import { TimeSlice } from "../util/time_slice.ts";
 import { MAX_MANIFEST } from "../relay.ts";
 import type { Registry } from "../registry.ts";
 import type { BlobStore } from "./blob_store.ts";
 import { type Index, type TagEntry, tagPosition } from "./index.ts";
 import { isReferrersNote } from "./referrers.ts";
 import { parseJson } from "../util/json.ts";
+import { TimeSlice } from "../util/time_slice.ts";
 
 /** A tag and what is here of it. Times in ms since the epoch. */
 export interface HeldImage {
@@ -131,7 +131,9 @@ export class Inventory {
 
   /** Every tag that is selected, in no order. */
   async *tags(selection?: Selection): AsyncIterable<TagEntry> {
+    const slice = new TimeSlice();
     for await (const entry of this.#source.index.tags()) {
+      await slice.pause();
       if (isReferrersNote(entry.tag)) continue;
       if (!selection || isSelected(entry, selection)) yield entry;
     }
@@ -139,11 +141,7 @@ export class Inventory {
 
   /** Every image that is selected, in no order. */
   async *images(selection?: Selection): AsyncIterable<HeldImage> {
-    const slice = new TimeSlice();
-    for await (const entry of this.tags(selection)) {
-      yield await this.#image(entry);
-      await slice.pause();
-    }
+    for await (const entry of this.tags(selection)) yield await this.#image(entry);
   }
 
   /** Some images, found with a bounded amount of work. */
@@ -211,6 +209,7 @@ export class Inventory {
   /** What is here of a manifest: itself, what it lists, and their configs and layers; each once. */
   async parts(digest: string): Promise<Part[]> {
     const found = new Map<string, Part>();
+    const slice = new TimeSlice();
     const visit = async (digest: string, depth: number): Promise<void> => {
       if (found.has(digest)) return;
       const row = await this.#source.index.blob(digest);
@@ -222,6 +221,7 @@ export class Inventory {
       for (const { digest } of node?.blobs ?? []) {
         const blob = await this.#source.index.blob(digest);
         if (blob) found.set(digest, { digest, size: blob.size });
+        await slice.pause();
       }
     };
     await visit(digest, 0);
@@ -253,10 +253,12 @@ export class Inventory {
       return { platforms: platform === undefined ? [] : [platform], isWhole };
     }
     if (depth > MAX_DEPTH) return { platforms: [], isWhole: false };
+    const slice = new TimeSlice();
     const platforms = new Set<string>();
     let isWhole = true;
     for (const child of node.children) {
       const inner = await this.#platforms(child.digest, { depth: depth + 1, known });
+      await slice.pause();
       isWhole &&= inner.isWhole;
       // What an index says of its child is what clients choose by.
       if (child.platform === undefined) { for (const own of inner.platforms) platforms.add(own); }
@@ -268,7 +270,9 @@ export class Inventory {
   }
 
   async #isHere({ blobs }: Node): Promise<boolean> {
+    const slice = new TimeSlice();
     for (const { digest, urls } of blobs) {
+      await slice.pause();
       // Foreign layers are with their publisher.
       if (!urls && !await this.#source.index.blob(digest)) return false;
     }

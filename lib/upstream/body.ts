@@ -4,6 +4,7 @@
  * @module
  */
 import { OciError } from "../oci/error.ts";
+import { nextTurn } from "../util/time_slice.ts";
 import { startTimeout, withTimeout } from "../util/timeout.ts";
 import { reserveMemory } from "../response/under_way.ts";
 import type { Release } from "../util/memory_budget.ts";
@@ -27,16 +28,48 @@ export async function readWithin<T>(
   return await within(reader.read(), idle);
 }
 
+/** So many chunks a body may come in, however short it is. */
+const MOST_CHUNKS = 10_000;
+/** And of more than those as many as there are so many bytes: reading one takes longer than its bytes. */
+const SMALLEST_CHUNK = 16;
+/** Smaller chunks cost more than they bring, bytes. */
+const SMALL = 512;
+/** So many of them are read without letting others in: those that are here already take no turn of the event loop. */
+const SMALL_AT_ONCE = 64;
+
+/** A body came in chunks that are too small to be read; it will be no better another time. */
+export class ChunksError extends Error {
+  override readonly name = "ChunksError";
+}
+
+/** The chunks that a body comes in: a registry that sends byte by byte has others wait, and is broken off. */
+export class ChunkCount {
+  #count = 0;
+  #small = 0;
+  #bytes = 0;
+
+  /** Notes a chunk. Returns whether others should have their turn first. Throws where there are too many. */
+  note(chunk: Uint8Array): boolean {
+    this.#bytes += chunk.byteLength;
+    if (++this.#count > MOST_CHUNKS + this.#bytes / SMALLEST_CHUNK) {
+      throw new ChunksError("It comes in too many chunks");
+    }
+    return chunk.byteLength < SMALL && ++this.#small % SMALL_AT_ONCE === 0;
+  }
+}
+
 /** `body`, which errors when it stands still for `idle` ms. */
 export function withIdleLimit(
   body: ReadableStream<Uint8Array>,
   idle: number,
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader();
+  const chunks = new ChunkCount();
   return new ReadableStream({
     async pull(controller) {
       try {
         const { done, value } = await readWithin(reader, idle);
+        if (value && chunks.note(value)) await nextTurn();
         if (done) controller.close();
         else controller.enqueue(value);
       } catch (error) {
@@ -161,6 +194,7 @@ async function readAll(
   const whole = announced === undefined ? undefined : new Uint8Array(announced);
   const chunks: Uint8Array[] = [];
   let length = 0;
+  const count = new ChunkCount();
   let isLate = false;
   const stop = startTimeout(deadline, () => {
     isLate = true;
@@ -175,6 +209,7 @@ async function readAll(
       if (length > limit) throw tooLarge();
       if (!whole) chunks.push(value);
       else if (length <= whole.byteLength) whole.set(value, length - value.byteLength);
+      if (count.note(value)) await nextTurn();
     }
   } catch (error) {
     reader?.cancel().catch(() => {}); // the connection is of no further use; its end is not waited for
@@ -241,15 +276,4 @@ export function announcedLength(headers: Headers): number | undefined {
   if (codingOf(headers) !== undefined) return undefined;
   const text = headers.get("content-length") ?? "";
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
-}
-
-/** `chunks` as one array; `length` is their sum. */
-export function concat(chunks: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(length);
-  let offset = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, offset);
-    offset += chunk.byteLength;
-  }
-  return whole;
 }

@@ -4,7 +4,8 @@
  * @module
  */
 import { notePassing } from "../garbage.ts";
-import { readWithin, within } from "./body.ts";
+import { nextTurn } from "../util/time_slice.ts";
+import { ChunkCount, readWithin, within } from "./body.ts";
 
 /**
  * Memory that bodies are read into. Of what comes in at a gigabyte a second in memory of its own, the collector
@@ -39,6 +40,7 @@ export class ChunkReader implements Chunks {
   readonly #plain?: ReadableStreamDefaultReader<Uint8Array>;
   readonly #byob?: ReadableStreamBYOBReader;
   readonly #memory?: Memory;
+  readonly #count = new ChunkCount();
 
   constructor(body: ReadableStream<Uint8Array>, { idle, memory }: ChunkReaderOptions) {
     this.#idle = idle;
@@ -53,7 +55,9 @@ export class ChunkReader implements Chunks {
       const chunk = this.#byob
         ? await this.#into(this.#byob, this.#memory!)
         : await this.#next(this.#plain!);
-      if (chunk === undefined || chunk.byteLength > 0) return chunk;
+      if (chunk === undefined) return undefined;
+      if (this.#count.note(chunk)) await nextTurn();
+      if (chunk.byteLength > 0) return chunk;
     }
   }
 

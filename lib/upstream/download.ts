@@ -4,6 +4,7 @@
  * @module
  */
 import { OciError } from "../oci/error.ts";
+import { ChunksError } from "./body.ts";
 import { ChunkReader, type Chunks, type Memory } from "./chunks.ts";
 import { backoff, causeOf } from "./send.ts";
 
@@ -141,7 +142,8 @@ export class Download implements Chunks {
   }
 }
 
-/** Whether upstream said no, rather than nothing: asking again would not help. */
+/** Whether upstream said no, rather than nothing, or byte by byte: asking again would not help. */
 function isFinal(error: unknown): boolean {
-  return error instanceof OciError && error.status < 500 && error.status !== 429;
+  return error instanceof ChunksError ||
+    error instanceof OciError && error.status < 500 && error.status !== 429;
 }

@@ -1,16 +1,18 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { gzipSync } from "node:zlib";
 import { OciError } from "../../lib/oci/error.ts";
 import {
   announcedLength,
   type BoundedOptions,
+  ChunksError,
   decoded,
   IdleError,
   readBounded,
   readWithin,
   withIdleLimit,
 } from "../../lib/upstream/body.ts";
+import { ChunkReader } from "../../lib/upstream/chunks.ts";
 import { bodyOf, cut, drain, fedBody } from "../support/bodies.ts";
 import { randomBytes } from "../support/content.ts";
 
@@ -194,4 +196,37 @@ Deno.test("who leaves a limited body ends upstream's", async () => {
   const fed = fedBody();
   await withIdleLimit(fed.body, 60_000).cancel();
   assertEquals(fed.cancelled, true);
+});
+
+/** A body of `count` chunks of `size` bytes that are all there already. */
+function crumbs(count: number, size: number): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let left = count;
+  return new ReadableStream({
+    pull(controller) {
+      if (left-- === 0) controller.close();
+      else controller.enqueue(new Uint8Array(size));
+    },
+  }, { highWaterMark: 0 });
+}
+
+Deno.test("a body that comes byte by byte is broken off, bounded or passed on", async () => {
+  const limit = 2 ** 20;
+  const error = await assertRejects(() => read(crumbs(20_000, 1), { limit }), OciError);
+  assertEquals(error.detail, { cause: "It comes in too many chunks" });
+  assertEquals((await read(crumbs(9_000, 1), { limit })).byteLength, 9_000);
+  assertEquals((await read(crumbs(20_000, 40), { limit })).byteLength, 800_000);
+  const passedOn = withIdleLimit(crumbs(20_000, 1), 60_000);
+  await assertRejects(() => new Response(passedOn).bytes(), ChunksError);
+  const reader = new ChunkReader(crumbs(20_000, 1), { idle: 60_000 });
+  await assertRejects(async () => {
+    while (await reader.read());
+  }, ChunksError);
+});
+
+Deno.test("small chunks that are there already are read while others have their turn", async () => {
+  let turns = 0;
+  const timer = setInterval(() => turns++, 0);
+  await read(crumbs(9_000, 1), { limit: 2 ** 20 });
+  clearInterval(timer);
+  assertGreater(turns, 50);
 });
