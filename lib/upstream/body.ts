@@ -33,7 +33,7 @@ const MOST_CHUNKS = 10_000;
 /** And of more than those as many as there are so many bytes: reading one takes longer than its bytes. */
 const SMALLEST_CHUNK = 16;
 /** Smaller chunks cost more than they bring, bytes. */
-const SMALL = 512;
+const SMALL_CHUNK = 512;
 /** So many of them are read without letting others in: those that are here already take no turn of the event loop. */
 const SMALL_AT_ONCE = 64;
 
@@ -54,7 +54,7 @@ export class ChunkCount {
     if (++this.#count > MOST_CHUNKS + this.#bytes / SMALLEST_CHUNK) {
       throw new ChunksError("It comes in too many chunks");
     }
-    return chunk.byteLength < SMALL && ++this.#small % SMALL_AT_ONCE === 0;
+    return chunk.byteLength < SMALL_CHUNK && ++this.#small % SMALL_AT_ONCE === 0;
   }
 }
 
@@ -276,4 +276,15 @@ export function announcedLength(headers: Headers): number | undefined {
   if (codingOf(headers) !== undefined) return undefined;
   const text = headers.get("content-length") ?? "";
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+/** `chunks` as one array; `length` is their sum. */
+export function concat(chunks: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return whole;
 }
