@@ -5,7 +5,7 @@ import { formatJson, formatText } from "../lib/log.ts";
 import { startFakeRegistry } from "./support/fake_registry.ts";
 import { startFakeStorage } from "./support/fake_storage.ts";
 import { basicHeader } from "./support/fake_token.ts";
-import { rawRequest, whole } from "./support/http.ts";
+import { rawRequest, whole, wholeAt } from "./support/http.ts";
 import { makeImage } from "./support/image.ts";
 import { type ProxyProcess, startProxy } from "./support/proxy_process.ts";
 import { testCertificate } from "./support/secure.ts";
@@ -241,9 +241,8 @@ Deno.test("a request that fails says why in its own line, also where the client 
   });
   const head = { method: "HEAD" };
   const ask = (path: string, init: RequestInit = {}) => whole(`${proxy.url}/v2/${path}`, init);
-  await ask("auth?scope=repository:corp/team/secret:pull", {
-    headers: { authorization: basicHeader("ann", "wrong") },
-  });
+  const auth = "http://corp.localhost/v2/auth?scope=repository:team/secret:pull";
+  await wholeAt(new URL(proxy.url).host, auth, { authorization: basicHeader("ann", "wrong") });
   await ask("corp/team/secret/manifests/1", head);
   await ask("corp/team/open/manifests/none", head);
   await ask("gone/team/open/manifests/1", head);
@@ -397,13 +396,18 @@ Deno.test("no secret is in the log, whatever its level, and none in an error", a
   const alice = { authorization: basicHeader("alice", secret("alice")) };
   const bob = { authorization: basicHeader("bob", secret("bob")) };
   const tokens: string[] = [];
-  for (const [headers, name] of [[alice, "corp"], [bob, "old"]] as const) {
-    const scope = `scope=repository:${name}/team/app:pull&offline_token=true`;
-    const { token, refresh_token: refresh } = (await ask(`/v2/auth?${scope}`, { headers })).json;
+  for (const [login, name] of [[alice, "corp"], [bob, "old"]] as const) {
+    // A login is for the registry that the host means.
+    const at = (path: string, authorization: string) =>
+      wholeAt(new URL(proxy.url).host, `http://${name}.localhost/v2/${path}`, { authorization });
+    const scope = "scope=repository:team/app:pull&offline_token=true";
+    const { token, refresh_token: refresh } = (await at(`auth?${scope}`, login.authorization)).json;
     tokens.push(token, ...refresh ? [refresh] : []);
-    const bearer = { authorization: `Bearer ${token}` };
-    await ask(`/v2/${name}/team/app/manifests/1`, { headers: bearer });
-    await ask(`/v2/${name}/team/app/blobs/${image.layers[0]!.digest}`, { headers: bearer });
+    const pulled = await at("team/app/manifests/1", `Bearer ${token}`);
+    assertEquals(pulled.digest, image.digest);
+    await at(`team/app/blobs/${image.layers[0]!.digest}`, `Bearer ${token}`);
+    // And at one that means another it goes nowhere.
+    await ask(`/v2/${name}/team/app/manifests/1`, { headers: login });
   }
   await ask("/v2/", { headers: alice });
   await ask("/v2/corp/team/open/manifests/1");
