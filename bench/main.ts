@@ -26,6 +26,7 @@ import { blobRows } from "./rows/blobs.ts";
 import { cold, coldSlow, crowd } from "./rows/cold.ts";
 import { manifestByDigest, manifestByTag, manifestHead, smallBlobs } from "./rows/hits.ts";
 import { indexScale } from "./rows/index_scale.ts";
+import { manyTags } from "./rows/many_tags.ts";
 import { idle, slowClients, startUp } from "./rows/memory.ts";
 import { dockerPull, skopeoCopy } from "./rows/pulls.ts";
 import { scale } from "./rows/scale.ts";
@@ -50,6 +51,7 @@ const ROWS: readonly Row[] = [
   attacks,
   scale,
   indexScale,
+  manyTags,
   soak,
 ];
 

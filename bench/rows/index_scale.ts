@@ -76,7 +76,7 @@ class Subject {
   }
 
   async #open(): Promise<void> {
-    this.#engines = await openEmbedded(this.#dir, { onDamaged() {} });
+    this.#engines = await openEmbedded(this.#dir, { onDamaged() {} }, { indexSize: 2 ** 40 });
     const maxSize = (this.#entries + REAL) * REAL_SIZE;
     const idle = 1_000;
     const stats = new Stats();

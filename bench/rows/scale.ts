@@ -18,7 +18,7 @@ const PAGE = 10_000;
 
 /** Enters `entries` in an index: content, a link to each, and a tag for every hundredth. */
 function populate(path: string, entries: number): void {
-  const index = new SqliteIndex(path);
+  const index = new SqliteIndex(path, { size: 2 ** 40 });
   const now = Date.now();
   const digestAt = (n: number) => {
     // Spread over all digests, as hashes are.
@@ -57,7 +57,7 @@ function populate(path: string, entries: number): void {
 /** A proxy that has the small blobs and the image, and `entries` besides. */
 async function startWith(bench: Bench, entries: number, paths: readonly string[]): Promise<Peer> {
   const dir = await Deno.makeTempDir({ prefix: "bench-scale-" });
-  const env = { CACHE_DIR: dir };
+  const env = { CACHE_DIR: dir, CACHE_INDEX_SIZE: "1024GiB" };
   const before = await bench.peers.start("ours", { env });
   for (const path of paths) {
     await (await fetch(before.url + path, { headers: HEADERS })).arrayBuffer();

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { isReferrersNote } from "../cache/referrers.ts";
 import type { Proxy } from "../proxy.ts";
 import type { Stats } from "../stats.ts";
 
@@ -35,8 +34,7 @@ async function cacheStats({ cache, stats }: Proxy) {
   const { content, index } = cache!;
   const { bytes, entries } = await index.totals();
   // It counted a file per name of a manifest; here manifests are content as blobs are, and tags name them.
-  let tags = 0;
-  for await (const { tag } of index.tags()) if (!isReferrersNote(tag)) tags++;
+  const tags = await index.tagCount();
   const fills = [...content.fills];
   const joined = stats.cacheEvents.get("joined");
   const asked = requestsOf(stats, "blob").misses;

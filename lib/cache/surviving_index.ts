@@ -104,7 +104,9 @@ export class SurvivingIndex implements Index {
   }
 
   async touch(uses: ReadonlyMap<string, number>): Promise<void> {
-    await this.#write(() => this.#remote.touch(uses));
+    // Uses of links and tags alone are not worth being told later.
+    if (uses.size === 0) await this.#whenUp(() => this.#remote.touch(uses), undefined);
+    else await this.#write(() => this.#remote.touch(uses));
   }
 
   async setVerified(digest: string, at: number): Promise<void> {
