@@ -153,7 +153,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
   },
   "lib/cache/lease.ts": {
     "redis f:": inner(
-      `digest; or ${REPOSITORY} and reference; or "upkeep": no two look alike`,
+      `digest; or ${REPOSITORY}, reference and, unless it was let in lately, the caller; or "upkeep": no two look alike`,
       "A lock among instances: what it guards is looked up and proved anew by each",
     ),
     "redis fence": inner("nothing", "One number for all leases"),
