@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { startTimeout } from "./timeout.ts";
 
 /** Gives back what was reserved. Calling it again does nothing. */
 export type Release = () => void;
@@ -75,14 +76,14 @@ export class MemoryBudget {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const waiter: Waiter = { bytes, start: () => resolve(true) };
     this.#waiters.push(waiter);
-    const timer = setTimeout(() => {
+    const stop = startTimeout(ms, () => {
       const at = this.#waiters.indexOf(waiter);
       if (at >= 0) this.#waiters.splice(at, 1);
       resolve(false);
       this.#startNext();
-    }, ms);
+    });
     const hasRoom = await promise;
-    clearTimeout(timer);
+    stop();
     return hasRoom ? this.#releaseOf(bytes) : undefined;
   }
 
