@@ -22,6 +22,8 @@ const EVENTS = [
   "evicted_unused",
   "evicted_damaged",
   "evicted_removed",
+  "fill_stopped",
+  "fill_continued",
   "redis_down",
   "redis_refuses",
   "redis_accepts",

@@ -29,6 +29,7 @@ import type { FollowedSource } from "./peer.ts";
 import { type Known, lookUp } from "./lookup.ts";
 import type { Notes } from "./resilient.ts";
 import { chooseSample, isSameSample, type Sample } from "./sample.ts";
+import { drop, type StoppedPart } from "./stopped_fills.ts";
 import type { Claim, Together, Turn } from "./together.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
@@ -348,41 +349,79 @@ export class BlobFetch {
       upstream,
       open: (digest) => this.#content.open(digest),
     });
+    const part = await this.#content.takeStopped(digest, memberKey(target));
     let isTaken = false;
+    let isResumed = false;
     try {
-      const first = await source.find(0);
+      const first = await source.find(part?.written ?? 0);
       if (first) {
-        isTaken = true;
-        return await this.#fillFrom(request, { source, claim, first });
+        isTaken = isResumed = true;
+        return await this.#fillFrom(request, { source, claim, first, part });
       }
+      if (part) await this.#content.giveBackStopped(part);
+      isResumed = true;
       // It became ours, or who has it cannot be reached. Upstream's own answer says more than the bytes alone.
       const opened = await this.#fill(request, { claim });
       isTaken = opened.kind === "fill";
       return opened;
     } finally {
+      if (part && !isResumed) await this.#content.giveBackStopped(part);
       if (!isTaken) await claim.release(); // nobody else could download then
     }
   }
 
   async #fillFrom(
     request: TargetRequest,
-    { source, claim, first }: {
+    { source, claim, first, part }: {
       source: FollowedSource;
       claim: Claim;
       first: ReadableStream<Uint8Array>;
+      part?: StoppedPart;
     },
   ): Promise<Opened> {
-    const { target } = request;
-    const digest = target.reference;
-    const { size } = source;
-    const origin = { registry: target.registry.name, repository: target.repository };
-    const { fill } = await this.#startFill({ digest, size, first, source, claim, ...origin });
+    const digest = request.target.reference;
+    const size = part?.size ?? source.size;
+    const start = { digest, size, first, part, source, claim, ...originOf(request) };
+    const { fill } = await this.#startFill(start);
     if (!fill) {
       first.cancel().catch(() => {}); // no room here: straight from upstream, then
       return PASS_ON;
     }
     const opened = await this.#prove(request);
     return opened.kind === "here" ? { kind: "fill", fill } : opened;
+  }
+
+  /**
+   * Asks upstream for the content: for what is missing, where a fill of it was stopped. Without `part` in
+   * what is returned, the answer is about the whole.
+   */
+  async #begin(
+    { target, caller, warming }: TargetRequest,
+  ): Promise<{ answer: TargetAnswer; part?: StoppedPart }> {
+    const options = { method: "GET", caller, redirects: warming ? "follow" : "policy" } as const;
+    const part = await this.#content.takeStopped(target.reference, memberKey(target));
+    if (!part) return { answer: await this.#asker.ask(target, options) };
+    const headers = new Headers({
+      "accept-encoding": "identity",
+      "range": `bytes=${part.written}-${part.size - 1}`,
+    });
+    let answer: TargetAnswer;
+    try {
+      answer = await this.#asker.ask(target, { ...options, headers });
+    } catch (error) {
+      const isElsewhere = error instanceof OciError && error.status === 416;
+      if (!isElsewhere) {
+        await this.#content.giveBackStopped(part);
+        throw error;
+      }
+      await drop(part);
+      return { answer: await this.#asker.ask(target, options) };
+    }
+    if (answer.handOver || isRestOf(part, answer.response)) return { answer, part };
+    await drop(part);
+    if (answer.response.status === 200) return { answer };
+    answer.abort();
+    return { answer: await this.#asker.ask(target, options) };
   }
 
   /** Asks upstream for the content and starts its fill, by `claim` or by the `turn` that is taken then. */
@@ -392,17 +431,21 @@ export class BlobFetch {
   ): Promise<Opened> {
     const { target, caller } = request;
     const digest = target.reference;
-    const redirects = request.warming ? "follow" : "policy";
-    const answer = await this.#asker.ask(target, { method: "GET", caller, redirects });
-    if (answer.handOver) return { kind: "hand-over", answer, to: answer.handOver };
+    const { answer, part } = await this.#begin(request);
+    if (answer.handOver) {
+      if (part) await this.#content.giveBackStopped(part);
+      return { kind: "hand-over", answer, to: answer.handOver };
+    }
     // Somebody with another credential may have been faster.
     if (await this.isHere(digest)) {
       answer.abort();
+      if (part) await drop(part);
       return await this.#prove(request);
     }
     const { body } = answer.response;
-    if (!body || answer.response.status !== 200) {
+    if (!body || !part && answer.response.status !== 200) {
       answer.abort();
+      if (part) await drop(part);
       throw new OciError("UNAVAILABLE", "Upstream's answer is no blob", {
         detail: { status: answer.response.status },
       });
@@ -410,10 +453,12 @@ export class BlobFetch {
     const taken = await turn?.();
     if (taken?.kind === "theirs") {
       answer.abort();
+      if (part) await this.#content.giveBackStopped(part);
       return await this.#follow(request, taken.holder);
     }
     if (taken && await this.isHere(digest)) {
       answer.abort();
+      if (part) await drop(part);
       await taken.claim.release();
       return await this.#prove(request);
     }
@@ -421,12 +466,12 @@ export class BlobFetch {
     try {
       started = await this.#startFill({
         digest,
-        size: this.#relay.sizeOf(answer.response, target),
+        size: part ? part.size : this.#relay.sizeOf(answer.response, target),
         first: body,
-        source: this.#relay.source(request, answer.response.headers),
-        registry: target.registry.name,
-        repository: target.repository,
+        part,
+        source: this.#relay.source(request, part ? headersOf(part) : answer.response.headers),
         claim: claim ?? taken?.claim,
+        ...originOf(request),
       }, { question: { target, caller }, answer });
     } catch (error) {
       await taken?.claim.release();
@@ -434,7 +479,8 @@ export class BlobFetch {
     }
     const { fill, isOurs } = started;
     if (fill) return isOurs ? { kind: "fill", fill } : await this.#prove(request);
-    let left: TargetAnswer | undefined = answer;
+    if (part) answer.abort(); // it is the rest, and what it is the rest of is gone
+    let left: TargetAnswer | undefined = part ? undefined : answer;
     return {
       kind: "uncached",
       take() {
@@ -480,6 +526,23 @@ async function readFill(fill: Fill, part: Part): Promise<Uint8Array | undefined>
   } finally {
     source.end(done);
   }
+}
+
+/** Whose content a fill is. */
+function originOf({ target, warming }: TargetRequest) {
+  const { registry: { name: registry }, repository } = target;
+  return { registry, repository, origin: memberKey(target), warming };
+}
+
+/** Whether `response` is exactly what `part` is missing. */
+function isRestOf({ written, size }: StoppedPart, { status, headers }: Response): boolean {
+  return status === 206 &&
+    headers.get("content-range")?.trim() === `bytes ${written}-${size - 1}/${size}`;
+}
+
+/** The headers that an answer about the whole would have had. */
+function headersOf({ size }: StoppedPart): Headers {
+  return new Headers({ "content-length": String(size) });
 }
 
 /**

@@ -242,6 +242,20 @@ export class Blobs {
     fill: Fill,
     cache: CacheResult,
   ): Promise<Answer | undefined> {
+    if (fill.state === "stopped") return undefined;
+    const letGo = fill.hold();
+    try {
+      return await this.#answerFrom(request, fill, cache);
+    } finally {
+      letGo(); // its body is a reader by now, where it has one
+    }
+  }
+
+  async #answerFrom(
+    request: TargetRequest,
+    fill: Fill,
+    cache: CacheResult,
+  ): Promise<Answer | undefined> {
     const { digest, size } = fill;
     // A client can do more with an error than with a connection that breaks; headers alone are of no use to it.
     if (request.method !== "HEAD") await fill.begun;
@@ -274,7 +288,10 @@ export class Blobs {
   /** The answer from what asking upstream comes to. */
   async #open(
     request: TargetRequest,
-    { isStoreTried }: { readonly isStoreTried: boolean },
+    { isStoreTried, isAgain = false }: {
+      readonly isStoreTried: boolean;
+      readonly isAgain?: boolean;
+    },
   ): Promise<Answer> {
     const { target } = request;
     const { opened, isFirst } = await this.#fetch.open(request);
@@ -283,6 +300,9 @@ export class Blobs {
         // What the store did not give a moment ago it is not asked for once more: each time may take long.
         const answer = !isStoreTried && await this.#local(request, "HIT", {});
         if (answer) return answer;
+        // It has left meanwhile, or its download was stopped.
+        const isGone = !isStoreTried && !isAgain && !await this.#fetch.isHere(target.reference);
+        if (isGone) return await this.#open(request, { isStoreTried, isAgain: true });
         return await this.#relay.answer(request); // the store is in trouble: that is not the client's
       }
       case "fill": {

@@ -28,6 +28,7 @@ import { isDiskFull, isOutOfHandles } from "./disk.ts";
 import { type Admission, type EvictionReason, Space } from "./evict.ts";
 import type { Fill } from "./fill.ts";
 import { type FillKeeper, Fills, type FillStart } from "./fills.ts";
+import type { StoppedPart } from "./stopped_fills.ts";
 import type { BlobRow, Index } from "./index.ts";
 
 /** Options for {@linkcode Content}. */
@@ -142,7 +143,8 @@ export class Content {
       pin: (digest) => space.pin(digest),
       diskTrouble: (error) => this.diskTrouble(error),
     };
-    this.#fills = new Fills({ ...options, keeper });
+    // Of the cap: what nobody may ever ask for again must not take the place of what is used.
+    this.#fills = new Fills({ ...options, keeper, stoppedSize: options.maxSize / 8 });
   }
 
   /**
@@ -441,6 +443,21 @@ export class Content {
   /** Settles when the fill of `digest` under way, if any, is in the store or has come to nothing. */
   async settled(digest: string): Promise<void> {
     await this.#fills.settled(digest);
+  }
+
+  /** How many fills run that nobody reads, and how many were stopped and can be gone on with. */
+  get unreadFills(): Fills["unread"] {
+    return this.#fills.unread;
+  }
+
+  /** See {@linkcode Fills.takeStopped}. */
+  async takeStopped(digest: string, origin: string): Promise<StoppedPart | undefined> {
+    return await this.#fills.takeStopped(digest, origin);
+  }
+
+  /** See {@linkcode Fills.giveBack}. */
+  async giveBackStopped(part: StoppedPart): Promise<void> {
+    await this.#fills.giveBack(part);
   }
 
   /** Every fill under way. */

@@ -23,6 +23,10 @@ export interface FillObserver {
   resumed?(offset: number, cause: string): void;
   /** A client reads what another one's question began. */
   joined?(): void;
+  /** A client, or somebody who makes an answer for one, has come: see {@linkcode Fill.hold}. */
+  wanted?(): void;
+  /** The last of them has left. */
+  unwanted?(): void;
   /** `n` bytes came from upstream. */
   received?(n: number): void;
   /** Upstream's bytes are not the digest's: nothing is kept. */
@@ -42,8 +46,10 @@ export interface FillOptions {
   readonly size?: number;
   readonly draft: Draft;
   readonly source: Source;
-  /** The body that is already open, from byte 0. */
+  /** The body that is already open, from byte 0, or from the end of what `resumes` has. */
   readonly first: ReadableStream<Uint8Array>;
+  /** What an earlier fill that was stopped had written to the same draft. */
+  readonly resumes?: StoppedFill;
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   /** Called before the draft grows beyond `size`, or beyond any size where none is known; may refuse. */
@@ -53,8 +59,19 @@ export interface FillOptions {
   readonly sleep?: (ms: number) => Promise<void>;
 }
 
-/** How a fill stands. `detached`: the disk failed, readers go on from upstream themselves. */
-export type FillState = "running" | "verified" | "detached" | "failed";
+/**
+ * How a fill stands. `detached`: the disk failed, readers go on from upstream themselves. `stopped`: it was unwanted,
+ * and another fill can go on where it ended.
+ */
+export type FillState = "running" | "verified" | "detached" | "failed" | "stopped";
+
+/** What is left of a fill that was stopped. */
+export interface StoppedFill {
+  /** Bytes written and hashed. */
+  readonly written: number;
+  /** Of those. */
+  readonly hash: Hash;
+}
 
 /**
  * What is read and written at once, and what may gather meanwhile before upstream is made to wait: more of it
@@ -93,6 +110,9 @@ export class Fill {
   #error: unknown;
   /** Bytes written and hashed. */
   #written = 0;
+  /** Bytes that came. */
+  #received = 0;
+  #isStopped = false;
   /** What came, and is not written yet or was last. */
   readonly #pieces: Pieces;
   /** Writing; never rejects: see `#diskError`. */
@@ -100,6 +120,8 @@ export class Fill {
   #diskError: DiskError | undefined;
   #changed: PromiseWithResolvers<void> = Promise.withResolvers<void>();
   #readers = 0;
+  /** Readers, and who makes an answer that may become one. */
+  #holders = 0;
   /** The last reads, by position. */
   readonly #recent = new Map<number, { length: number; bytes: Promise<Uint8Array<ArrayBuffer>> }>();
 
@@ -109,11 +131,13 @@ export class Fill {
     this.digest = options.digest;
     this.origin = options.origin;
     this.size = options.size;
-    this.#hash = createHasher(options.digest);
+    this.#hash = options.resumes?.hash ?? createHasher(options.digest);
+    this.#written = this.#received = options.resumes?.written ?? 0;
     const most = ++running > FEW ? SMALL_PIECE : PIECE;
     this.#pieces = new Pieces(Math.max(1, Math.min(most, options.size ?? most)));
     this.#download = new Download({
       ...options,
+      offset: this.#written,
       memory: this.#pieces,
       onResume: (offset, cause) => options.observer?.resumed?.(offset, cause),
     });
@@ -121,7 +145,7 @@ export class Fill {
   }
 
   get state(): FillState {
-    return this.#state;
+    return this.#isStopped && this.#state === "running" ? "stopped" : this.#state;
   }
 
   /** Why it failed. */
@@ -148,6 +172,42 @@ export class Fill {
   /** Clients reading now. */
   get readers(): number {
     return this.#readers;
+  }
+
+  /**
+   * Says that somebody wants it, until the returned function is called: from before its answer is made, which may turn out
+   * to read nothing, to the end of that.
+   */
+  hold(): () => void {
+    if (this.#holders++ === 0) this.#options.observer?.wanted?.();
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
+      if (--this.#holders === 0) this.#options.observer?.unwanted?.();
+    };
+  }
+
+  /** Whether nobody wants it. */
+  get isUnwanted(): boolean {
+    return this.#holders === 0;
+  }
+
+  /**
+   * Stops the download, which nobody wants. `state` says so at once, and `stopped` what is left of it when it is
+   * `done`. What has come whole is verified all the same: then this returns false.
+   */
+  stop(): boolean {
+    if (this.state !== "running" || this.#received === this.size) return false;
+    this.#isStopped = true;
+    this.#download.cancel(new Error("Nobody reads it any more"));
+    return true;
+  }
+
+  /** What is left of a fill that was stopped; undefined where another cannot go on from there. */
+  get stopped(): StoppedFill | undefined {
+    if (this.#state !== "stopped" || this.size === undefined || this.#written === 0) return;
+    return { written: this.#written, hash: this.#hash };
   }
 
   /** Gives the download up: it fails, and so do its clients. */
@@ -184,6 +244,7 @@ export class Fill {
     const download = this.#download;
     try {
       for (let chunk; (chunk = await download.read());) {
+        this.#received += chunk.byteLength;
         observer?.received?.(chunk.byteLength);
         if (this.size === undefined && await grow?.(chunk.byteLength) === false) {
           this.#diskError = new DiskError("Cannot write to the cache", { cause: "no room" });
@@ -200,6 +261,7 @@ export class Fill {
         observer?.diskFailed?.(this.#diskError.cause);
         return this.#end("detached");
       }
+      if (this.#isStopped) return this.#end("stopped");
       if (error instanceof MismatchError) observer?.mismatched?.(error.message);
       this.#end("failed", error);
     }
@@ -260,6 +322,7 @@ export class Fill {
     if (this.#hasReader) this.#options.observer?.joined?.();
     this.#hasReader = true;
     this.#readers++;
+    const letGo = this.hold();
     const next = async (buffer: Uint8Array<ArrayBuffer>) => {
       while (isOpen && position < wanted()) {
         if (rest) return (await rest.read()).value;
@@ -285,6 +348,7 @@ export class Fill {
           }
         }
         if (this.#state === "failed") throw this.#error;
+        if (this.#state === "stopped") throw new Error("The download was stopped");
         if (this.#state === "verified") return undefined;
         if (this.#state === "detached") {
           rest = this.#rest(position, part).getReader();
@@ -306,6 +370,7 @@ export class Fill {
         isOpen = false;
         this.#readers--;
         this.#notify(); // a read of this client may be waiting, and nobody else
+        letGo();
         loan?.letGo(false); // the connection may have ended in the middle of it
         reader?.close();
         rest?.cancel().catch(() => {}); // broken already

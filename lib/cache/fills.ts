@@ -11,14 +11,24 @@ import type { BlobStore, Draft } from "./blob_store.ts";
 import type { Admission } from "./evict.ts";
 import type { Claim } from "./together.ts";
 import { Fill, type Source } from "./fill.ts";
+import { drop, StoppedFills, type StoppedPart } from "./stopped_fills.ts";
 
 /** What a new fill is made of. */
 export interface FillStart {
   readonly digest: string;
   /** Bytes, where upstream says. */
   readonly size?: number;
+  /** From byte 0, or from the end of `part`. */
   readonly first: ReadableStream<Uint8Array>;
+  /** What {@linkcode Fills.takeStopped} gave, of which `first` is the rest. */
+  readonly part?: StoppedPart;
   readonly source: Source;
+  /**
+   * The registry's id and the repository: only what is left of its own fills is gone on with. @default {registry}
+   */
+  readonly origin?: string;
+  /** Whether it goes on though no client reads it. @default {false} */
+  readonly warming?: boolean;
   /** For counters: the registry's name. */
   readonly registry: string;
   /** For who watches: whose content it is. */
@@ -49,7 +59,12 @@ export interface FillsOptions {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
+  /** For what is left of stopped fills, bytes. */
+  readonly stoppedSize: number;
 }
+
+/** Downloads that go on though nobody reads them, those of warming apart. */
+export const MAX_UNWANTED = 8;
 
 /** Every fill of one cache. */
 export class Fills {
@@ -60,20 +75,25 @@ export class Fills {
   readonly #fills = new Map<string, Fill>();
   readonly #starts = new Flights<Fill | undefined>();
   readonly #settling = new Map<Fill, Promise<void>>();
+  /** Those that run and that nobody reads. */
+  readonly #unwanted = new Set<Fill>();
+  readonly #stopped: StoppedFills;
+  #isClosed = false;
   /** Resolved when nobody is waited for any more. */
   readonly #closing = Promise.withResolvers<void>();
 
-  constructor({ keeper, store, idle, stats }: FillsOptions) {
+  constructor({ keeper, store, idle, stats, stoppedSize }: FillsOptions) {
     this.#keeper = keeper;
     this.#store = store;
     this.#idle = idle;
     this.#stats = stats;
+    this.#stopped = new StoppedFills({ maxSize: stoppedSize });
   }
 
   /** The fill of `digest` under way that clients can still join. */
   filling(digest: string): Fill | undefined {
     const fill = this.#fills.get(digest);
-    return fill && fill.state !== "failed" && fill.state !== "detached" ? fill : undefined;
+    return fill && (fill.state === "running" || fill.state === "verified") ? fill : undefined;
   }
 
   /** Settles when the fill of `digest` under way, if any, is in the store or has come to nothing. */
@@ -89,7 +109,28 @@ export class Fills {
 
   /** Bytes of what is not stored yet, or will not be and is still being read. */
   get onDisk(): number {
-    return this.#settling.keys().reduce((bytes, { received }) => bytes + received, 0);
+    return this.#settling.keys().reduce((bytes, { received }) => bytes + received, 0) +
+      this.#stopped.bytes;
+  }
+
+  /** How many run that nobody reads, and how many were stopped and can be gone on with. */
+  get unread(): { readonly running: number; readonly stopped: number } {
+    return { running: this.#unwanted.size, stopped: this.#stopped.size };
+  }
+
+  /**
+   * What is left of a stopped fill of `digest` from a repository, for the caller to {@linkcode start} with, to give back or to
+   * drop; undefined where there is nothing.
+   */
+  async takeStopped(digest: string, origin: string): Promise<StoppedPart | undefined> {
+    if (this.#fills.get(digest)?.state === "stopped") await this.settled(digest);
+    return this.#stopped.take(digest, origin);
+  }
+
+  /** Takes back what could not be gone on with. */
+  async giveBack(part: StoppedPart): Promise<void> {
+    if (this.#isClosed) await drop(part);
+    else await this.#stopped.giveBack(part);
   }
 
   /** Every fill under way. */
@@ -107,18 +148,29 @@ export class Fills {
       isOurs = true;
       return this.#begin(start);
     });
-    if (fill && !isOurs) start.first.cancel().catch(() => {});
+    if (fill && !isOurs) {
+      start.first.cancel().catch(() => {});
+      if (start.part) await drop(start.part);
+    }
     if (!fill || !isOurs) await start.claim?.release();
     return fill;
   }
 
   async #begin(start: FillStart): Promise<Fill | undefined> {
-    const { digest, size, first, source, registry, repository, claim } = start;
+    const { digest, size, first, part, source, registry, repository, claim } = start;
+    part?.admission.release(); // it is in what the whole takes
     const admission = await this.#keeper.admit(size ?? 0);
-    if (!admission) return undefined;
+    if (!admission) {
+      await part?.draft.discard();
+      return undefined;
+    }
+    const ownership = part?.ownership ?? {};
+    ownership.claim = claim;
     let draft: Draft;
     try {
-      draft = await this.#store.begin(digest, { size, isOurs: claim?.isOurs });
+      // While it is stopped it is nobody's.
+      const isOurs = claim && (() => ownership.claim?.isOurs() ?? false);
+      draft = part?.draft ?? await this.#store.begin(digest, { size, isOurs });
     } catch (error) {
       this.#keeper.diskTrouble(error);
       admission.release();
@@ -133,6 +185,7 @@ export class Fills {
       draft,
       source,
       first,
+      resumes: part,
       idle: this.#idle,
       grow: async (bytes) => {
         try {
@@ -145,6 +198,10 @@ export class Fills {
       },
       observer: {
         joined: () => stats.cacheEvents.add("joined"),
+        wanted: () => void this.#unwanted.delete(fill),
+        unwanted: () => {
+          if (!start.warming) this.#unwantedNow(fill);
+        },
         received: (n) => void (stats.bytesFromUpstream += n),
         resumed(offset, cause) {
           stats.upstreamResumes.add(registry);
@@ -168,11 +225,16 @@ export class Fills {
       },
     });
     const unpin = this.#keeper.pin(digest);
+    if (part) stats.cacheEvents.add("fill_continued");
     this.#fills.set(digest, fill);
     start.onBegun?.(fill);
-    const { onVerified } = start;
-    const settling = this.#settle(fill, { draft, admission, claim, onVerified }).finally(() => {
+    // Those it was started for have come by the time that they can be answered, or want nothing of it.
+    const letGo = fill.hold();
+    void fill.begun.then(() => setTimeout(letGo));
+    const keeping = { draft, admission, ownership, origin: start.origin ?? registry };
+    const settling = this.#settle(fill, keeping, start.onVerified).finally(() => {
       claim?.release();
+      ownership.claim = undefined;
       this.#settling.delete(fill);
       // Who joined it may not have opened it yet.
       void fill.unread.then(unpin);
@@ -184,12 +246,18 @@ export class Fills {
   /** Publishes a fill that was verified; drops any other once its readers are done. */
   async #settle(
     fill: Fill,
-    { draft, admission, claim, onVerified }:
-      & { draft: Draft; admission: Admission }
-      & Pick<FillStart, "claim" | "onVerified">,
+    keeping: Pick<StoppedPart, "draft" | "admission" | "ownership" | "origin">,
+    onVerified: FillStart["onVerified"],
   ): Promise<void> {
+    const { draft, admission, ownership: { claim } } = keeping;
     const { digest } = fill;
     await fill.done;
+    this.#unwanted.delete(fill);
+    if (fill.state === "stopped") {
+      await this.#keepStopped(fill, keeping);
+      if (this.#fills.get(digest) === fill) this.#fills.delete(digest);
+      return;
+    }
     if (fill.state === "verified") await onVerified?.(fill);
     const isStored = fill.state === "verified" &&
       await (claim?.mayPublish(this.#closing.promise) ?? true) && await this.#keep(fill, draft);
@@ -203,6 +271,29 @@ export class Fills {
       await draft.discard();
     }
     admission.release();
+  }
+
+  /** Nobody reads `fill` any more: it goes on while few do so, or is stopped. */
+  #unwantedNow(fill: Fill): void {
+    if (fill.state !== "running") return;
+    if (this.#unwanted.size < MAX_UNWANTED) return void this.#unwanted.add(fill);
+    if (fill.stop()) this.#stats.cacheEvents.add("fill_stopped");
+  }
+
+  /** Keeps what is left of a stopped fill, taking no more room than that needs. */
+  async #keepStopped(
+    fill: Fill,
+    { admission, ...keeping }: Pick<StoppedPart, "draft" | "admission" | "ownership" | "origin">,
+  ): Promise<void> {
+    const { digest, size, stopped } = fill;
+    admission.release();
+    const smaller = stopped && !this.#isClosed && await this.#keeper.admit(stopped.written);
+    if (!smaller || size === undefined) {
+      if (smaller) smaller.release();
+      return await keeping.draft.discard();
+    }
+    await this.#stopped.add({ ...keeping, ...stopped, digest, size, admission: smaller });
+    if (this.#isClosed) await this.#stopped.clear();
   }
 
   async #keep(fill: Fill, draft: Draft): Promise<boolean> {
@@ -222,9 +313,11 @@ export class Fills {
    * verified is still published.
    */
   async abort(): Promise<void> {
+    this.#isClosed = true;
     for (const fill of this.#settling.keys()) fill.abort();
     this.#closing.resolve();
     await this.ended();
+    await this.#stopped.clear();
   }
 
   /** Waits until no fill is under way. */
