@@ -135,6 +135,14 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     ),
     "#starts": asked("digest", "As of `#fills`", DIGEST),
     "#settling": inner("the fill itself", "Found by what was found by digest"),
+    "#unwanted": inner("the fill itself", "Found by what was found by digest"),
+  },
+  "lib/cache/stopped_fills.ts": {
+    "#parts": asked(
+      "digest; in it the registry and the repository that it came from",
+      "Only the same repository goes on with it, and what comes of it is verified by the digest",
+      "tests/proxy/abandoned_test.ts: “what is left of a stopped download goes with the first bytes that are wrong, and the next client gets right ones”",
+    ),
   },
   "lib/cache/grants.ts": {
     "redis secret": inner("nothing", "One secret for all instances"),
