@@ -206,7 +206,9 @@ export class Fill {
 
   /** What is left of a fill that was stopped; undefined where another cannot go on from there. */
   get stopped(): StoppedFill | undefined {
-    if (this.#state !== "stopped" || this.size === undefined || this.#written === 0) return;
+    if (this.#state !== "stopped" || this.size === undefined || this.#written === 0) {
+      return undefined;
+    }
     return { written: this.#written, hash: this.#hash };
   }
 
