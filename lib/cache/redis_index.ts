@@ -486,12 +486,23 @@ export class RedisIndex implements Index {
   }
 
   async setPublic(key: RepositoryKey, at: number | undefined): Promise<void> {
-    const name = this.#redis.key("P");
-    if (at === undefined) await this.#redis.command("ZREM", name, repositoryText(key));
+    if (at === undefined) await this.#redis.run(scripts.REVOKE, repositoryText(key));
     else {
       const args = [repositoryText(key), this.#there(at), String(this.#marks)];
       this.#notedIn("marks", undefined, await this.#redis.run(scripts.SET_PUBLIC, ...args));
     }
+  }
+
+  /**
+   * The repositories that instances have noted to be public no longer, since `since` by Redis' clock (0: ever), at most
+   * `limit` of them, and the time now by that clock.
+   */
+  async revoked(
+    since: string,
+    limit: number,
+  ): Promise<{ readonly now: string; readonly repositories: readonly string[] }> {
+    const reply = await this.#redis.run(scripts.REVOKED, since, String(limit)) as string[];
+    return { now: reply[0]!, repositories: reply.slice(1) };
   }
 
   async prune(before: number, cursor?: string): Promise<string | undefined> {

@@ -10,7 +10,7 @@
  *   `U<kind>` sorted set of the repositories by that; `f` hash of bytes by kind and repository, `n` hash of bytes
  *   and rows by kind
  * - `o` sorted set of digests that have links or tags and no content, by when that was last noted
- * - `P` sorted set of repositories by when they were proved public
+ * - `P` sorted set of repositories by when they were proved public; `R` those that are no longer, by when that was noted
  * - `x` sorted set of digests whose object and row may disagree, by when that was noted
  * - `g:<grant>` a grant of `grants.ts`, which ends by itself; `secret` what grants are called by
  * - `r` hash of bytes promised by instance, `rx` sorted set of instances by when their promises end
@@ -393,4 +393,26 @@ export const PRUNE = script(`
   end
   if #marks == limit then return skip + kept end
   return -1
+`);
+
+/** For how long others can learn that a mark was removed, ms: as long as they would believe it. */
+const REVOKED_FOR = 60 * 60_000;
+
+/** repository */
+export const REVOKE = script(`
+  local p, repository = KEYS[1], ARGV[1]
+  ${NOW}
+  redis.call('ZREM', p .. 'P', repository)
+  redis.call('ZADD', p .. 'R', now, repository)
+  redis.call('ZREMRANGEBYSCORE', p .. 'R', '-inf', now - ${REVOKED_FOR})
+  redis.call('ZREMRANGEBYRANK', p .. 'R', 0, -10001)
+`);
+
+/** since limit → now repository… */
+export const REVOKED = script(`
+  local p, since, limit = KEYS[1], ARGV[1], ARGV[2]
+  ${NOW}
+  local revoked = redis.call('ZRANGE', p .. 'R', since, '+inf', 'BYSCORE', 'LIMIT', 0, limit)
+  table.insert(revoked, 1, string.format('%.0f', now))
+  return revoked
 `);

@@ -141,7 +141,8 @@ async function openTogether(
     ? new RedisStore(redis, { drafts, maxSize: cache.maxSize })
     : openS3(cache.store as S3Setting, { drafts, options });
   const remote = new RedisIndex(redis, { instance: crypto.randomUUID(), size: cache.indexSize });
-  const index = new SurvivingIndex(remote);
+  // With CACHE_ONLY nobody can be asked again.
+  const index = new SurvivingIndex(remote, { marksHold: cache.only ? Infinity : undefined });
   const self = {
     url: cache.peerUrl ?? (options.listen ? ownUrl(options.listen) : ""),
     key: randomBytes(24).toString("hex"),
@@ -154,6 +155,7 @@ async function openTogether(
   isBack = async (from) => {
     await grants.agree();
     if (from === "down") await compareClocks();
+    await index.forgetRevoked();
     await index.replay();
     if (from === "down") await upkeep.doubt();
   };

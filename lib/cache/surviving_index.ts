@@ -55,9 +55,36 @@ function remember<V extends object | number>(
   else view.set(key, value);
 }
 
+/** So many removed marks are looked up at once. */
+const MOST_REVOKED = 1_000;
+/** How often marks that others removed are looked up, ms. */
+const LOOK_EVERY = 5_000;
+
+/** An index that several instances have in common. */
+export interface RemoteIndex extends Required<Index> {
+  /** See `RedisIndex.revoked`. */
+  revoked(
+    since: string,
+    limit: number,
+  ): Promise<{ readonly now: string; readonly repositories: readonly string[] }>;
+}
+
+/** Options for {@linkcode SurvivingIndex}. */
+export interface SurvivingIndexOptions {
+  /** How long a remembered proof that a repository is public holds, ms. @default {an hour} */
+  readonly marksHold?: number;
+  /** @default {Date.now} */
+  readonly now?: () => number;
+}
+
 /** The index, and what is remembered of it. */
 export class SurvivingIndex implements Index {
-  readonly #remote: Required<Index>;
+  readonly #remote: RemoteIndex;
+  readonly #marksHold: number;
+  readonly #now: () => number;
+  /** Until when removed marks have been looked up, by Redis' clock. */
+  #revokedSince = "0";
+  readonly #watching: ReturnType<typeof setInterval>;
   readonly #rows = new ByteLru<BlobRow>({ bytes: 8 * MIB, sizeOf: () => 300 });
   readonly #links = new ByteLru<LinkRow>({ bytes: 16 * MIB, sizeOf: linkBytes });
   readonly #tags = new ByteLru<TagRow>({ bytes: 4 * MIB, sizeOf: () => 250 });
@@ -68,8 +95,12 @@ export class SurvivingIndex implements Index {
   /** Promised here while nobody else could be asked, bytes. */
   #promised = 0;
 
-  constructor(remote: Required<Index>) {
+  constructor(remote: RemoteIndex, options: SurvivingIndexOptions = {}) {
     this.#remote = remote;
+    this.#marksHold = options.marksHold ?? 60 * 60_000;
+    this.#now = options.now ?? Date.now;
+    this.#watching = setInterval(() => void this.forgetRevoked(), LOOK_EVERY);
+    Deno.unrefTimer(this.#watching);
   }
 
   /** Tells the index what happened while it was gone. Throws when it goes again; what is left is kept. */
@@ -201,7 +232,7 @@ export class SurvivingIndex implements Index {
       const link = digest === undefined ? undefined : this.#links.get(linkName(digest));
       const row = digest === undefined ? undefined : this.#rows.get(digest);
       // Of grants the instance knows its own, without being asked here.
-      return { tag, link, row, publicSince: this.#marks.get(repository), isGranted: false };
+      return { tag, link, row, publicSince: this.#markOf(repository), isGranted: false };
     }
     const { tag, link, row, publicSince } = facts;
     const digest = "digest" in by ? by.digest : tag?.digest;
@@ -215,7 +246,35 @@ export class SurvivingIndex implements Index {
   }
 
   async publicSince(key: RepositoryKey): Promise<number | undefined> {
-    return await this.#read(this.#marks, repositoryText(key), () => this.#remote.publicSince(key));
+    const name = repositoryText(key);
+    try {
+      const at = await this.#remote.publicSince(key);
+      remember(this.#marks, name, at);
+      return at;
+    } catch (error) {
+      if (error instanceof RedisDownError) return this.#markOf(name);
+      throw error;
+    }
+  }
+
+  /** What is remembered of a mark, as long as it holds: others may have removed it meanwhile. */
+  #markOf(repository: string): number | undefined {
+    const at = this.#marks.get(repository);
+    if (at === undefined || this.#now() - at < this.#marksHold) return at;
+    this.#marks.delete(repository);
+  }
+
+  /** Forgets the marks that other instances removed. Never throws. */
+  async forgetRevoked(): Promise<void> {
+    try {
+      const { now, repositories } = await this.#remote.revoked(this.#revokedSince, MOST_REVOKED);
+      // Too many to be sure of the rest.
+      if (repositories.length === MOST_REVOKED) this.#marks.clear();
+      for (const repository of repositories) this.#marks.delete(repository);
+      this.#revokedSince = now;
+    } catch {
+      // Redis is away: again when it is back, from where this one was.
+    }
   }
 
   async setPublic(key: RepositoryKey, at: number | undefined): Promise<void> {
@@ -281,6 +340,7 @@ export class SurvivingIndex implements Index {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#watching);
     await this.#remote.close();
   }
 
