@@ -211,7 +211,8 @@ export class Space {
     const totals = await this.#index.totals();
     const missing = totals.bytes + totals.reserved + bytes - this.#limit;
     if (missing > totals.bytes) return false;
-    const leaving = await this.#leastRecent(missing);
+    // For what comes nothing leaves in vain; what is more than the cap already leaves as far as it may.
+    const leaving = await this.#leastRecent(missing, { orLess: bytes === 0 });
     let freed = 0;
     for (const { digest, size } of leaving ?? []) {
       if (freed >= missing) break;
@@ -220,8 +221,11 @@ export class Space {
     return freed > 0;
   }
 
-  /** What to evict for `bytes`, or a good part of it; undefined when all that may leave is not enough. */
-  async #leastRecent(bytes: number): Promise<BlobRow[] | undefined> {
+  /** What to evict for `bytes`, or a good part of it; undefined, or with `orLess` all there is, when all that may leave is not enough. */
+  async #leastRecent(
+    bytes: number,
+    { orLess }: { readonly orLess: boolean },
+  ): Promise<BlobRow[] | undefined> {
     const found: BlobRow[] = [];
     let size = 0;
     const slice = new TimeSlice();
@@ -234,7 +238,7 @@ export class Space {
         size += row.size;
         if (size >= bytes) return found;
       }
-      if (rows.length < PAGE) return undefined;
+      if (rows.length < PAGE) return orLess ? found : undefined;
       // A cap that was lowered by a lot: piece by piece.
       if (found.length > 16 * PAGE) return found;
     }

@@ -35,7 +35,7 @@ import type { Redis, Reply } from "./redis.ts";
 import * as scripts from "./redis_scripts.ts";
 
 /** Content used within this is not offered for eviction: another instance may be sending it, ms. */
-const IN_USE = 10 * 60_000;
+const IN_USE = 5 * 60_000;
 /** A digest noted within this is being published or removed by somebody, ms. */
 const AT_WORK = 60_000;
 /** What an instance promised ends this long after its last sign of life, ms: with its leases. */
@@ -76,7 +76,7 @@ const SAME_TIME = 2_000;
 export interface RedisIndexOptions {
   /** Tells apart who promised what. */
   readonly instance: string;
-  /** How long content stays after its last use, ms. @default {600000} */
+  /** How long content stays after its last use, ms. @default {300000} */
   readonly inUse?: number;
   /** How old a note must be to be told as unsettled, ms: a younger one is somebody's work. @default {60000} */
   readonly atWork?: number;

@@ -20,6 +20,8 @@ const COMPARE_SHARE = 10;
 /** The same from a start after a crash, ms. */
 const COMPARE_AFTER_CRASH = 60 * 60_000;
 const FLUSH_EVERY = 5_000;
+/** What came back to a lost index, or was counted while it was away, may be more than the cap allows. */
+const TRIM_EVERY = 60_000;
 const TIDY_EVERY = 10 * 60_000;
 /** A link or tag without its content may be of a download that is under way. */
 const PRUNE_AFTER = 24 * 60 * 60_000;
@@ -49,6 +51,7 @@ export class Upkeep {
     const { space } = content;
     this.#timers.push(
       setInterval(() => this.#attempt(() => this.#writeUses()), FLUSH_EVERY),
+      setInterval(() => this.#attempt(() => space.trim()), TRIM_EVERY),
       setInterval(() => this.#attempt(() => this.tidy()), TIDY_EVERY),
     );
     this.#attempt(async () => {

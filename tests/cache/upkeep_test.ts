@@ -67,6 +67,33 @@ Deno.test("what is not used for CACHE_BLOB_TTL leaves every ten minutes, and wha
   assertEquals(t.here(), [t.digests[0], t.digests[2], t.digests[3]]);
 });
 
+Deno.test("what is more than the cap all at once, as after an index came back, leaves within a minute", async () => {
+  using t = await setUp();
+  using intervals = captureIntervals();
+  const { content, engines } = t;
+  const upkeep = new Upkeep({ content, engines, blobTtl: 365 * DAY });
+  upkeep.start();
+  const { now } = t.clock;
+  const row = { size: 800, createdAt: now, usedAt: now, verifiedAt: now };
+  await engines.index.restoreBlobs([{ ...row, digest: digestOf("found") }]);
+  assertEquals((await engines.index.totals()).bytes, 1_200);
+  intervals.every.get(MINUTE)!();
+  await upkeep.stop();
+  assertEquals((await engines.index.totals()).bytes, 1_000);
+});
+
+Deno.test("of what is more than the cap as much leaves as may, and nothing that is in use", async () => {
+  using t = await setUp({ maxSize: 50 });
+  using _ = captureIntervals();
+  const { content, engines } = t;
+  const unpin = content.space.pin(t.digests[0]!);
+  const upkeep = new Upkeep({ content, engines, blobTtl: 365 * DAY });
+  upkeep.start();
+  await upkeep.stop();
+  assertEquals(t.here(), [t.digests[0]]);
+  unpin();
+});
+
 Deno.test("a cap that was lowered is kept from the start on", async () => {
   using t = await setUp({ maxSize: 250 });
   using _ = captureIntervals();

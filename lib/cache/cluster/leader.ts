@@ -12,6 +12,7 @@ export class Leader {
   readonly #duty: string;
   #lease: Lease | undefined;
   #isClosed = false;
+  #asking: Promise<boolean> | undefined;
 
   constructor(leases: Pick<Leases, "acquire">, duty: string) {
     this.#leases = leases;
@@ -22,10 +23,14 @@ export class Leader {
    * Whether the duty is ours: it becomes so where nobody has it. False while nobody can be asked who has it. Throws what
    * Redis says.
    */
-  async isOurs(): Promise<boolean> {
+  isOurs(): Promise<boolean> {
+    // One at a time: a lease that one of two took would be kept alive and belong to nobody.
+    return this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
+  }
+
+  async #ask(): Promise<boolean> {
     if (await this.#lease?.isHeld()) return true;
-    await this.#lease?.release();
-    this.#lease = undefined;
+    await this.#leave();
     try {
       const taken = await this.#leases.acquire(this.#duty);
       if (!("lease" in taken)) return false;
@@ -34,13 +39,17 @@ export class Leader {
       if (error instanceof UnreachableError) return false;
       throw error;
     }
-    if (this.#isClosed) await this.close();
+    if (this.#isClosed) await this.#leave();
     return !this.#isClosed;
   }
 
   /** Leaves the duty to another. Never throws. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    await this.#leave();
+  }
+
+  async #leave(): Promise<void> {
     await this.#lease?.release();
     this.#lease = undefined;
   }

@@ -23,6 +23,20 @@ Deno.test("of several instances one has a duty until it ends or loses its lease"
   await Promise.all([two, three].map((leader) => leader.close()));
 });
 
+Deno.test("a lost duty is taken up again by one of those who ask at once, and given back at the end", async () => {
+  await using t = await fakeRedis();
+  const leases = new RedisLeases(t.redis, { url: "http://one", key: "one" });
+  const leader = new Leader(leases, "patrol");
+  for (let n = 0; n < 3; n++) {
+    const asked = await Promise.all([1, 2, 3].map(() => leader.isOurs()));
+    assertEquals(asked, [true, true, true]);
+    await t.redis.command("DEL", t.redis.key("f:patrol"));
+  }
+  await leader.isOurs();
+  await leader.close();
+  assertEquals(await leases.isTaken("patrol"), false);
+});
+
 Deno.test("nobody has a duty while Redis cannot be asked, and nobody takes one who has ended", async () => {
   await using t = await fakeRedis();
   const leases = new RedisLeases(t.redis, { url: "http://one", key: "one" });
