@@ -13,7 +13,7 @@ import type { Index, TagEntry, TagPage } from "./index.ts";
 import { Inventory, type InventorySource, isSelected, type Selection } from "./inventory.ts";
 
 /** Tags that are removed at a time. */
-const PAGE = 200;
+const PAGE = 100;
 /** A report names no more than so many. */
 const NAMES = 1_000;
 

@@ -44,6 +44,11 @@ export interface SqliteFileOptions {
   readonly onDamaged?: () => void;
 }
 
+/** 16 MiB: with very many entries every change is on pages of its own, and a checkpoint syncs them all. */
+const CHECKPOINT = 4_000;
+/** The same while work is done in slices: what is next to each other changes, and no slice is to take long. */
+const SMALL_CHECKPOINT = 250;
+
 type Row = Record<string, SQLOutputValue>;
 
 /** The file, and its statements. */
@@ -53,6 +58,7 @@ export class SqliteFile {
   readonly #statements = new Map<string, StatementSync>();
   #db!: DatabaseSync;
   #isNew = false;
+  #slicing = 0;
   #isDamaged = false;
 
   /**
@@ -79,8 +85,7 @@ export class SqliteFile {
       // Exclusive: the lock of this cache directory is the index itself, and it goes with the process.
       db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 0");
       db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192");
-      // 16 MiB: with very many entries every change is on pages of its own, and a checkpoint syncs them all.
-      db.exec("PRAGMA wal_autocheckpoint = 4000");
+      db.exec(`PRAGMA wal_autocheckpoint = ${CHECKPOINT}`);
       db.exec("BEGIN EXCLUSIVE");
       const found = Number(db.prepare("PRAGMA user_version").get()!["user_version"]);
       if (found === 0) db.exec(`${schema}; PRAGMA user_version = ${version}`);
@@ -148,6 +153,38 @@ export class SqliteFile {
     } catch (error) {
       throw this.#noticed(error);
     }
+  }
+
+  /** Keeps checkpoints small until `work`, which is done in slices, has ended. */
+  async inSlices<T>(work: () => Promise<T>): Promise<T> {
+    this.#beginSlice();
+    try {
+      return await work();
+    } finally {
+      this.#endSlice();
+    }
+  }
+
+  /** {@linkcode transaction}, as one slice of some work. */
+  slice(work: () => void): void {
+    this.#beginSlice();
+    try {
+      this.transaction(work);
+    } finally {
+      this.#endSlice();
+    }
+  }
+
+  #beginSlice(): void {
+    if (this.#slicing++ === 0) this.#setCheckpoint(SMALL_CHECKPOINT);
+  }
+
+  #endSlice(): void {
+    if (--this.#slicing === 0) this.#setCheckpoint(CHECKPOINT);
+  }
+
+  #setCheckpoint(pages: number): void {
+    if (this.#db.isOpen) this.#db.exec(`PRAGMA wal_autocheckpoint = ${pages}`);
   }
 
   #rollback(): void {

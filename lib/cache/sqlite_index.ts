@@ -283,7 +283,11 @@ export class SqliteIndex implements Index {
   }
 
   /** Goes on with a removal, unless the content comes back meanwhile. */
-  async #finishRemoval(digest: string): Promise<void> {
+  #finishRemoval(digest: string): Promise<void> {
+    return this.#file.inSlices(() => this.#removeRest(digest));
+  }
+
+  async #removeRest(digest: string): Promise<void> {
     const slice = new TimeSlice();
     await nextTurn();
     while (!this.#isClosed) {
@@ -459,7 +463,7 @@ export class SqliteIndex implements Index {
   }
 
   removeTags(entries: readonly TagEntry[]): void {
-    this.#file.transaction(() => {
+    this.#file.slice(() => {
       const remove = this.#file.prepare(removalFrom(TAGS.name, TAGS.key));
       for (const { registry, repository, tag } of entries) remove.run(registry, repository, tag);
     });
@@ -560,7 +564,9 @@ export class SqliteIndex implements Index {
   }
 
   trim(): Promise<void> {
-    return this.#trimming ??= this.#trim().finally(() => this.#trimming = undefined);
+    return this.#trimming ??= this.#file.inSlices(() => this.#trim()).finally(() =>
+      this.#trimming = undefined
+    );
   }
 
   async #trim(): Promise<void> {
