@@ -7,7 +7,7 @@ import { OciError } from "../oci/error.ts";
 import { MemoryBudget, type Release } from "../util/memory_budget.ts";
 
 /** All of it together, bytes. Buffers for stored blobs have a share of their own: see `Buffers`. */
-const LIMIT = 48 * 2 ** 20;
+const LIMIT = 32 * 2 ** 20;
 /** How long an answer waits for memory, ms: clients give up an answer later than that. */
 const PATIENCE = 5_000;
 

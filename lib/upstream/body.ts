@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { notePassing } from "../garbage.ts";
 import { OciError } from "../oci/error.ts";
 import { nextTurn } from "../util/time_slice.ts";
 import { startTimeout, withTimeout } from "../util/timeout.ts";
@@ -136,6 +137,8 @@ export function codingOf(headers: Headers): string | undefined {
 
 /** What is read without waiting for memory, bytes. */
 const SMALL = 64 * 1024;
+/** What a large body leaves to be collected, by its size: pieces, itself, its text and what that is parsed into. */
+const GARBAGE = 4;
 
 /** Options for {@linkcode readBounded}. */
 export interface BoundedOptions {
@@ -172,6 +175,7 @@ export async function readBounded(
     return await readAll(response, options);
   } finally {
     release();
+    notePassing(GARBAGE * bytes);
   }
 }
 
