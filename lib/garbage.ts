@@ -31,9 +31,9 @@ const STILL = 0.02;
 /** Collections in a row after which it is believed that the rest is needed. */
 const MOST = 4;
 /** Beyond this it is not waited for quiet, bytes. */
-const MUCH = 200 * 2 ** 20;
+const MUCH = 180 * 2 ** 20;
 /** Looks between two collections that are not waited for. */
-const BETWEEN = 5;
+const BETWEEN = 3;
 
 /** Options for {@linkcode BurstCollector}. */
 export interface BurstCollectorOptions {

@@ -60,7 +60,7 @@ in
         Type = "exec";
         ExecStart = "${cfg.package}/bin/deno-docker-proxy serve";
         # The allocator gives back what is no longer needed.
-        Environment = "MALLOC_MMAP_THRESHOLD_=16384";
+        Environment = "MALLOC_MMAP_THRESHOLD_=20480";
         EnvironmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
         WorkingDirectory = "/var/cache/deno-docker-proxy";
         Restart = "on-failure";

@@ -45,11 +45,13 @@ export interface ConnectionContext {
 }
 
 /** What a buffer that is too small grows to first, bytes. */
-const MIDDLE_BUFFER = 16 * 1024;
+const MIDDLE_BUFFER = 24 * 1024;
 /** The largest head, bytes. What it is made of has bounds of its own. */
 const LARGEST_HEAD = 32 * 1024;
 /** What a request takes for each byte of its head: its text, its fields and its URL, each for itself. */
 const PER_BYTE = 4;
+/** What it takes besides: what handles it, and an open file mostly. */
+const PER_REQUEST = 12 * 1024;
 /** Requests with a head up to this length are answered however much is under way. */
 const SMALL_HEAD = 2048;
 /** The largest body that is read: only token requests have one. */
@@ -117,7 +119,7 @@ export class Connection implements Held {
 
   /** Counts what a request takes until it is answered. Throws as {@linkcode Connection.#reserve}. */
   #count({ length }: RequestHead): void {
-    const bytes = PER_BYTE * length;
+    const bytes = PER_REQUEST + PER_BYTE * length;
     if (length <= SMALL_HEAD) this.#context.memory.add(bytes);
     else this.#reserve(bytes);
     this.#asked = bytes;

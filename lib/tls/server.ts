@@ -4,6 +4,7 @@
  * @module
  */
 import type { TLSSocket } from "node:tls";
+import { notePassing } from "../garbage.ts";
 import type { Handler } from "../http1/handler.ts";
 import { type Http1Server, type ServeOptions, Server } from "../http1/server.ts";
 import { type Certificate, handshake, openTls } from "./door.ts";
@@ -16,14 +17,18 @@ export interface ServeTlsOptions extends ServeOptions {
   readonly watch?: number;
 }
 
-/** Connections at once: with TLS one takes 50 KB, or 65 with something half sent. */
-const MOST = 2560;
+/** Connections at once: with TLS one takes 50 KB, and 130 with something half sent. */
+const MOST = 1024;
+
+/** What a connection leaves to be collected that the collector does not see, bytes. */
+const GARBAGE = 100 * 1024;
 
 /** Listens with TLS. Rejects as `openTls` does. */
 export async function serveTls(options: ServeTlsOptions, handler: Handler): Promise<Http1Server> {
   const { hostname, port, tls, watch } = options;
   let server: Server | undefined = undefined;
   const onConnection = (socket: TLSSocket) => {
+    notePassing(GARBAGE);
     if (server?.connections.hasRoom()) greet(socket, server);
     else socket.destroy();
   };
