@@ -14,9 +14,11 @@ const LARGEST = 2 ** 20;
 /** A buffer is at most this part of what its client has taken, so that many who come at once take little. */
 const SHARE = 1 / 4;
 /** What all in use take together, as long as the smallest will do: bytes. */
-const BUDGET = 12 * 2 ** 20;
+const BUDGET = 16 * 2 ** 20;
+/** Beyond that a body begins with a buffer of the smallest size: bytes. */
+const START_BUDGET = 12 * 2 ** 20;
 /** Beyond that nobody who takes what is sent has to do with a smaller one than {@linkcode SMALL}: bytes. */
-const READERS_BUDGET = 20 * 2 ** 20;
+const READERS_BUDGET = 28 * 2 ** 20;
 /** Free ones that are kept, of all sizes together: bytes. */
 const KEPT = 8 * 2 ** 20;
 
@@ -37,7 +39,7 @@ export class Buffers {
 
   /** A small buffer; what is in it is left over from somebody else. */
   take(): Uint8Array<ArrayBuffer> {
-    return this.#take(this.#bytes < BUDGET ? SMALL : SMALLEST);
+    return this.#take(this.#bytes < START_BUDGET ? SMALL : SMALLEST);
   }
 
   #take(size: number): Uint8Array<ArrayBuffer> {

@@ -66,3 +66,21 @@ Deno.test("a buffer is let go when nothing was needed for a while, and not befor
   buffers.trim();
   assert(buffers.take() !== first);
 });
+
+Deno.test("thousands that take nothing have little, and who takes what is sent is not hurt by them", () => {
+  const buffers = new Buffers();
+  for (let i = 0; i < 8_000; i++) buffers.take();
+  assert(buffers.bytes < 48 * MIB, `${buffers.bytes}`);
+  assertEquals(buffers.take().byteLength, 4096);
+  let reader = buffers.take();
+  for (let sent = 0; sent < 16 * MIB; sent += reader.byteLength) {
+    reader = buffers.renew(reader, sent);
+  }
+  assertEquals(reader.byteLength, 4096, "there is no room left by now");
+
+  const fewer = new Buffers();
+  for (let i = 0; i < 3_500; i++) fewer.take();
+  let other = fewer.take();
+  for (let sent = 0; sent < MIB; sent += other.byteLength) other = fewer.renew(other, sent);
+  assertEquals(other.byteLength, MIB / 16);
+});
