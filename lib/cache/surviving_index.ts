@@ -5,7 +5,9 @@
  * @module
  */
 import type { RepositoryKey } from "../access.ts";
+import { cacheLog } from "../log.ts";
 import { ByteLru, stringBytes } from "../lru.ts";
+import { causeOf } from "../upstream/send.ts";
 import {
   type Awaitable,
   type BlobRow,
@@ -103,11 +105,32 @@ export class SurvivingIndex implements Index {
     Deno.unrefTimer(this.#watching);
   }
 
-  /** Tells the index what happened while it was gone. Throws when it goes again; what is left is kept. */
+  /**
+   * Tells the index what happened while it was gone. Throws when it goes again; what is left is kept. What it refuses for
+   * good is dropped, and that is told: upstream is asked again for what nobody knows.
+   */
   async replay(): Promise<void> {
-    while (this.#journal.length > 0) {
-      await this.#journal[0]!();
-      this.#journal.shift();
+    let refused = 0;
+    let cause: unknown;
+    try {
+      while (this.#journal.length > 0) {
+        const entry = this.#journal[0]!;
+        try {
+          await entry();
+        } catch (error) {
+          if (error instanceof RedisDownError) throw error;
+          refused++;
+          cause = error;
+        }
+        if (this.#journal[0] === entry) this.#journal.shift();
+      }
+    } finally {
+      if (refused > 0) {
+        cacheLog.warn("Redis refused {count} changes from while it was away: {cause}", {
+          count: refused,
+          cause: causeOf(cause),
+        });
+      }
     }
   }
 

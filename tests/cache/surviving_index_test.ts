@@ -1,6 +1,8 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { RedisIndex } from "../../lib/cache/redis_index.ts";
 import { SurvivingIndex, type SurvivingIndexOptions } from "../../lib/cache/surviving_index.ts";
+import { RedisDownError } from "../../lib/cache/redis.ts";
+import { captureLogs } from "../support/logs.ts";
 import { fakeRedis } from "../support/redis.ts";
 
 const KEY = { registry: "registry-1.docker.io", repository: "team/app" };
@@ -70,4 +72,48 @@ Deno.test("a repository that is public again after it was not is remembered as s
   await here.setPublic(KEY, Date.now());
   assertEquals(typeof await there.publicSince(KEY), "number");
   for (const index of [here, there]) await index.close();
+});
+
+Deno.test("a change that Redis refuses for good is dropped and told, and those after it are made", async () => {
+  await using made = await fakeRedis();
+  using logs = await captureLogs();
+  const remote = new RedisIndex(made.redis, { instance: "a" });
+  const index = new SurvivingIndex(remote);
+  const setTag = remote.setTag.bind(remote);
+  let isAway = true;
+  remote.setTag = (key, tag, row) => {
+    if (isAway) return Promise.reject(new RedisDownError("Redis is down"));
+    if (tag === "2") return Promise.reject(new Error("ERR wrong kind of value"));
+    return setTag(key, tag, row);
+  };
+  const row = { digest: `sha256:${"0a".repeat(32)}`, checkedAt: Date.now() };
+  for (const tag of ["1", "2", "3"]) await index.setTag(KEY, tag, row);
+  isAway = false;
+  await index.replay();
+  const there = await Promise.all(["1", "2", "3"].map((tag) => remote.tag(KEY, tag)));
+  assertEquals(there.map((found) => found?.digest), [row.digest, undefined, row.digest]);
+  assertEquals(logs.find(/^Redis refused/).length, 1);
+  // Nothing of it is left.
+  await index.replay();
+  assertEquals(logs.find(/^Redis refused/).length, 1);
+  await index.close();
+});
+
+Deno.test("while Redis goes away again what is left of the changes is kept", async () => {
+  await using made = await fakeRedis();
+  const remote = new RedisIndex(made.redis, { instance: "a" });
+  const index = new SurvivingIndex(remote);
+  const setTag = remote.setTag.bind(remote);
+  let allowed = 0;
+  remote.setTag = (key, tag, row) =>
+    allowed-- > 0 ? setTag(key, tag, row) : Promise.reject(new RedisDownError("Redis is down"));
+  const row = { digest: `sha256:${"0a".repeat(32)}`, checkedAt: Date.now() };
+  for (const tag of ["1", "2"]) await index.setTag(KEY, tag, row);
+  allowed = 1;
+  await assertRejects(() => index.replay(), RedisDownError);
+  assertEquals(await remote.tag(KEY, "2"), undefined);
+  allowed = 9;
+  await index.replay();
+  assertEquals((await remote.tag(KEY, "2"))?.digest, row.digest);
+  await index.close();
 });
