@@ -4,13 +4,13 @@
  * @module
  */
 import type { Access } from "./access.ts";
-import { type Answer, jsonAnswer, watchBody } from "./answer.ts";
+import { type Answer, jsonAnswer } from "./answer.ts";
 import { OciError } from "./oci/error.ts";
 import type { Registry } from "./registry.ts";
 import { forwardedSearch, listAnswer } from "./relay.ts";
 import type { RequestContext } from "./request/request_context.ts";
 import { credentialFor } from "./transforms/auth.ts";
-import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
+import { upstreamHeaders } from "./transforms/headers.ts";
 import type { Upstream } from "./upstream/client.ts";
 import { upstreamFailure } from "./upstream/failure.ts";
 
@@ -79,7 +79,7 @@ export async function answerCatalog(
   const credential = credentialFor(registry, { authorization, hosted });
   const answer = await upstream.request({
     registry,
-    method: method as "GET" | "HEAD",
+    method: "GET", // whether it is a list only its body shows
     path: `/v2/_catalog${forwardedSearch(url)}`,
     headers: upstreamHeaders(asked, { kind: "catalog" }),
     // Never the operator's account: a catalogue would show what only it can see.
@@ -92,10 +92,5 @@ export async function answerCatalog(
   if (!response.ok) {
     throw await upstreamFailure(response, { kind: "catalog", host: registry.url.host });
   }
-  if (method === "HEAD") {
-    return watchBody(null, {
-      headers: replyHeaders(response.headers, { kind: "catalog", status: 200 }),
-    });
-  }
-  return await listAnswer(answer, { kind: "catalog", client: url, idle });
+  return await listAnswer(answer, { kind: "catalog", method, client: url, idle });
 }

@@ -173,6 +173,8 @@ const CHECKED_LIST = 128 * 1024;
 /** Options for {@linkcode listAnswer}. */
 export interface ListOptions {
   readonly kind: "tags" | "referrers" | "catalog";
+  /** The client's. */
+  readonly method: string;
   /** The URL that the client asked for. */
   readonly client: URL;
   /** How long upstream's body may stand still, ms. */
@@ -181,20 +183,25 @@ export interface ListOptions {
   readonly proved?: () => Promise<void>;
 }
 
-/** The list in `answer` to a GET. Throws an `OciError` (502) for what is none. */
+/** The list in `answer` to a GET, without its body for HEAD. Throws an `OciError` (502) for what is none. */
 export async function listAnswer(answer: UpstreamAnswer, options: ListOptions): Promise<Answer> {
-  const { kind, client, idle, proved } = options;
+  const { kind, method, client, idle, proved } = options;
   const { status, headers: said, body } = decoded(answer.response, `list of ${kind}`);
   if (status !== 200 || !body) throw otherAnswer(answer);
   const headers = replyHeaders(said, { kind, status, link: { upstream: answer.url, client } });
   const { start, rest } = await readStart(body, { limit: CHECKED_LIST, idle, what: "list" });
   if (rest) {
     if (!isObjectStart(start)) throw otherAnswer(answer);
+    if (method === "HEAD") {
+      answer.abort();
+      return watchBody(null, { status, headers });
+    }
     return watchBody(rest, { status, headers });
   }
   if (!isList(start, kind)) throw otherAnswer(answer);
   await proved?.();
   headers.set("content-length", String(start.byteLength));
+  if (method === "HEAD") return watchBody(null, { status, headers });
   return bytesAnswer(start, { status, headers });
 }
 
@@ -285,7 +292,9 @@ export class Relay {
 
   async #answer(request: TargetRequest): Promise<Answer> {
     const { target, method } = request;
-    const answer = await this.#ask(request, method as "GET" | "HEAD");
+    // Whether it is a list only its body shows.
+    const isList = target.kind === "tags" || target.kind === "referrers";
+    const answer = await this.#ask(request, isList ? "GET" : method as "GET" | "HEAD");
     if (answer.handOver) return handOver(answer, answer.handOver);
     switch (target.kind) {
       case "manifest":
@@ -294,9 +303,9 @@ export class Relay {
         // The size of what is not here could be anything: it proves nothing.
         return method === "HEAD" ? this.#head(answer, request) : await this.blob(answer, request);
       default:
-        if (method === "HEAD") return this.#head(answer, request);
         return await listAnswer(answer, {
           kind: target.kind,
+          method,
           client: request.url,
           idle: this.idle,
           proved: () => this.#asker.proved(request, answer),
@@ -358,7 +367,9 @@ export class Relay {
     }
   }
 
-  #head({ response }: UpstreamAnswer, { target }: TargetRequest): Answer {
+  #head(answer: UpstreamAnswer, { target }: TargetRequest): Answer {
+    const { response } = answer;
+    if (response.status !== 200) throw otherAnswer(answer);
     const reply = replyHeaders(response.headers, { kind: target.kind, status: response.status });
     const isContent = target.kind === "manifest" || target.kind === "blob";
     const cache: CacheResult | undefined = isContent ? "BYPASS" : undefined;

@@ -10,6 +10,7 @@ import type { ByteSource } from "../byte_source.ts";
 import { Flights } from "../flight.ts";
 import { cacheLog } from "../log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
+import { OciError } from "../oci/error.ts";
 import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
 import { type Manifest, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
 import { sharedBytes } from "../response/under_way.ts";
@@ -279,13 +280,13 @@ export class Manifests {
     ]);
     const resolved = await this.#flights.run(key, async () => {
       if (!held) return needsBody ? await this.#first(request) : await this.#head(request);
-      const current = await this.#head(request, held);
+      const current = await this.#headFirst(request, held);
       if (current.digest === held.digest) return { ...held, cache: "HIT" };
       cacheLog.debug("{reference} is now {digest}", {
         reference: target.reference,
         digest: current.digest,
       });
-      if (!needsBody || current.cache === "HIT") return current;
+      if (!needsBody || current.cache === "HIT" || current.bytes) return current;
       return await this.#get(request);
     });
     // Also for nobody in particular the operator's account may have been used.
@@ -295,12 +296,32 @@ export class Manifests {
     return resolved;
   }
 
-  /** A manifest that is not here. While pulls are scarce a HEAD asks first: it may be here by another tag. */
+  /**
+   * A manifest that is not here. A HEAD asks first while pulls are scarce, since it may be here by another tag; and for a
+   * caller that has not been let in, as it does where the manifest is here: what is asked must not tell which it is.
+   */
   async #first(request: TargetRequest): Promise<Resolved> {
-    const { registry, reference } = request.target;
-    if (isDigest(reference) || !this.#quota?.isLow(registry)) return await this.#get(request);
-    const current = await this.#head(request);
+    const { target, caller } = request;
+    const { registry, reference } = target;
+    const isScarce = !isDigest(reference) && this.#quota?.isLow(registry);
+    const isLetIn = await this.#access.mayRead(caller, repositoryKey(target));
+    if (isLetIn && !isScarce) return await this.#get(request);
+    const current = await this.#headFirst(request);
     return current.cache === "MISS" && !current.bytes ? await this.#get(request) : current;
+  }
+
+  /**
+   * What a HEAD tells; where that is refused, what a GET says of it, which has the registry's words and counts against
+   * no limit: the same again whether the manifest is here or not.
+   */
+  async #headFirst(request: TargetRequest, held?: Held): Promise<Resolved> {
+    try {
+      return await this.#head(request, held);
+    } catch (error) {
+      const isRefused = error instanceof OciError && [401, 403, 404, 405].includes(error.status);
+      if (!isRefused || request.method === "HEAD") throw error;
+      return await this.#get(request);
+    }
   }
 
   /** What the reference means now, by a HEAD: `HIT` where the repository is known to have it, and it is here. */

@@ -34,7 +34,8 @@ Deno.test("a tag is fresh for its time to live and not a millisecond longer", as
   await using t = startPolicies();
   t.handle(upstream(() => ONE));
   assertEquals((await t.ask("manifest", "latest")).cache, "MISS");
-  assertEquals(t.asked(), ["GET manifests/latest"]);
+  // Nobody in particular has been let in yet: a HEAD asks first, as it would were it here.
+  assertEquals(t.asked(), ["HEAD manifests/latest", "GET manifests/latest"]);
   t.clock.now += t.ttl - 1;
   const fresh = await t.ask("manifest", "latest");
   assertEquals([fresh.cache, fresh.body, fresh.headers.get("age")], ["HIT", ONE, "59"]);
@@ -227,7 +228,7 @@ Deno.test("a tag whose new meaning cannot be had keeps the old one", async () =>
   }
 });
 
-Deno.test("fifty who ask for the same at once cost one question", async () => {
+Deno.test("fifty who ask for the same at once cost the questions of one", async () => {
   await using t = startPolicies();
   const gate = Promise.withResolvers<void>();
   t.handle(async (method, path) => {
@@ -238,7 +239,7 @@ Deno.test("fifty who ask for the same at once cost one question", async () => {
   await new Promise((resolve) => setTimeout(resolve, 0));
   gate.resolve();
   for (const { body } of await Promise.all(asking)) assertEquals(body, ONE);
-  assertEquals(t.asked(), ["GET manifests/latest"]);
+  assertEquals(t.asked(), ["HEAD manifests/latest", "GET manifests/latest"]);
 });
 
 Deno.test("nobody joins a question that was asked with another's credential", async () => {
@@ -322,7 +323,8 @@ Deno.test("a manifest that cannot be stored is served, and asked for again", asy
     const { cache, body } = await t.ask("manifest", "latest");
     assertEquals([cache, body], ["BYPASS", ONE]);
   }
-  assertEquals(t.asked().length, 2);
+  const gets = t.asked().filter((asked) => asked.startsWith("GET"));
+  assertEquals(gets.length, 2);
 });
 
 Deno.test("a manifest that upstream does not have is 404 every time", async () => {
@@ -331,5 +333,6 @@ Deno.test("a manifest that upstream does not have is 404 every time", async () =
     const error = await assertRejects(() => t.ask("manifest", "missing", { method }), OciError);
     assertEquals([error.code, error.status], ["MANIFEST_UNKNOWN", 404]);
   }
-  assertEquals(t.asked(), ["GET manifests/missing", "HEAD manifests/missing"]);
+  const asked = ["HEAD manifests/missing", "GET manifests/missing", "HEAD manifests/missing"];
+  assertEquals(t.asked(), asked);
 });

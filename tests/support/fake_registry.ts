@@ -62,6 +62,11 @@ export interface LogFilter {
 
 /** What can be changed while the registry runs. */
 export interface Control {
+  /**
+   * What is answered in place of the truth, tokens included; undefined for the truth.
+   * @default {undefined}
+   */
+  lie?: (request: ServerRequest, asked: Route) => ServerReply | undefined;
   /** Answered to everything but the token endpoint, e.g. 503. @default {undefined} */
   failWith?: number;
   /** Answered by the token endpoint, e.g. 503. @default {undefined} */
@@ -147,7 +152,8 @@ interface Repository {
   readonly tags: Map<string, string>;
 }
 
-interface Route {
+/** What a request is for, by its path. */
+export interface Route {
   readonly kind: RequestKind;
   readonly repository?: string;
   readonly reference?: string;
@@ -208,6 +214,8 @@ export async function startFakeRegistry(options: FakeRegistryOptions = {}): Prom
   }
 
   function dispatch(request: ServerRequest, route: Route, entry: LogEntry): ServerReply {
+    const lie = control.lie?.(request, route);
+    if (lie) return lie;
     if (route.kind === "storage") return bucket.answer(request);
     if (route.kind === "token") return token(request, entry);
     if (control.failWith) return refuse(control.failWith, "UNAVAILABLE", "Failing on purpose");
