@@ -3,8 +3,11 @@
  *
  * @module
  */
+import type { Config } from "./config.ts";
 import { serveHttp1 } from "./http1/server.ts";
+import type { Rejection } from "./limits/gate.ts";
 import type { Proxy } from "./proxy.ts";
+import { addressSet } from "./transforms/policy.ts";
 
 /** What the command line needs of a running listener. */
 export interface Listener {
@@ -32,10 +35,14 @@ export interface ListenOptions {
  */
 export async function listen(proxy: Proxy, options: ListenOptions): Promise<Listener> {
   const { tls, onListen = () => {}, ...address } = options;
-  if (proxy.config.ownHttp && !tls) return serveHttp1({ ...address, onListen }, proxy);
+  const bounds = {
+    isProxy: trustedProxies(proxy.config),
+    onRefused: () => proxy.stats.rejected.add("connections" satisfies Rejection),
+  };
+  if (proxy.config.ownHttp && !tls) return serveHttp1({ ...address, ...bounds, onListen }, proxy);
   if (proxy.config.ownHttp && tls && canOwnTls()) {
     const { serveTls } = await import("./tls/server.ts");
-    return await serveTls({ ...address, onListen, tls }, proxy);
+    return await serveTls({ ...address, ...bounds, onListen, tls }, proxy);
   }
   const abort = new AbortController();
   const { signal } = abort;
@@ -47,6 +54,13 @@ export async function listen(proxy: Proxy, options: ListenOptions): Promise<List
     shutdown: () => server.shutdown(),
     close: () => abort.abort(),
   };
+}
+
+/** Whose connections come from many clients: those whose word on their addresses is believed. */
+function trustedProxies({ trustProxy }: Pick<Config, "trustProxy">): (address: string) => boolean {
+  if (typeof trustProxy !== "object") return () => trustProxy === true;
+  const networks = addressSet(trustProxy);
+  return (address) => networks.has(address);
 }
 
 /** Whether `node:tls` can serve: before Deno 2.9 it is made of what cannot give a connection up. */

@@ -324,6 +324,12 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
   "lib/http1/buffers.ts": { "#free": inner("size", "Memory of buffers that nobody uses") },
   "lib/http1/connection.ts": { "WITH_BODY": constant },
   "lib/http1/connections.ts": {
+    "#byAddress": asked(
+      "client address",
+      "How many connections an address has, which the kernel says",
+      "tests/http1/server_test.ts: “of too many connections of one address the longest idle goes, and where all are busy another gets 429 at once”",
+    ),
+    "own": inner("the connection itself", "Part of `#byAddress`"),
     "#held": inner("the connection itself", "Nothing is looked up by it"),
   },
   "lib/http1/slabs.ts": {

@@ -39,6 +39,7 @@ const REJECTIONS: readonly Rejection[] = [
   "rate_misses",
   "fill_queue",
   "passthrough_queue",
+  "connections",
 ];
 
 /** What was counted, and zeros for the rest: of a series that begins with 1 `increase()` does not see the first. */

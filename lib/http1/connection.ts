@@ -96,6 +96,10 @@ export class Connection implements Held {
     this.#client = "hostname" in remoteAddr ? remoteAddr.hostname : "";
   }
 
+  get address(): string {
+    return this.#client;
+  }
+
   /** What it waits for, and since when by the context's clock. */
   get waiting(): { readonly on: Waiting; readonly since: number } {
     return { on: this.#waiting, since: this.#since };

@@ -74,8 +74,54 @@ async function accept(listener: Deno.TcpListener, server: Server): Promise<void>
       await new Promise((resolve) => setTimeout(resolve, ACCEPT_AGAIN));
       continue;
     }
-    if (server.connections.hasRoom()) serve(conn, server);
+    if (!server.connections.hasRoomOf(addressOf(conn))) refuse(conn);
+    else if (server.connections.hasRoom()) serve(conn, server);
     else conn.close();
+  }
+}
+
+function addressOf({ remoteAddr }: Deno.TcpConn): string {
+  return remoteAddr.hostname;
+}
+
+const TOO_MANY = JSON.stringify({
+  errors: [{
+    code: "TOOMANYREQUESTS",
+    message: "Too many connections of this address: behind a proxy, set TRUST_PROXY",
+  }],
+});
+const REFUSAL = new TextEncoder().encode(
+  `HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: ${TOO_MANY.length}\r\n` +
+    "docker-distribution-api-version: registry/2.0\r\nretry-after: 5\r\nconnection: close\r\n\r\n" +
+    TOO_MANY,
+);
+/** How long one that is refused may take to say what nobody answers, ms: closed at once, it might not read why. */
+const FAREWELL = 500;
+/** That are refused at once; further ones are closed without a word. */
+const MAX_FAREWELLS = 64;
+let farewells = 0;
+
+/** Tells a client at once that it has too many connections. Never rejects. */
+async function refuse(conn: Deno.TcpConn): Promise<void> {
+  if (farewells >= MAX_FAREWELLS) return conn.close();
+  farewells++;
+  let isOpen = true;
+  const close = () => {
+    if (isOpen) conn.close();
+    isOpen = false;
+  };
+  const timer = setTimeout(close, FAREWELL);
+  try {
+    await conn.write(REFUSAL); // less than any socket buffer
+    await conn.closeWrite();
+    const nowhere = new Uint8Array(4096);
+    for (let left = 16; left > 0 && await conn.read(nowhere) !== null;) left--;
+  } catch {
+    // It has gone.
+  } finally {
+    clearTimeout(timer);
+    farewells--;
+    close();
   }
 }
 
@@ -97,7 +143,7 @@ export interface Door {
 /** What a {@linkcode Server} is made of. */
 export interface ServerParts {
   readonly handler: Handler;
-  readonly options: Pick<ServeOptions, "onListen" | "tick" | "memory" | "most" | "patience">;
+  readonly options: Pick<ServeOptions, "onListen" | "tick" | "memory" | keyof ConnectionsOptions>;
   /** @default {"http"} */
   readonly scheme?: Scheme;
 }

@@ -26,7 +26,8 @@ export type Rejection =
   | "rate_hits"
   | "rate_misses"
   | "fill_queue"
-  | "passthrough_queue";
+  | "passthrough_queue"
+  | "connections";
 
 /** Options for {@linkcode Gate}. */
 export interface GateOptions {

@@ -29,7 +29,10 @@ export async function serveTls(options: ServeTlsOptions, handler: Handler): Prom
   let server: Server | undefined = undefined;
   const onConnection = (socket: TLSSocket) => {
     notePassing(GARBAGE);
-    if (server?.connections.hasRoom()) greet(socket, server);
+    const { remoteAddress: address = "" } = socket;
+    // No answer can be read before a handshake, which would cost more than the refusal spares.
+    const isWelcome = server?.connections.hasRoomOf(address) && server.connections.hasRoom();
+    if (server && isWelcome) greet(socket, server);
     else socket.destroy();
   };
   const onTrouble = (error: unknown) => server?.makeRoom(error);
@@ -49,7 +52,8 @@ async function greet(socket: TLSSocket, server: Server): Promise<void> {
   const close = () => client.close();
   const waiting = { on: "rest of request", since: server.now } as const;
   try {
-    await server.hold({ waiting, retire: close, close }, () => handshake(socket));
+    const held = { waiting, address: hostname, retire: close, close };
+    await server.hold(held, () => handshake(socket));
   } catch {
     return close(); // it came to nothing
   }

@@ -475,6 +475,39 @@ Deno.test("of too many connections the longest idle go, so that another has room
   await Promise.all(answers);
 });
 
+Deno.test("of too many connections of one address the longest idle goes, and where all are busy another gets 429 at once", async () => {
+  const go = Promise.withResolvers<void>();
+  let [asked, refused] = [0, 0];
+  using server = serve(async (request) => {
+    if (request.url.endsWith("/quick")) return new Response("served");
+    asked++;
+    await go.promise;
+    return new Response("done");
+  }, { mostOfOne: 3, onRefused: () => refused++ });
+  const idle = await Promise.all([1, 2, 3, 4, 5].map(() => openRaw(server.at)));
+  assertEquals(text(await rawRequest(server.at, { path: "/quick" })), "served");
+  for (const client of idle) client.close();
+  assertEquals(refused, 0);
+  const answers = [1, 2, 3].map(() => rawRequest(server.at, { path: "/" }));
+  await until(() => asked === 3);
+  const answer = await rawRequest(server.at, { path: "/quick" });
+  assertEquals([answer.status, JSON.parse(text(answer)).errors[0].code], [429, "TOOMANYREQUESTS"]);
+  assertEquals(refused, 1);
+  go.resolve();
+  assertEquals((await Promise.all(answers)).map(text), ["done", "done", "done"]);
+  assertEquals(text(await rawRequest(server.at, { path: "/quick" })), "served");
+});
+
+Deno.test("connections of a trusted proxy are not counted as one client's", async () => {
+  using server = serve(() => new Response("served"), { mostOfOne: 1, isProxy: () => true });
+  const idle = await Promise.all([1, 2, 3, 4].map(() => openRaw(server.at)));
+  for (const client of idle) {
+    await client.write("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assertEquals(text(await client.answer()), "served");
+    client.close();
+  }
+});
+
 Deno.test("where all connections have something under way another is refused, and none of them ends", async () => {
   const go = Promise.withResolvers<void>();
   let asked = 0;

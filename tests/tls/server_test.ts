@@ -190,6 +190,24 @@ test("of too many connections the longest idle go, so that another has room", as
   }
 });
 
+test("of too many connections of one address the longest idle go, and where all are busy another is refused", async () => {
+  const go = Promise.withResolvers<void>();
+  let [asked, refused] = [0, 0];
+  await using server = await serve(async () => {
+    asked++;
+    await go.promise;
+    return new Response("done");
+  }, { mostOfOne: 2, onRefused: () => refused++ });
+  const idle = await Promise.all([1, 2, 3, 4].map(() => connect(server.port)));
+  const answers = [textOf(server), textOf(server)];
+  await until(() => asked === 2);
+  for (const conn of idle) conn.close();
+  await ended(await connect(server.port));
+  assertEquals(refused, 1);
+  go.resolve();
+  assertEquals(await Promise.all(answers), ["done", "done"]);
+});
+
 test("where all connections have something under way another is refused, and none of them ends", async () => {
   const go = Promise.withResolvers<void>();
   let asked = 0;
