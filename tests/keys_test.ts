@@ -210,6 +210,11 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "redis o": inner("digest", ACCOUNTING),
     "redis c": inner("nothing", ACCOUNTING),
     "redis x": inner("digest", ACCOUNTING),
+    "redis RP": asked(
+      `when, and ${REPOSITORY}`,
+      "Which repositories are public no more: whoever is told asks upstream again",
+      MEET,
+    ),
     "redis r": inner("instance", ACCOUNTING),
     "redis rx": inner("instance", ACCOUNTING),
   },
@@ -470,6 +475,16 @@ Deno.test("no place is named that is not there any more", () => {
   const found = new Set(places.map(({ file, name }) => `${file} ${name}`));
   const gone = all.map(({ file, name }) => `${file} ${name}`).filter((place) => !found.has(place));
   assertEquals(gone, [], "Take these out of KEPT in tests/keys_test.ts");
+});
+
+Deno.test("a store and an index in one Redis have no key in common", () => {
+  const STORE = "lib/cache/redis_store.ts";
+  const inRedis = places.filter(({ name }) => name.startsWith("redis "));
+  const ofStore = new Set(inRedis.filter(({ file }) => file === STORE).map(({ name }) => name));
+  const both = inRedis.filter(({ file, name }) => file !== STORE && ofStore.has(name))
+    .map(({ file, name, line }) => `${file}:${line} ${name}`);
+  assert(ofStore.size > 3);
+  assertEquals(both, [], `${STORE} has a key of that name too: they have one prefix`);
 });
 
 Deno.test("whatever a request can choose the key of has a test that attacks it", () => {

@@ -403,16 +403,16 @@ export const REVOKE = script(`
   local p, repository = KEYS[1], ARGV[1]
   ${NOW}
   redis.call('ZREM', p .. 'P', repository)
-  redis.call('ZADD', p .. 'R', now, repository)
-  redis.call('ZREMRANGEBYSCORE', p .. 'R', '-inf', now - ${REVOKED_FOR})
-  redis.call('ZREMRANGEBYRANK', p .. 'R', 0, -10001)
+  redis.call('ZADD', p .. 'RP', now, repository)
+  redis.call('ZREMRANGEBYSCORE', p .. 'RP', '-inf', now - ${REVOKED_FOR})
+  redis.call('ZREMRANGEBYRANK', p .. 'RP', 0, -10001)
 `);
 
 /** since limit → now repository… */
 export const REVOKED = script(`
   local p, since, limit = KEYS[1], ARGV[1], ARGV[2]
   ${NOW}
-  local revoked = redis.call('ZRANGE', p .. 'R', since, '+inf', 'BYSCORE', 'LIMIT', 0, limit)
+  local revoked = redis.call('ZRANGE', p .. 'RP', since, '+inf', 'BYSCORE', 'LIMIT', 0, limit)
   table.insert(revoked, 1, string.format('%.0f', now))
   return revoked
 `);
