@@ -27,6 +27,7 @@ import {
 import { OciError } from "./oci/error.ts";
 import { essence, isManifestType } from "./oci/media_type.ts";
 import { replyHeaders, upstreamHeaders } from "./transforms/headers.ts";
+import { noMemory, underWay } from "./response/under_way.ts";
 import type { Stats } from "./stats.ts";
 import type { Part } from "./transforms/range.ts";
 import type { Target } from "./transforms/route.ts";
@@ -170,6 +171,9 @@ export function handOver(answer: UpstreamAnswer, target: URL): Answer {
 /** A list up to this many bytes is read and checked before it is answered; a longer one proves nothing. */
 const CHECKED_LIST = 128 * 1024;
 
+/** What a longer one takes while it is passed through, upstream's connection included: bytes. */
+const LONG_LIST = 512 * 1024;
+
 /** Options for {@linkcode listAnswer}. */
 export interface ListOptions {
   readonly kind: "tags" | "referrers" | "catalog";
@@ -196,7 +200,13 @@ export async function listAnswer(answer: UpstreamAnswer, options: ListOptions): 
       answer.abort();
       return watchBody(null, { status, headers });
     }
-    return watchBody(rest, { status, headers });
+    if (!underWay.take(LONG_LIST)) {
+      rest.cancel().catch(() => {}); // of no use
+      throw noMemory();
+    }
+    const long = watchBody(rest, { status, headers });
+    Promise.resolve(long.delivered).finally(() => underWay.remove(LONG_LIST));
+    return long;
   }
   if (!isList(start, kind)) throw otherAnswer(answer);
   await proved?.();

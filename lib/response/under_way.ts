@@ -18,7 +18,12 @@ export const underWay = new MemoryBudget({ limit: LIMIT });
 export async function reserveMemory(bytes: number, budget = underWay): Promise<Release> {
   const release = await budget.reserve(bytes, PATIENCE);
   if (release) return release;
-  throw new OciError("TOOMANYREQUESTS", "Too much is under way: try again", {
+  throw noMemory();
+}
+
+/** What a client is told that there is no memory for: 503. */
+export function noMemory(): OciError {
+  return new OciError("TOOMANYREQUESTS", "Too much is under way: try again", {
     status: 503,
     headers: { "retry-after": "5" },
   });
