@@ -124,7 +124,17 @@ export class Asker {
       used = next;
       answer = await this.#try(target, { ...options, credential: used });
     }
-    if ("error" in answer && answer.isRefusal && used !== caller.credential) {
+    if (caller.isShared) {
+      // What one of the operator's accounts may not read another may: registries also say 404 for that.
+      if (isAccount(used, target)) tried.add(used.username);
+      for (const account of target.registry.credentials) {
+        if (!("error" in answer) || !(answer.isRefusal || answer.error.status === 404)) break;
+        if (tried.has(account.username)) continue;
+        tried.add(account.username);
+        used = { kind: "basic", ...account };
+        answer = await this.#try(target, { ...options, credential: used });
+      }
+    } else if ("error" in answer && answer.isRefusal && used !== caller.credential) {
       // The operator's account is no good here; what everybody may read does not depend on it.
       upstreamLog.warn("{registry} refuses the configured credentials", {
         registry: target.registry.name,
