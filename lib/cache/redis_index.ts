@@ -43,7 +43,7 @@ const PROMISE_LIFE = LEASE_LIFE;
 /** Rows that are read or written at a time. */
 const PAGE = 500;
 /** Facts that one script removes: Redis does nothing else meanwhile. */
-const SLICE = 200;
+const SLICE = 100;
 /** Uses of links and tags that are remembered until they are written. */
 const USES = 1_000;
 /** What a public mark counts for, bytes: Redis keeps its name twice. */
@@ -184,10 +184,10 @@ export class RedisIndex implements Index {
   }
 
   async removeBlob(digest: string): Promise<void> {
-    const run = (isContinued: "0" | "1") =>
-      this.#redis.run(scripts.REMOVE_BLOB, digest, String(SLICE), isContinued);
-    let isMore = await run("0") === 1;
-    while (isMore) isMore = await run("1") === 1;
+    let cursor = "";
+    while (cursor !== "-1") {
+      cursor = String(await this.#redis.run(scripts.REMOVE_BLOB, digest, String(SLICE), cursor));
+    }
   }
 
   async touch(uses: ReadonlyMap<string, number>): Promise<void> {

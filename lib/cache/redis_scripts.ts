@@ -126,18 +126,23 @@ const FACTS = `
       count('links', repository, -1, -linkBytes(digest, field, mediaType))
     end
   end
-  -- Of links and tags of a digest at most so many; returns how many.
-  local function dropSome(digest, limit)
+  -- Of links and tags of a digest at most so many; returns how many, and the next cursor. With a cursor tags are
+  -- taken in turn: picking some at random takes longer and longer as a large set empties.
+  local function dropSome(digest, limit, cursor)
     local links = redis.call('HRANDFIELD', p .. 'l:' .. digest, limit)
     for _, field in ipairs(links) do dropLink(digest, field) end
-    local entries = redis.call('SRANDMEMBER', p .. 'd:' .. digest, limit)
+    local entries
+    if cursor then
+      local page = redis.call('SSCAN', p .. 'd:' .. digest, cursor, 'COUNT', limit)
+      cursor, entries = page[1], page[2]
+    else entries = redis.call('SRANDMEMBER', p .. 'd:' .. digest, limit) end
     for _, entry in ipairs(entries) do
       local repository, tag = entry:match('^(.*) (%S+)$')
       local value = redis.call('HGET', p .. 't:' .. repository, tag)
       if value and value:match(' (%S+)$') == digest then dropTag(repository, tag)
       else redis.call('SREM', p .. 'd:' .. digest, entry) end
     end
-    return #links + #entries
+    return #links + #entries, cursor
   end
   local function hasFacts(digest)
     return redis.call('EXISTS', p .. 'l:' .. digest, p .. 'd:' .. digest) > 0
@@ -152,21 +157,21 @@ const FACTS = `
   end
 `;
 
-/** digest limit isContinued → whether there is more to remove: it goes on while the content does not come back */
+/** digest limit cursor → the cursor to go on with, or -1: it goes on while the content does not come back */
 export const REMOVE_BLOB = script(`
-  local p, digest, limit, continued = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+  local p, digest, limit, cursor = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
   ${FACTS}
   local size = redis.call('HGET', p .. 'b:' .. digest, 'size')
-  if continued == '1' and size then return 0 end
+  if cursor ~= '' and size then return '-1' end
   redis.call('DEL', p .. 'b:' .. digest)
   if size then redis.call('HINCRBY', p .. 'n', 'bytes', 0 - size) end
   redis.call('ZREM', p .. 'u', digest)
   redis.call('ZREM', p .. 'v', digest)
   redis.call('ZREM', p .. 'o', digest)
-  dropSome(digest, limit)
-  if not hasFacts(digest) then return 0 end
+  local _, after = dropSome(digest, limit, cursor == '' and '0' or cursor)
+  if not hasFacts(digest) then return '-1' end
   redis.call('ZADD', p .. 'o', 1, digest) -- tidied as the oldest, should nobody go on
-  return 1
+  return after
 `);
 
 /** digest at */
