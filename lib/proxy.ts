@@ -173,18 +173,21 @@ export class Proxy {
       case "token": {
         const { registry, pathMode, hosted } = found;
         const work = { table, tokens: upstream.tokens, hasCache: parts.cache !== undefined };
+        await this.#made.gate?.budget(client)?.takeMiss();
         const onRegistry = ({ name }: Registry) => meaning.registry = name;
         return await answerToken(context, { registry, pathMode, hosted, onRegistry, ...work });
       }
       case "ping": {
         const { registry, hosted } = found;
         const work = { registry, hosted, access: parts.access, upstream, idle };
+        await this.#made.gate?.budget(client)?.takeMiss();
         return await challenged(context, {}, () => answerPing(context, work));
       }
       case "catalog": {
         const { registry, hosted } = found;
         const work = { registry, hosted, access: parts.access, upstream, idle };
         const scope = CATALOG_SCOPE;
+        await this.#made.gate?.budget(client)?.takeMiss();
         return await challenged(context, { scope }, () => answerCatalog(context, work));
       }
       case "target": {
@@ -214,12 +217,14 @@ export class Proxy {
         registry,
         credentialFor(registry, { authorization, hosted }),
       );
-      const beforeMiss = gate?.beforeMiss(client);
+      const budget = gate?.budget(client);
+      const beforeMiss = budget && (() => budget.takeMiss());
       const isCached = parts.cache && (kind === "manifest" || kind === "blob");
+      // Before the budget is settled: a refusal costs nothing, and is counted once.
       if (!isCached) await beforeMiss?.();
       const asked = { method, headers, url, target, caller, client, left, beforeMiss };
-      const answer = await parts.handler.answer(asked);
-      return gate ? await gate.charge(client, answer) : answer;
+      const work = () => parts.handler.answer(asked);
+      return await (budget ? budget.settle(work) : work());
     } catch (error) {
       if (this.config.cache?.only && isUpstreamTrouble(error) && error.status !== 429) {
         throw notFound(kind, "Not in the cache, and upstream is never asked (CACHE_ONLY)");

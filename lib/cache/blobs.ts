@@ -93,9 +93,8 @@ export class Blobs {
       const answer = isJoined ? await this.#local(request, "HIT") : undefined;
       if (answer) return answer;
     }
-    if (request.beforeMiss && !await this.#fetch.isHere(target.reference)) {
-      await request.beforeMiss();
-    }
+    // Whether or not it is here: the answer must not tell.
+    await request.beforeMiss?.();
     try {
       return await this.#open(request, { isStoreTried });
     } catch (error) {

@@ -155,7 +155,7 @@ export class Manifests {
         if (answer) return answer;
       }
     } else logDecision(target, "absent");
-    if (!held) await request.beforeMiss?.();
+    await request.beforeMiss?.();
     let resolved: Resolved;
     try {
       resolved = await this.#resolve(request, held);

@@ -12,7 +12,7 @@ const LOOK_EVERY = 5_000;
 
 /**
  * The generic cell rate algorithm of {@linkcode MemoryRateCounter}, by Redis' clock.
- * key count period take → ms to wait
+ * key count period → ms to wait, or 0: then one was taken
  */
 const TAKE = script(`
   local key, count, period = KEYS[1] .. 'rate:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -21,10 +21,22 @@ const TAKE = script(`
   local whole = math.max(tonumber(redis.call('GET', key) or 0), now) + period / count
   local over = whole - now - period
   if over > period * 0.000001 then return math.max(1, math.ceil(over)) end
-  if ARGV[4] == '1' then
-    redis.call('SET', key, string.format('%.3f', whole), 'PX', math.max(1, math.ceil(whole - now)))
-  end
+  redis.call('SET', key, string.format('%.3f', whole), 'PX', math.max(1, math.ceil(whole - now)))
   return 0
+`);
+
+/** Gives one back that was taken. key count period → 1 */
+const GIVE_BACK = script(`
+  local key, count, period = KEYS[1] .. 'rate:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + time[2] / 1000
+  local before = tonumber(redis.call('GET', key) or 0) - period / count
+  if before > now then
+    redis.call('SET', key, string.format('%.3f', before), 'PX', math.max(1, math.ceil(before - now)))
+  else
+    redis.call('DEL', key)
+  end
+  return 1
 `);
 
 /** {@linkcode RateCounter} in Redis; while that is away each instance counts by itself. */
@@ -37,16 +49,20 @@ export class RedisRateCounter implements RateCounter {
   }
 
   async take(key: string, rate: Rate): Promise<number> {
-    return await this.#ask(key, rate, "1") ?? this.#local.take(key, rate);
+    return await this.#run(TAKE, key, rate) ?? this.#local.take(key, rate);
   }
 
-  async wait(key: string, rate: Rate): Promise<number> {
-    return await this.#ask(key, rate, "0") ?? this.#local.wait(key, rate);
+  async giveBack(key: string, rate: Rate): Promise<void> {
+    if (await this.#run(GIVE_BACK, key, rate) === undefined) this.#local.giveBack(key, rate);
   }
 
-  async #ask(key: string, { count, period }: Rate, take: "0" | "1"): Promise<number | undefined> {
+  async #run(
+    script: typeof TAKE,
+    key: string,
+    { count, period }: Rate,
+  ): Promise<number | undefined> {
     try {
-      return Number(await this.#redis.run(TAKE, key, String(count), String(period), take));
+      return Number(await this.#redis.run(script, key, String(count), String(period)));
     } catch {
       return undefined; // a limit is no reason not to serve
     }

@@ -83,32 +83,15 @@ export class Gate {
     });
   }
 
-  /**
-   * What is to be called before upstream is asked for content on behalf of `client`: it throws an
-   * `OciError` (429) where its misses are used up. Undefined where they are not counted.
-   */
-  beforeMiss(client: string | undefined): (() => Promise<void>) | undefined {
-    const { misses } = this.#rate;
-    if (!misses) return undefined;
-    return async () => {
-      const wait = await this.#counter.wait(keyOf("misses", client), misses);
-      if (wait > 0) throw this.#tooMany("rate_misses", { client, wait });
-    };
-  }
-
-  /**
-   * Takes `answer` from the client's budget for what it turned out to be, and returns it. Throws an
-   * `OciError` (429) in place of a hit that it has none left for.
-   */
-  async charge(client: string | undefined, answer: Answer): Promise<Answer> {
-    const isHit = answer.cache === "HIT" || answer.cache === "STALE";
-    const what = isHit ? "hits" : "misses";
-    const rate = this.#rate[what];
-    const wait = rate ? await this.#counter.take(keyOf(what, client), rate) : 0;
-    // A miss has cost what it costs by now, and was let in before.
-    if (wait === 0 || !isHit) return answer;
-    await answer.response.body?.cancel();
-    throw this.#tooMany("rate_hits", { client, wait });
+  /** What one request of `client` takes of its budgets; undefined where nothing is counted. */
+  budget(client: string | undefined): RequestBudget | undefined {
+    const { hits, misses } = this.#rate;
+    if (!hits && !misses) return undefined;
+    return new RequestBudget(this.#rate, {
+      counter: () => this.#counter,
+      client,
+      tooMany: (reason, wait) => this.#tooMany(reason, { client, wait }),
+    });
   }
 
   #tooMany(
@@ -124,6 +107,70 @@ export class Gate {
         headers: { "retry-after": String(Math.ceil(wait / 1000)) },
       },
     );
+  }
+}
+
+/** What a {@linkcode RequestBudget} is made of. */
+interface BudgetParts {
+  counter(): RateCounter;
+  readonly client: string | undefined;
+  tooMany(reason: Rejection, wait: number): OciError;
+}
+
+/**
+ * What one request takes of its client's budgets. One miss is taken before upstream is asked, so that failures count
+ * and no burst passes, and given back where it turns out to be a hit.
+ */
+export class RequestBudget {
+  readonly #rate: RateLimits;
+  readonly #parts: BudgetParts;
+  /** Of the miss: 0 once it is taken. */
+  #taking: Promise<number> | undefined;
+
+  constructor(rate: RateLimits, parts: BudgetParts) {
+    this.#rate = rate;
+    this.#parts = parts;
+  }
+
+  /** Takes a miss, once. Throws an `OciError` (429) where there is none left. */
+  async takeMiss(): Promise<void> {
+    const wait = await this.#take();
+    if (wait > 0) throw this.#parts.tooMany("rate_misses", wait);
+  }
+
+  async #take(): Promise<number> {
+    const { misses } = this.#rate;
+    if (!misses) return 0;
+    const { counter, client } = this.#parts;
+    this.#taking ??= (async () => await counter().take(keyOf("misses", client), misses))();
+    return await this.#taking;
+  }
+
+  /**
+   * Settles what `work` turned out to be, and returns its answer. Whatever is no hit counts as a miss, errors too. Throws an
+   * `OciError` (429) in place of a hit that there is none left for.
+   */
+  async settle(work: () => Promise<Answer>): Promise<Answer> {
+    let answer: Answer;
+    try {
+      answer = await work();
+    } catch (error) {
+      await this.#take();
+      throw error;
+    }
+    const { counter, client } = this.#parts;
+    const { hits, misses } = this.#rate;
+    if (answer.cache !== "HIT" && answer.cache !== "STALE") {
+      await this.#take(); // it has cost what it costs by now
+      return answer;
+    }
+    if (misses && await this.#taking === 0) {
+      await counter().giveBack(keyOf("misses", client), misses);
+    }
+    const wait = hits ? await counter().take(keyOf("hits", client), hits) : 0;
+    if (wait === 0) return answer;
+    await answer.response.body?.cancel();
+    throw this.#parts.tooMany("rate_hits", wait);
   }
 }
 

@@ -31,8 +31,8 @@ export function parseRate(text: string): Rate {
 export interface RateCounter {
   /** Takes one from `key`'s budget. Returns 0, or how many ms until there is one to take. */
   take(key: string, rate: Rate): number | Promise<number>;
-  /** The same without taking it. */
-  wait(key: string, rate: Rate): number | Promise<number>;
+  /** Gives back one that was taken: what it was taken for did not happen. */
+  giveBack(key: string, rate: Rate): void | Promise<void>;
 }
 
 /** Options for {@linkcode MemoryRateCounter}. */
@@ -66,8 +66,12 @@ export class MemoryRateCounter implements RateCounter {
     return wait;
   }
 
-  wait(key: string, rate: Rate): number {
-    return this.#look(key, rate).wait;
+  giveBack(key: string, { count, period }: Rate): void {
+    const wholeAt = this.#wholeAt.get(key);
+    if (wholeAt === undefined) return;
+    const before = wholeAt - period / count;
+    if (before > this.#now()) this.#wholeAt.set(key, before);
+    else this.#wholeAt.delete(key);
   }
 
   #look(key: string, { count, period }: Rate): { wait: number; next: number } {

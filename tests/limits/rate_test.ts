@@ -35,13 +35,15 @@ Deno.test("the whole budget may be used at once, and then there is a wait until 
   assertEquals(counter.take("a", rate), 10 * SECOND);
 });
 
-Deno.test("what is turned away costs nothing, and looking neither", () => {
+Deno.test("what is turned away costs nothing, and what is given back can be taken again", () => {
   const { clock, counter } = makeCounter();
   const rate = { count: 1, period: SECOND };
-  assertEquals(counter.wait("a", rate), 0);
+  assertEquals(counter.take("a", rate), 0);
+  counter.giveBack("a", rate);
+  counter.giveBack("a", rate); // never more than the whole budget
   assertEquals(counter.take("a", rate), 0);
   for (let i = 0; i < 5; i++) assert(counter.take("a", rate) > 0);
-  assertEquals(counter.wait("a", rate), SECOND);
+  assertEquals(counter.take("a", rate), SECOND);
   clock.now += SECOND;
   assertEquals(counter.take("a", rate), 0);
 });

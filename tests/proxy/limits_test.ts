@@ -129,6 +129,53 @@ Deno.test("hits beyond their own rate are 429; misses have theirs", async () => 
   assertEquals(proxy.stats.rejected.get("rate_hits"), 1);
 });
 
+Deno.test("of a burst exactly the budget is let through, and failures count", async () => {
+  await using both = await startBoth({ RATE_LIMIT: "misses=3/1h" });
+  const { docker, proxy } = both;
+  const statuses = await Promise.all(
+    Array.from({ length: 20 }, async (_, i) => (await manifest(proxy, `none${i}`)).status),
+  );
+  assertEquals(statuses.sort(), [404, 404, 404, ...Array<number>(17).fill(429)]);
+  const asked = docker.log.filter(({ kind }) => kind === "manifest");
+  assertEquals(new Set(asked.map(({ repository }) => repository)).size, 3);
+  assertEquals(proxy.stats.rejected.get("rate_misses"), 17);
+});
+
+Deno.test("ping, tokens and the catalogue count as misses", async () => {
+  for (const path of ["/v2/", "/v2/_catalog", "/v2/auth?scope=repository:library/app:pull"]) {
+    await using both = await startBoth({ RATE_LIMIT: "misses=2/1h" }, { auth: "token" });
+    const get = async () => (await whole(both.proxy.url + path)).status;
+    assertEquals([await get() === 429, await get() === 429, await get()], [false, false, 429]);
+  }
+});
+
+Deno.test("a client that is let into nothing is counted the same, whether a private blob is here or not", async () => {
+  const sequences = [];
+  for (const isHere of [true, false]) {
+    await using both = await startBoth({ RATE_LIMIT: "misses=4/1h", TRUST_PROXY: "true" }, {
+      auth: "token",
+    });
+    const { docker, proxy } = both;
+    const image = hold(docker, "app");
+    const [layer] = image.layers;
+    docker.setAccess("library/app", ["a"]);
+    const url = `${proxy.url}/v2/library/app/blobs/${layer!.digest}`;
+    if (isHere) {
+      const authorization = `Basic ${btoa("a:secret-a")}`;
+      const own = await whole(url, {
+        headers: { authorization, "x-forwarded-for": "192.0.2.9" },
+      });
+      assertEquals(own.status, 200);
+      await proxy.proxy.cache!.content.settled(layer!.digest);
+    }
+    const statuses = [];
+    for (let i = 0; i < 6; i++) statuses.push((await whole(url)).status);
+    sequences.push(statuses);
+  }
+  assertEquals(sequences[0], sequences[1]);
+  assertEquals(sequences[0], [401, 401, 401, 401, 429, 429]);
+});
+
 Deno.test("a hit that is turned away leaves nothing open", async () => {
   await using both = await startBoth({ RATE_LIMIT: "hits=1/1h" });
   const { docker, proxy } = both;
