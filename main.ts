@@ -7,15 +7,15 @@ import { type CommandLine, HELP, readCommandLine } from "./lib/commands/command_
 import type { Operated } from "./lib/commands/operate.ts";
 import type { Output } from "./lib/commands/output.ts";
 import { describePermissions, narrowPermissions } from "./lib/commands/permissions.ts";
-import { askHealth } from "./lib/health.ts";
-import { type Config, ConfigError, parseConfig } from "./lib/config.ts";
-import { describeConfig, settingsInForce } from "./lib/describe.ts";
-import { OUTBOUND } from "./lib/settings/doubts.ts";
-import { surviveErrors } from "./lib/last_resort.ts";
-import { listen as listenFor, type Listener } from "./lib/listener.ts";
-import { programLog, startLogging } from "./lib/log.ts";
-import { Proxy } from "./lib/proxy.ts";
-import { VERSION } from "./lib/version.ts";
+import { askHealth } from "./lib/server/health.ts";
+import { type Config, ConfigError, parseConfig } from "./lib/config/config.ts";
+import { describeConfig, settingsInForce } from "./lib/config/describe.ts";
+import { OUTBOUND } from "./lib/config/warnings.ts";
+import { surviveErrors } from "./lib/telemetry/uncaught_errors.ts";
+import { listen as listenFor, type Listener } from "./lib/server/listener.ts";
+import { programLog, startLogging } from "./lib/telemetry/log.ts";
+import { Proxy } from "./lib/proxy/proxy.ts";
+import { VERSION } from "./lib/util/version.ts";
 
 /** A second signal cut transfers off: what a shell says of a program that SIGINT ended. */
 const EXIT_CUT = 130;
@@ -245,7 +245,7 @@ async function run(line: CommandLine): Promise<number> {
         return 0;
       }
       const { runClientConfig } = await import("./lib/commands/client_config.ts");
-      const { instanceOf } = await import("./lib/client_config.ts");
+      const { instanceOf } = await import("./lib/operator/client_config.ts");
       const instance = instanceOf(config, url);
       return runClientConfig({ kind: line.client, instance, json, output: output() });
     }

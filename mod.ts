@@ -12,12 +12,12 @@
  *
  * @module
  */
-import type { Config } from "./lib/config.ts";
-import { type ConnectionInfo, Proxy } from "./lib/proxy.ts";
+import type { Config } from "./lib/config/config.ts";
+import { type ConnectionInfo, Proxy } from "./lib/proxy/proxy.ts";
 
-export { type Config, ConfigError, type ConfigOptions, parseConfig } from "./lib/config.ts";
-export type { ConnectionInfo } from "./lib/proxy.ts";
-export { type Registry, registryOf } from "./lib/registry.ts";
+export { type Config, ConfigError, type ConfigOptions, parseConfig } from "./lib/config/config.ts";
+export type { ConnectionInfo } from "./lib/proxy/proxy.ts";
+export { type Registry, registryOf } from "./lib/oci/registry.ts";
 export { OciError, type OciErrorCode, renderError } from "./lib/oci/error.ts";
 export * from "./lib/transforms/auth.ts";
 export * from "./lib/transforms/headers.ts";

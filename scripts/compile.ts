@@ -40,7 +40,7 @@ async function compile(target: string, { permissions, output }: {
       "--frozen",
       ...await sparing(),
       "--no-prompt", // nobody is there to answer
-      "--v8-flags=--expose-gc", // as the start task has it: see lib/garbage.ts
+      "--v8-flags=--expose-gc", // as the start task has it: see lib/util/gc.ts
       // Windows has no one root, so what is given for all drives cannot be given back in part.
       ...target.includes("windows")
         ? permissions.map((flag) => flag.replace(/=\/$/, ""))

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { parse as parseYaml, parseAll } from "@std/yaml";
-import { clientConfig, instanceOf } from "../lib/client_config.ts";
-import { parseConfig } from "../lib/config.ts";
+import { clientConfig, instanceOf } from "../lib/operator/client_config.ts";
+import { parseConfig } from "../lib/config/config.ts";
 import { must, run } from "./support/process.ts";
 import { ROOT } from "./support/proxy_process.ts";
 import { which } from "./support/requirements.ts";

@@ -56,11 +56,11 @@ const COUNTED = "Counters: no answer depends on them";
 
 /** By file, then by the name of what is assigned. */
 const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
-  "lib/access.ts": {
+  "lib/auth/access.ts": {
     "#grants": asked(
       `id of the credential, ${REPOSITORY}`,
       "One credential may read one repository: nothing else decides. The id is a hash of all of the credential",
-      "tests/upstream/ask_test.ts: “a grant is for one repository of one registry”",
+      "tests/upstream/registry_client_test.ts: “a grant is for one repository of one registry”",
     ),
     "marks": asked(
       REPOSITORY,
@@ -69,7 +69,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     ),
   },
   "lib/admin/api.ts": { "routes": constant },
-  "lib/admin/history.ts": {
+  "lib/operator/history.ts": {
     "counts": local,
     "hour": inner("time at which a step began", COUNTED),
     "day": inner("time at which a step began", COUNTED),
@@ -109,7 +109,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "callers": inner("id of the credential", "Part of `#members`"),
     "(expression)": inner(`${REPOSITORY}`, "Part of `#members`, empty as it is made"),
   },
-  "lib/cache/content.ts": {
+  "lib/cache/content/content.ts": {
     "#checks": inner("digest", BY_DIGEST),
     "#memory": inner("digest", BY_DIGEST),
     "#reads": inner("digest", BY_DIGEST),
@@ -117,17 +117,17 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "#condemning": inner("digest", BY_DIGEST),
     "#failures": inner("digest and when it was stored", BY_DIGEST),
   },
-  "lib/cache/evict.ts": {
+  "lib/cache/content/capacity.ts": {
     "#uses": inner("digest", ACCOUNTING),
     "#pins": inner("digest", ACCOUNTING),
     "#kept": inner("digest", ACCOUNTING),
     "#admissions": inner("one lock for all", ACCOUNTING),
     "#changes": inner("digest", ACCOUNTING),
   },
-  "lib/cache/fill.ts": {
+  "lib/cache/content/fill.ts": {
     "#recent": inner("offset in the one file of this fill", "A fill has one digest"),
   },
-  "lib/cache/fills.ts": {
+  "lib/cache/content/fills.ts": {
     "#fills": asked(
       "digest",
       `${BY_DIGEST}; nobody joins who could not start it`,
@@ -137,14 +137,14 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "#settling": inner("the fill itself", "Found by what was found by digest"),
     "#unwanted": inner("the fill itself", "Found by what was found by digest"),
   },
-  "lib/cache/stopped_fills.ts": {
+  "lib/cache/content/stopped_fills.ts": {
     "#parts": asked(
       "digest; in it the registry and the repository that it came from",
       "Only the same repository goes on with it, and what comes of it is verified by the digest",
       "tests/proxy/abandoned_test.ts: “what is left of a stopped download goes with the first bytes that are wrong, and the next client gets right ones”",
     ),
   },
-  "lib/cache/grants.ts": {
+  "lib/cache/cluster/grants.ts": {
     "redis secret": inner("nothing", "One secret for all instances"),
     "redis g:": asked(
       `id of the credential, ${REPOSITORY}`,
@@ -152,14 +152,14 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
       "tests/e2e/shared_test.ts: “a private image is served by another instance to who was let in, and to nobody else”",
     ),
   },
-  "lib/cache/inventory.ts": {
+  "lib/cache/content/inventory.ts": {
     "#nodes": inner("digest", "Lives as long as one listing; what a digest holds never changes"),
     "#summaries": inner("digest", "What a digest holds never changes"),
     "found": local,
     "known": local,
     "platforms": local,
   },
-  "lib/cache/lease.ts": {
+  "lib/cache/cluster/lease.ts": {
     "redis f:": inner(
       `digest; or ${REPOSITORY}, reference and, unless it was let in lately, the caller; or "upkeep": no two look alike`,
       "A lock among instances: what it guards is looked up and proved anew by each",
@@ -173,12 +173,12 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
       MEET,
     ),
   },
-  "lib/cache/peer.ts": {
+  "lib/cache/cluster/peer.ts": {
     "#since": inner("URL of an instance", "Instances tell each other, by Redis"),
   },
-  "lib/cache/private_dir.ts": { "MOUNTED": constant },
-  "lib/cache/redis.ts": { "redis probe": inner("nothing", "Whether Redis may be written") },
-  "lib/cache/redis_index.ts": {
+  "lib/cache/store/private_dir.ts": { "MOUNTED": constant },
+  "lib/cache/store/redis.ts": { "redis probe": inner("nothing", "Whether Redis may be written") },
+  "lib/cache/index/redis_index.ts": {
     "redis b:": inner("digest", BY_DIGEST),
     "redis u": inner("digest", ACCOUNTING),
     "redis l:": asked(`digest; in it ${REPOSITORY} and kind`, "As of SQLite's links", DIGEST),
@@ -189,7 +189,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "redis n": inner("nothing", ACCOUNTING),
     "#crowded": inner(`kind of fact, ${REPOSITORY}`, ACCOUNTING),
   },
-  "lib/cache/redis_scripts.ts": {
+  "lib/cache/index/redis_scripts.ts": {
     "redis b:": inner("digest", BY_DIGEST),
     "redis l:": asked(`digest; in it ${REPOSITORY} and kind`, "As of SQLite's links", DIGEST),
     "redis t:": asked(`${REPOSITORY}; in it the tag`, "As of SQLite's tags", MEET),
@@ -218,7 +218,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "redis r": inner("instance", ACCOUNTING),
     "redis rx": inner("instance", ACCOUNTING),
   },
-  "lib/cache/redis_store.ts": {
+  "lib/cache/store/redis_store.ts": {
     "redis S": inner("digest", ACCOUNTING),
     "redis M:": inner("digest", BY_DIGEST),
     "redis C:": inner("random number of what was written at once, and place in it", BY_DIGEST),
@@ -227,25 +227,25 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "redis Q:": inner("digest", "What was moved aside: nobody is served from it"),
     "redis QS": inner("digest", "What was moved aside: nobody is served from it"),
   },
-  "lib/cache/removal.ts": {
+  "lib/cache/content/removal.ts": {
     "roots": local,
     "leaving": local,
     "staying": local,
     "stayingBeside": local,
     "parts": local,
   },
-  "lib/cache/s3_requests.ts": {
+  "lib/cache/store/s3/requests.ts": {
     "#waiting": inner("the request itself", "Nothing is looked up: all are told together"),
     "#failing": inner(
       "name of an object",
       "Whether the service fails with several: no answer is found by it",
     ),
   },
-  "lib/cache/s3_store.ts": {
+  "lib/cache/store/s3/store.ts": {
     "#permits": inner("nothing", "So many parts at once, of whatever"),
     "#seen": inner("digest", BY_DIGEST),
   },
-  "lib/cache/shared_limits.ts": {
+  "lib/cache/cluster/shared_limits.ts": {
     "#local": asked(
       "see lib/limits/gate.ts",
       "While Redis is away",
@@ -261,11 +261,13 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
       "What registries say of the operator's accounts",
     ),
   },
-  "lib/cache/shared_upkeep.ts": { "redis made": inner("nothing", "Whether the index was filled") },
-  "lib/cache/sqlite_file.ts": {
+  "lib/cache/cluster/leader_tasks.ts": {
+    "redis made": inner("nothing", "Whether the index was filled"),
+  },
+  "lib/cache/index/sqlite_file.ts": {
     "#statements": inner("text of the statement", "All stand in the source"),
   },
-  "lib/cache/sqlite_index.ts": {
+  "lib/cache/index/sqlite_index.ts": {
     "sqlite blobs": inner("digest", BY_DIGEST),
     "sqlite links": asked(
       `${REPOSITORY}, digest, kind`,
@@ -289,27 +291,27 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "sqlite unsettled": inner("digest", BY_DIGEST),
     "sqlite totals": inner("nothing", ACCOUNTING),
   },
-  "lib/cache/surviving_index.ts": {
+  "lib/cache/index/buffered_index.ts": {
     "#rows": inner("digest", BY_DIGEST),
     "#links": asked(`${REPOSITORY}, digest, kind`, "As of the index that it stands for", DIGEST),
     "#tags": asked(`${REPOSITORY}, tag`, "As of the index that it stands for", MEET),
     "#marks": asked(REPOSITORY, "As of the index that it stands for", MEET),
   },
-  "lib/cache/together.ts": {
+  "lib/cache/cluster/coordinator.ts": {
     "rates": asked(
       "see lib/limits/gate.ts",
       "The same keys, counted by all instances",
       CLIENTS,
     ),
   },
-  "lib/cache/turns.ts": { "#last": generic("Turns") },
-  "lib/cache/upkeep.ts": {
+  "lib/util/keyed_mutex.ts": { "#last": generic("Turns") },
+  "lib/cache/content/maintenance.ts": {
     "#work": inner("the work itself", "Nothing is looked up: it is waited for"),
   },
   "lib/commands/bars.ts": { "#bars": inner("digest", "Lines of a terminal") },
-  "lib/flight.ts": { "#running": generic("Flights") },
-  "lib/histogram.ts": { "#cells": generic("Histogram") },
-  "lib/hot.ts": {
+  "lib/util/single_flight.ts": { "#running": generic("Flights") },
+  "lib/telemetry/histogram.ts": { "#cells": generic("Histogram") },
+  "lib/response/response_cache.ts": {
     "TIMELY": constant,
     "accepted": inner(
       "Accept; in it media types",
@@ -326,22 +328,22 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
       "Whether there is anything to forget: no answer is found by it",
     ),
   },
-  "lib/http1/buffers.ts": { "#free": inner("size", "Memory of buffers that nobody uses") },
-  "lib/http1/connection.ts": { "WITH_BODY": constant },
-  "lib/http1/connections.ts": {
+  "lib/server/http1/buffers.ts": { "#free": inner("size", "Memory of buffers that nobody uses") },
+  "lib/server/http1/connection.ts": { "WITH_BODY": constant },
+  "lib/server/http1/connections.ts": {
     "#byAddress": asked(
       "client address",
       "How many connections an address has, which the kernel says",
-      "tests/http1/server_test.ts: “of too many connections of one address the longest idle goes, and where all are busy another gets 429 at once”",
+      "tests/server/http1/server_test.ts: “of too many connections of one address the longest idle goes, and where all are busy another gets 429 at once”",
     ),
     "own": inner("the connection itself", "Part of `#byAddress`"),
     "#held": inner("the connection itself", "Nothing is looked up by it"),
   },
-  "lib/http1/slabs.ts": {
+  "lib/server/http1/slabs.ts": {
     "#open": inner("the memory itself", "Buffers that nobody uses"),
     "#slabs": inner("the memory itself", "Buffers that nobody uses"),
   },
-  "lib/keep_warm.ts": {
+  "lib/warm/scheduler.ts": {
     "#kept": inner("image as the configuration names it", "The operator chooses them"),
     "all": local,
     "kept": local,
@@ -368,22 +370,22 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     ),
     "#chosenAt": inner("registry's id and the operator's account", "Whose turn it is"),
   },
-  "lib/limits/rate.ts": { "#wholeAt": generic("MemoryRateCounter"), "named": local },
-  "lib/log.ts": { "said": local },
-  "lib/lru.ts": { "#boxes": generic("ByteLru") },
+  "lib/limits/rate_limit.ts": { "#wholeAt": generic("MemoryRateCounter"), "named": local },
+  "lib/telemetry/log.ts": { "said": local },
+  "lib/util/lru.ts": { "#boxes": generic("ByteLru") },
   "lib/oci/challenge.ts": { "params": local },
   "lib/oci/digest.ts": { "ENCODED": constant },
   "lib/oci/scope.ts": { "scopes": local },
-  "lib/registry.ts": { "aliases": constant },
+  "lib/oci/registry.ts": { "aliases": constant },
   "lib/response/under_way.ts": {
     "#held": asked(
       "digest that was computed here",
       "The bytes are the same, whoever is sent them; what only a registry calls so has another key",
-      "tests/answer_test.ts: “two contents that registries call by one digest which cannot be computed here are never mixed up”",
+      "tests/response/answer_test.ts: “two contents that registries call by one digest which cannot be computed here are never mixed up”",
     ),
   },
-  "lib/settings/upstreams.ts": { "groups": local, "names": local },
-  "lib/stats.ts": {
+  "lib/config/upstreams.ts": { "groups": local, "names": local },
+  "lib/telemetry/stats.ts": {
     "#values": generic("Counter"),
     "requests": inner("registry, kind, status class, how the cache took part", COUNTED),
     "upstreamRequests": inner("registry and status class", COUNTED),
@@ -403,7 +405,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
   },
   "lib/transforms/redirect.ts": { "REDIRECTS": constant },
   "lib/transforms/route.ts": { "KINDS": constant },
-  "lib/upstream/ask.ts": {
+  "lib/upstream/registry_client.ts": {
     "#learning": inner("the work itself", "Nothing is looked up: it is waited for"),
     "#probes": asked(
       `${REPOSITORY}, kind, reference`,
@@ -418,7 +420,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
       "Whether a server can be reached does not depend on what is asked of it",
     ),
   },
-  "lib/upstream/connect.ts": { "WITHOUT_BODY": constant },
+  "lib/upstream/transport/connect.ts": { "WITHOUT_BODY": constant },
   "lib/upstream/storage_retry.ts": { "PASSING": constant, "LINK_ENDED": constant },
   "lib/upstream/token.ts": {
     "#requirements": inner("registry's id", "What a registry asks everybody for"),
@@ -438,7 +440,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
   "lib/util/memory_budget.ts": {
     "#reliefs": inner("the function itself", "Nothing is looked up: all are called"),
   },
-  "lib/warming.ts": {
+  "lib/warm/image_warmer.ts": {
     "#seen": inner("role and reference", "Lives as long as the warming of one image"),
     "#here": inner("digest", "Lives as long as the warming of one image"),
     "#lists": inner("digest", "Lives as long as the warming of one image"),
@@ -478,7 +480,7 @@ Deno.test("no place is named that is not there any more", () => {
 });
 
 Deno.test("a store and an index in one Redis have no key in common", () => {
-  const STORE = "lib/cache/redis_store.ts";
+  const STORE = "lib/cache/store/redis_store.ts";
   const inRedis = places.filter(({ name }) => name.startsWith("redis "));
   const ofStore = new Set(inRedis.filter(({ file }) => file === STORE).map(({ name }) => name));
   const both = inRedis.filter(({ file, name }) => file !== STORE && ofStore.has(name))
@@ -502,7 +504,7 @@ Deno.test("whatever a request can choose the key of has a test that attacks it",
 /** Who may look at the raw request: `file: why`. */
 const RAW: Readonly<Record<string, string>> = {
   "lib/request/request_context.ts": "It is the one place where requests are read",
-  "lib/relay.ts": "Its request has the context's URL",
+  "lib/upstream/passthrough.ts": "Its request has the context's URL",
   "lib/admin/guard.ts": "The operator's listener keeps no answers",
   "lib/admin/server.ts": "The operator's listener keeps no answers",
 };

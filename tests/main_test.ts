@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { VERSION } from "../lib/version.ts";
+import { VERSION } from "../lib/util/version.ts";
 import { makeCertificate } from "./support/certificate.ts";
 import { type FakeRegistry, startFakeRegistry } from "./support/fake_registry.ts";
 import { contentOf } from "./support/image.ts";

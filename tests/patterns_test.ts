@@ -3,19 +3,19 @@
  */
 import { assertEquals, assertGreater, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
-import { parseHead } from "../lib/http1/head.ts";
+import { parseHead } from "../lib/server/http1/head.ts";
 import { parseQuotaHeader, retryAfterMs } from "../lib/limits/quota.ts";
 import { parseChallenges } from "../lib/oci/challenge.ts";
 import { accepts } from "../lib/oci/media_type.ts";
 import { parseImage, parseReference } from "../lib/oci/reference.ts";
 import { parseScope, splitScopes } from "../lib/oci/scope.ts";
-import { withoutSecrets } from "../lib/record.ts";
+import { withoutSecrets } from "../lib/proxy/access_log.ts";
 import { credentialOf } from "../lib/transforms/auth.ts";
 import { rewriteLink } from "../lib/transforms/headers.ts";
 import { clientAddress } from "../lib/transforms/policy.ts";
 import { ifNoneMatch, ifRangeAllows, parseRange } from "../lib/transforms/range.ts";
 import { isIpLiteral } from "../lib/transforms/route.ts";
-import { causeOf } from "../lib/upstream/send.ts";
+import { causeOf } from "../lib/upstream/transport/send.ts";
 import { superlinear, superlinearParser } from "./support/growth.ts";
 import { patternsBelow, patternsIn } from "./support/patterns.ts";
 import { ROOT } from "./support/proxy_process.ts";

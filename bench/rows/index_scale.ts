@@ -4,10 +4,10 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { Content } from "../../lib/cache/content.ts";
-import { type Engines, openEmbedded } from "../../lib/cache/engines.ts";
-import type { LinkKey } from "../../lib/cache/index.ts";
-import { Stats } from "../../lib/stats.ts";
+import { Content } from "../../lib/cache/content/content.ts";
+import { type Engines, openEmbedded } from "../../lib/cache/backends.ts";
+import type { LinkKey } from "../../lib/cache/index/index.ts";
+import { Stats } from "../../lib/telemetry/stats.ts";
 import { check, ratios } from "../figures.ts";
 import { alternate, type Row, seriesOf } from "../row.ts";
 

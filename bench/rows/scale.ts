@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { SqliteIndex } from "../../lib/cache/sqlite_index.ts";
+import { SqliteIndex } from "../../lib/cache/index/sqlite_index.ts";
 import { check, ratios } from "../figures.ts";
 import { HEADERS, withCpu, wrk } from "../load.ts";
 import type { Peer } from "../peers.ts";

@@ -5,23 +5,23 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import * as v from "valibot";
-import { verify } from "../cache/verify.ts";
+import { verify } from "../cache/content/verify.ts";
 import {
   CLIENT_KINDS,
   clientConfig,
   instanceOf,
   parseInstanceUrl,
   throughProxy,
-} from "../client_config.ts";
+} from "../operator/client_config.ts";
 import { OciError } from "../oci/error.ts";
-import { type Operations, ProxyOperations } from "../operations.ts";
-import { parsePlatforms } from "../platform.ts";
-import type { Proxy } from "../proxy.ts";
+import { type Operations, ProxyOperations } from "../operator/operations.ts";
+import { parsePlatforms } from "../oci/platform.ts";
+import type { Proxy } from "../proxy/proxy.ts";
 import { eventStream } from "./events.ts";
-import { History, isRange, RANGES } from "./history.ts";
+import { History, isRange, RANGES } from "../operator/history.ts";
 import { Images } from "./images.ts";
 import { Metrics } from "./metrics.ts";
-import { predecessorCacheStats, predecessorStats } from "./predecessor.ts";
+import { predecessorCacheStats, predecessorStats } from "./go_docker_proxy_compat.ts";
 import openapi from "./openapi.json" with { type: "json" };
 import * as views from "./views.ts";
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isLoopback } from "../settings/values.ts";
+import { isLoopback } from "../config/values.ts";
 
 /** Why a request is refused: 401 where a token would do, 429 where it would later. */
 export interface Refusal {

@@ -6,13 +6,13 @@
  */
 import { subjectOf } from "../cache/attachments.ts";
 import type { Cache } from "../cache/cache.ts";
-import type { TagEntry } from "../cache/index.ts";
-import { type HeldImage, Inventory } from "../cache/inventory.ts";
-import { clientName, resolveImage } from "../image_name.ts";
+import type { TagEntry } from "../cache/index/index.ts";
+import { type HeldImage, Inventory } from "../cache/content/inventory.ts";
+import { clientName, resolveImage } from "../transforms/image_name.ts";
 import { OciError } from "../oci/error.ts";
 import { type Descriptor, readManifest } from "../oci/manifest.ts";
 import { isIndex } from "../oci/media_type.ts";
-import type { Proxy } from "../proxy.ts";
+import type { Proxy } from "../proxy/proxy.ts";
 import { parseJson } from "../util/json.ts";
 import { TimeSlice } from "../util/time_slice.ts";
 

@@ -4,8 +4,8 @@
  * @module
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import { adminLog } from "../log.ts";
-import { ByteLru } from "../lru.ts";
+import { adminLog } from "../telemetry/log.ts";
+import { ByteLru } from "../util/lru.ts";
 import { countedAs } from "../transforms/policy.ts";
 import type { Refusal } from "./guard.ts";
 

@@ -4,11 +4,11 @@
  *
  * @module
  */
-import type { Histogram } from "../histogram.ts";
+import type { Histogram } from "../telemetry/histogram.ts";
 import type { Rejection } from "../limits/gate.ts";
-import type { Proxy } from "../proxy.ts";
-import type { Counter } from "../stats.ts";
-import { VERSION } from "../version.ts";
+import type { Proxy } from "../proxy/proxy.ts";
+import type { Counter } from "../telemetry/stats.ts";
+import { VERSION } from "../util/version.ts";
 
 const PREFIX = "registry_proxy_";
 

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { Config } from "../config.ts";
-import { adminLog } from "../log.ts";
+import type { Config } from "../config/config.ts";
+import { adminLog } from "../telemetry/log.ts";
 import { OciError } from "../oci/error.ts";
-import type { Proxy } from "../proxy.ts";
+import type { Proxy } from "../proxy/proxy.ts";
 import { Api } from "./api.ts";
 import { pageFile, SAFE_HEADERS } from "./files.ts";
 import { readJson } from "./body.ts";

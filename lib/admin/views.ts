@@ -5,12 +5,12 @@
  *
  * @module
  */
-import { clientName } from "../image_name.ts";
-import type { Proxy } from "../proxy.ts";
-import type { Counter } from "../stats.ts";
-import { causeOf } from "../upstream/send.ts";
-import { VERSION } from "../version.ts";
-import { countByCache } from "./history.ts";
+import { clientName } from "../transforms/image_name.ts";
+import type { Proxy } from "../proxy/proxy.ts";
+import type { Counter } from "../telemetry/stats.ts";
+import { causeOf } from "../upstream/transport/send.ts";
+import { VERSION } from "../util/version.ts";
+import { countByCache } from "../operator/history.ts";
 
 const EVICTIONS = ["space", "unused", "damaged", "removed"] as const;
 /** What an operator should know of: the disk or the index failed, a download was wrong, nothing more fitted. */

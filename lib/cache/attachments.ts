@@ -5,12 +5,12 @@
  *
  * @module
  */
-import type { Answer } from "../answer.ts";
+import type { Answer } from "../response/answer.ts";
 import { OciError } from "../oci/error.ts";
-import type { TargetRequest } from "../relay.ts";
-import { type Asker, repositoryKey } from "../upstream/ask.ts";
+import type { TargetRequest } from "../upstream/passthrough.ts";
+import { type Asker, repositoryKey } from "../upstream/registry_client.ts";
 import { NOTES } from "./referrers.ts";
-import type { Notes } from "./resilient.ts";
+import type { Notes } from "./index/best_effort_index.ts";
 
 /** What cosign appends to the tag of a digest. */
 export const COSIGN_SUFFIXES = [".sig", ".att", ".sbom"];

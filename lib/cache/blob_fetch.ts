@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { type Access, isPast, type Proofs } from "../access.ts";
-import { Flights } from "../flight.ts";
+import { type Access, isPast, type Proofs } from "../auth/access.ts";
+import { Flights } from "../util/single_flight.ts";
 import { ownerOf } from "../limits/downloads.ts";
 import type { FairQueue, QueueOwner } from "../limits/fair_queue.ts";
 import { OciError } from "../oci/error.ts";
-import type { Relay, TargetRequest } from "../relay.ts";
+import type { Relay, TargetRequest } from "../upstream/passthrough.ts";
 import type { Part } from "../transforms/range.ts";
 import type { Target } from "../transforms/route.ts";
 import {
@@ -19,18 +19,18 @@ import {
   type Question,
   repositoryKey,
   type TargetAnswer,
-} from "../upstream/ask.ts";
-import { announcedLength } from "../upstream/body.ts";
-import type { Content } from "./content.ts";
-import type { Fill } from "./fill.ts";
-import type { FillStart } from "./fills.ts";
-import type { LeaseHolder } from "./lease.ts";
-import type { FollowedSource } from "./peer.ts";
+} from "../upstream/registry_client.ts";
+import { announcedLength } from "../upstream/download/body.ts";
+import type { Content } from "./content/content.ts";
+import type { Fill } from "./content/fill.ts";
+import type { FillStart } from "./content/fills.ts";
+import type { LeaseHolder } from "./cluster/lease.ts";
+import type { FollowedSource } from "./cluster/peer.ts";
 import { type Known, lookUp } from "./lookup.ts";
-import type { Notes } from "./resilient.ts";
-import { chooseSample, isSameSample, type Sample } from "./sample.ts";
-import { drop, type StoppedPart } from "./stopped_fills.ts";
-import type { Claim, Together, Turn } from "./together.ts";
+import type { Notes } from "./index/best_effort_index.ts";
+import { chooseSample, isSameSample, type Sample } from "./content/sample.ts";
+import { drop, type StoppedPart } from "./content/stopped_fills.ts";
+import type { Claim, Together, Turn } from "./cluster/coordinator.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
 export type Opened =

@@ -4,33 +4,33 @@
  *
  * @module
  */
-import type { Access, Proofs } from "../access.ts";
+import type { Access, Proofs } from "../auth/access.ts";
 import {
   type Answer,
   type Body,
   type CacheResult,
   contentAnswer,
   type Delivery,
-} from "../answer.ts";
-import { type ByteSource, streamOf } from "../byte_source.ts";
-import { cacheLog } from "../log.ts";
+} from "../response/answer.ts";
+import { type ByteSource, streamOf } from "../response/byte_source.ts";
+import { cacheLog } from "../telemetry/log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
 import { isStorable } from "../oci/digest.ts";
 import type { Part } from "../transforms/range.ts";
-import { handOver, refuseBroken, type Relay, type TargetRequest } from "../relay.ts";
-import { type Asker, repositoryKey } from "../upstream/ask.ts";
-import type { Chunks } from "../upstream/chunks.ts";
-import { causeOf } from "../upstream/send.ts";
-import { verifiedStream } from "../upstream/verified.ts";
+import { handOver, refuseBroken, type Relay, type TargetRequest } from "../upstream/passthrough.ts";
+import { type Asker, repositoryKey } from "../upstream/registry_client.ts";
+import type { Chunks } from "../upstream/download/chunks.ts";
+import { causeOf } from "../upstream/transport/send.ts";
+import { verifiedStream } from "../upstream/download/verified.ts";
 import { BlobFetch, type BlobFetchOptions } from "./blob_fetch.ts";
-import type { Content, OpenedContent } from "./content.ts";
+import type { Content, OpenedContent } from "./content/content.ts";
 import { storedSource, type StoredSourceOptions } from "./content/stored_source.ts";
 import type { Known } from "./lookup.ts";
 import { logDecision } from "./decision.ts";
-import type { Fill } from "./fill.ts";
+import type { Fill } from "./content/fill.ts";
 import type { Heat } from "./heat.ts";
-import type { BlobStore } from "./blob_store.ts";
-import type { BlobRow } from "./index.ts";
+import type { BlobStore } from "./store/blob_store.ts";
+import type { BlobRow } from "./index/index.ts";
 
 /** A blob up to this size is read whole, and may stay in memory. */
 const SMALL = 64 * 1024;

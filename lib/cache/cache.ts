@@ -4,33 +4,33 @@
  *
  * @module
  */
-import { Access, type AccessOptions } from "../access.ts";
-import type { Answer } from "../answer.ts";
-import type { Config } from "../config.ts";
-import type { HotAnswers } from "../hot.ts";
+import { Access, type AccessOptions } from "../auth/access.ts";
+import type { Answer } from "../response/answer.ts";
+import type { Config } from "../config/config.ts";
+import type { HotAnswers } from "../response/response_cache.ts";
 import type { DownloadQueues } from "../limits/downloads.ts";
-import { cacheLog } from "../log.ts";
-import { Relay, type TargetRequest } from "../relay.ts";
-import type { Stats } from "../stats.ts";
-import { Asker } from "../upstream/ask.ts";
+import { cacheLog } from "../telemetry/log.ts";
+import { Relay, type TargetRequest } from "../upstream/passthrough.ts";
+import type { Stats } from "../telemetry/stats.ts";
+import { Asker } from "../upstream/registry_client.ts";
 import type { Upstream } from "../upstream/client.ts";
-import { span } from "../trace.ts";
-import { causeOf } from "../upstream/send.ts";
+import { span } from "../telemetry/trace.ts";
+import { causeOf } from "../upstream/transport/send.ts";
 import { Attachments } from "./attachments.ts";
-import type { BlobStore } from "./blob_store.ts";
+import type { BlobStore } from "./store/blob_store.ts";
 import { Blobs } from "./blobs.ts";
-import { Content } from "./content.ts";
-import { type EngineEvents, type Engines, openEmbedded } from "./engines.ts";
+import { Content } from "./content/content.ts";
+import { type EngineEvents, type Engines, openEmbedded } from "./backends.ts";
 import { createHeat } from "./heat.ts";
-import type { Index } from "./index.ts";
+import type { Index } from "./index/index.ts";
 import { Manifests, type ManifestsOptions } from "./manifests.ts";
 import { Referrers } from "./referrers.ts";
-import { resilient } from "./resilient.ts";
-import { IndexLockedError } from "./sqlite_file.ts";
-import type { PeerRequest } from "./peer.ts";
-import type { Together } from "./together.ts";
-import { Upkeep } from "./upkeep.ts";
-import { watchIndex } from "./watch.ts";
+import { resilient } from "./index/best_effort_index.ts";
+import { IndexLockedError } from "./index/sqlite_file.ts";
+import type { PeerRequest } from "./cluster/peer.ts";
+import type { Together } from "./cluster/coordinator.ts";
+import { Upkeep } from "./content/maintenance.ts";
+import { watchIndex } from "./index/invalidation.ts";
 
 /** The cache cannot be opened, and that is for the operator to mend. */
 export class CacheOpenError extends Error {
@@ -225,7 +225,7 @@ export async function openEngines(
   try {
     if (config.store.engine !== "files") {
       // Loaded here, so that who has one machine has none of it.
-      const { openShared } = await import("./shared.ts");
+      const { openShared } = await import("./shared_backends.ts");
       return await openShared(config, options);
     }
     return await openEmbedded(config.dir, options.events, config);

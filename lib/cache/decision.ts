@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { cacheLog } from "../log.ts";
+import { cacheLog } from "../telemetry/log.ts";
 import type { Target } from "../transforms/route.ts";
 
 const WORDS = {

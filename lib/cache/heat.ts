@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { Access } from "../access.ts";
-import { type Answer, headOf } from "../answer.ts";
-import { LARGEST_HOT } from "../hot.ts";
-import type { TargetRequest } from "../relay.ts";
-import { repositoryKey } from "../upstream/ask.ts";
+import type { Access } from "../auth/access.ts";
+import { type Answer, headOf } from "../response/answer.ts";
+import { LARGEST_HOT } from "../response/response_cache.ts";
+import type { TargetRequest } from "../upstream/passthrough.ts";
+import { repositoryKey } from "../upstream/registry_client.ts";
 
 /** What an answer is about. */
 export interface HotContent {

@@ -4,13 +4,13 @@
  *
  * @module
  */
-import type { Access, Caller, Proofs } from "../access.ts";
+import type { Access, Caller, Proofs } from "../auth/access.ts";
 import { isDigest } from "../oci/digest.ts";
 import type { Target } from "../transforms/route.ts";
-import { repositoryKey } from "../upstream/ask.ts";
-import type { Content } from "./content.ts";
-import type { BlobRow, ContentKind, LinkRow, TagRow } from "./index.ts";
-import type { Notes } from "./resilient.ts";
+import { repositoryKey } from "../upstream/registry_client.ts";
+import type { Content } from "./content/content.ts";
+import type { BlobRow, ContentKind, LinkRow, TagRow } from "./index/index.ts";
+import type { Notes } from "./index/best_effort_index.ts";
 
 /** What was found. */
 export interface Known {

@@ -4,32 +4,43 @@
  *
  * @module
  */
-import { type Access, isPast, type Proofs } from "../access.ts";
-import { type Answer, type Body, type CacheResult, contentAnswer, heldBody } from "../answer.ts";
-import type { ByteSource } from "../byte_source.ts";
-import { Flights } from "../flight.ts";
-import { cacheLog } from "../log.ts";
+import { type Access, isPast, type Proofs } from "../auth/access.ts";
+import {
+  type Answer,
+  type Body,
+  type CacheResult,
+  contentAnswer,
+  heldBody,
+} from "../response/answer.ts";
+import type { ByteSource } from "../response/byte_source.ts";
+import { Flights } from "../util/single_flight.ts";
+import { cacheLog } from "../telemetry/log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
-import { type Manifest, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
+import {
+  type Manifest,
+  MAX_MANIFEST,
+  type Relay,
+  type TargetRequest,
+} from "../upstream/passthrough.ts";
 import { sharedBytes } from "../response/under_way.ts";
-import type { Registry } from "../registry.ts";
+import type { Registry } from "../oci/registry.ts";
 import type { Part } from "../transforms/range.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Credential } from "../transforms/auth.ts";
-import { type Asker, otherAnswer, repositoryKey } from "../upstream/ask.ts";
-import { announcedLength } from "../upstream/body.ts";
+import { type Asker, otherAnswer, repositoryKey } from "../upstream/registry_client.ts";
+import { announcedLength } from "../upstream/download/body.ts";
 import { isManifestHead } from "../upstream/proof.ts";
-import { causeOf } from "../upstream/send.ts";
-import type { Content } from "./content.ts";
+import { causeOf } from "../upstream/transport/send.ts";
+import type { Content } from "./content/content.ts";
 import type { Heat, HotContent } from "./heat.ts";
 import { logDecision } from "./decision.ts";
-import type { BlobRow } from "./index.ts";
-import type { StoredBlob } from "./blob_store.ts";
+import type { BlobRow } from "./index/index.ts";
+import type { StoredBlob } from "./store/blob_store.ts";
 import { lookUp } from "./lookup.ts";
-import type { Notes } from "./resilient.ts";
-import type { Together } from "./together.ts";
+import type { Notes } from "./index/best_effort_index.ts";
+import type { Together } from "./cluster/coordinator.ts";
 
 /** A manifest that is here. */
 interface Held {

@@ -4,23 +4,28 @@
  *
  * @module
  */
-import type { Access, RepositoryKey } from "../access.ts";
-import { type Answer, bytesAnswer, plainAnswer } from "../answer.ts";
-import { cacheLog } from "../log.ts";
+import type { Access, RepositoryKey } from "../auth/access.ts";
+import { type Answer, bytesAnswer, plainAnswer } from "../response/answer.ts";
+import { cacheLog } from "../telemetry/log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
 import { digestOf, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { accepts } from "../oci/media_type.ts";
-import { forwardedSearch, MAX_MANIFEST, type Relay, type TargetRequest } from "../relay.ts";
+import {
+  forwardedSearch,
+  MAX_MANIFEST,
+  type Relay,
+  type TargetRequest,
+} from "../upstream/passthrough.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Credential } from "../transforms/auth.ts";
-import { type Asker, otherAnswer, repositoryKey } from "../upstream/ask.ts";
-import { readBounded } from "../upstream/body.ts";
+import { type Asker, otherAnswer, repositoryKey } from "../upstream/registry_client.ts";
+import { readBounded } from "../upstream/download/body.ts";
 import { isList } from "../upstream/proof.ts";
-import { causeOf } from "../upstream/send.ts";
-import type { Content } from "./content.ts";
-import type { Notes } from "./resilient.ts";
+import { causeOf } from "../upstream/transport/send.ts";
+import type { Content } from "./content/content.ts";
+import type { Notes } from "./index/best_effort_index.ts";
 import { parseJson } from "../util/json.ts";
 
 const INDEX_TYPE = "application/vnd.oci.image.index.v1+json";

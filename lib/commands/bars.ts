@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { formatSize } from "../units.ts";
+import { formatSize } from "../util/units.ts";
 import type { Terminal } from "./output.ts";
 
 /** How far something is. Sizes in bytes. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { clientConfig, type ClientKind, type Instance } from "../client_config.ts";
+import { clientConfig, type ClientKind, type Instance } from "../operator/client_config.ts";
 import type { Output } from "./output.ts";
 
 /** Options for {@linkcode runClientConfig}. */

@@ -4,10 +4,10 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { CLIENT_KINDS, type ClientKind, parseInstanceUrl } from "../client_config.ts";
-import { didYouMean } from "../did_you_mean.ts";
-import { parsePlatforms, type Platforms } from "../platform.ts";
-import { VERSION } from "../version.ts";
+import { CLIENT_KINDS, type ClientKind, parseInstanceUrl } from "../operator/client_config.ts";
+import { didYouMean } from "../util/suggest.ts";
+import { parsePlatforms, type Platforms } from "../oci/platform.ts";
+import { VERSION } from "../util/version.ts";
 
 /** What `help` prints. */
 export const HELP = `deno-docker-proxy ${VERSION}: a caching proxy for container registries

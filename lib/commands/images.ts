@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { HeldImage } from "../cache/inventory.ts";
-import type { Removal } from "../cache/removal.ts";
-import type { Operations } from "../operations.ts";
+import type { HeldImage } from "../cache/content/inventory.ts";
+import type { Removal } from "../cache/content/removal.ts";
+import type { Operations } from "../operator/operations.ts";
 import { matchesPattern } from "../transforms/policy.ts";
-import { formatSize } from "../units.ts";
+import { formatSize } from "../util/units.ts";
 import type { Output } from "./output.ts";
 import { formatAge, formatTable } from "./table.ts";
 

@@ -6,10 +6,10 @@
  */
 import { join } from "@std/path";
 import { CacheOpenError } from "../cache/cache.ts";
-import { IndexLockedError } from "../cache/sqlite_file.ts";
-import type { Config } from "../config.ts";
-import { type Operations, ProxyOperations } from "../operations.ts";
-import { Proxy } from "../proxy.ts";
+import { IndexLockedError } from "../cache/index/sqlite_file.ts";
+import type { Config } from "../config/config.ts";
+import { type Operations, ProxyOperations } from "../operator/operations.ts";
+import { Proxy } from "../proxy/proxy.ts";
 import { NotRunningError, RemoteOperations } from "./remote.ts";
 
 /** The command cannot be carried out, for a reason that is told as it is. */

@@ -9,7 +9,7 @@
  * @module
  */
 import { fromFileUrl } from "@std/path";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 
 const ROOT = "/";
 const PAGE = fromFileUrl(new URL("../admin/page/", import.meta.url));

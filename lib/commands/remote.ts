@@ -4,13 +4,13 @@
  * @module
  */
 import type { IncomingMessage } from "node:http";
-import type { HeldImage } from "../cache/inventory.ts";
-import type { Removal } from "../cache/removal.ts";
-import type { VerifyProgress, VerifyReport } from "../cache/verify.ts";
-import type { Config } from "../config.ts";
-import type { CacheReport, Operations } from "../operations.ts";
-import { orAborted } from "../deadline.ts";
-import type { WarmedImage, WarmOptions } from "../warm.ts";
+import type { HeldImage } from "../cache/content/inventory.ts";
+import type { Removal } from "../cache/content/removal.ts";
+import type { VerifyProgress, VerifyReport } from "../cache/content/verify.ts";
+import type { Config } from "../config/config.ts";
+import type { CacheReport, Operations } from "../operator/operations.ts";
+import { orAborted } from "../util/deadline.ts";
+import type { WarmedImage, WarmOptions } from "../warm/warm.ts";
 import { readEvents } from "./event_stream.ts";
 
 /** Nobody answers at the operator's address. */

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { CacheReport, Operations } from "../operations.ts";
-import { formatSize } from "../units.ts";
+import type { CacheReport, Operations } from "../operator/operations.ts";
+import { formatSize } from "../util/units.ts";
 import type { Output } from "./output.ts";
 import { formatAge, formatTable } from "./table.ts";
 

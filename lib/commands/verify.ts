@@ -4,14 +4,14 @@
  * @module
  */
 import { CacheOpenError, openEngines } from "../cache/cache.ts";
-import { Content } from "../cache/content.ts";
-import type { Engines } from "../cache/engines.ts";
-import { IndexLockedError } from "../cache/sqlite_file.ts";
-import { verify, type VerifyProgress, type VerifyReport } from "../cache/verify.ts";
-import type { Config } from "../config.ts";
-import { Stats } from "../stats.ts";
-import { formatSize } from "../units.ts";
-import { causeOf } from "../upstream/send.ts";
+import { Content } from "../cache/content/content.ts";
+import type { Engines } from "../cache/backends.ts";
+import { IndexLockedError } from "../cache/index/sqlite_file.ts";
+import { verify, type VerifyProgress, type VerifyReport } from "../cache/content/verify.ts";
+import type { Config } from "../config/config.ts";
+import { Stats } from "../telemetry/stats.ts";
+import { formatSize } from "../util/units.ts";
+import { causeOf } from "../upstream/transport/send.ts";
 import { NotRunningError, RemoteOperations } from "./remote.ts";
 
 /** Options for {@linkcode runVerify}. */

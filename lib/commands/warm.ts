@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { Operations } from "../operations.ts";
-import type { Platforms } from "../platform.ts";
-import { formatSize } from "../units.ts";
-import type { WarmedImage, WarmProgress } from "../warm.ts";
+import type { Operations } from "../operator/operations.ts";
+import type { Platforms } from "../oci/platform.ts";
+import { formatSize } from "../util/units.ts";
+import type { WarmedImage, WarmProgress } from "../warm/warm.ts";
 import { Bars } from "./bars.ts";
 import type { Output } from "./output.ts";
 import { shortDigest } from "./table.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Stats } from "../stats.ts";
+import type { Stats } from "../telemetry/stats.ts";
 import { countedAs } from "../transforms/policy.ts";
 import type { Target } from "../transforms/route.ts";
 import { FairQueue, type QueueOwner } from "./fair_queue.ts";

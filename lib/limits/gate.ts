@@ -4,11 +4,11 @@
  *
  * @module
  */
-import type { Answer } from "../answer.ts";
-import type { Config } from "../config.ts";
-import { requestLog } from "../log.ts";
+import type { Answer } from "../response/answer.ts";
+import type { Config } from "../config/config.ts";
+import { requestLog } from "../telemetry/log.ts";
 import { OciError } from "../oci/error.ts";
-import type { Stats } from "../stats.ts";
+import type { Stats } from "../telemetry/stats.ts";
 import {
   type AddressSet,
   addressSet,
@@ -17,7 +17,7 @@ import {
   repositoryPolicy,
 } from "../transforms/policy.ts";
 import type { Target } from "../transforms/route.ts";
-import { MemoryRateCounter, type RateCounter, type RateLimits } from "./rate.ts";
+import { MemoryRateCounter, type RateCounter, type RateLimits } from "./rate_limit.ts";
 
 /** Why a request was turned away, as it is counted. */
 export type Rejection =

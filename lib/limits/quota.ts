@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Registry, ServiceCredential } from "../registry.ts";
+import type { Registry, ServiceCredential } from "../oci/registry.ts";
 import type { Credential } from "../transforms/auth.ts";
 
 /** Where pulls without an account are counted. */

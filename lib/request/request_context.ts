@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { OciError } from "../oci/error.ts";
 import { checkRequest } from "./bounds.ts";
 import { publicScheme } from "../transforms/auth.ts";

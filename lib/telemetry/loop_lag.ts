@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { programLog } from "../log.ts";
+import { programLog } from "./log.ts";
 import { cut } from "../util/text.ts";
 
 /** How often a timer shows that the loop runs, ms. */

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { formatBearer } from "../oci/challenge.ts";
 import { OciError } from "../oci/error.ts";
 import { formatScope, parseScope, splitScopes } from "../oci/scope.ts";
-import type { Registry } from "../registry.ts";
+import type { Registry } from "../oci/registry.ts";
 import { libraryScopeName } from "./library.ts";
 import {
   defaultRegistry,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Registry } from "../registry.ts";
+import type { Registry } from "../oci/registry.ts";
 import type { Target, TargetKind } from "./route.ts";
 
 const LIBRARY = "library/";

@@ -4,7 +4,7 @@
  * @module
  */
 import { BlockList, isIP } from "node:net";
-import type { Registry } from "../registry.ts";
+import type { Registry } from "../oci/registry.ts";
 
 /** Which repositories may be read. Patterns as {@linkcode parsePattern} gives them. */
 export interface RepositoryRules {

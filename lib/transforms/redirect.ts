@@ -4,7 +4,7 @@
  * @module
  */
 import { OciError } from "../oci/error.ts";
-import type { Registry } from "../registry.ts";
+import type { Registry } from "../oci/registry.ts";
 
 /** Hosts whose redirects are followed here, always: where they cannot be reached is why we exist. */
 export const FOLLOW_SUFFIXES: readonly string[] = ["docker.io", "docker.com"];

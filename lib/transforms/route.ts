@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { detached } from "../lru.ts";
+import { detached } from "../util/lru.ts";
 import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { isRepository, parseReference } from "../oci/reference.ts";
-import { DEFAULT_REGISTRY, type Registry, SEEDS } from "../registry.ts";
+import { DEFAULT_REGISTRY, type Registry, SEEDS } from "../oci/registry.ts";
 import { cut } from "../util/text.ts";
 
 /** What routing depends on. */

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { orAborted } from "../deadline.ts";
-import { upstreamLog } from "../log.ts";
-import { span } from "../trace.ts";
+import { orAborted } from "../util/deadline.ts";
+import { upstreamLog } from "../telemetry/log.ts";
+import { span } from "../telemetry/trace.ts";
 import { OciError } from "../oci/error.ts";
-import { basePath, type Registry } from "../registry.ts";
+import { basePath, type Registry } from "../oci/registry.ts";
 import type { Credential } from "../transforms/auth.ts";
 import {
   classifyRedirect,
@@ -18,7 +18,7 @@ import {
   redirectClass,
   type RedirectPolicy,
 } from "../transforms/redirect.ts";
-import { type Send, type Sent, sleepFor } from "./send.ts";
+import { type Send, type Sent, sleepFor } from "./transport/send.ts";
 import { storageRetry } from "./storage_retry.ts";
 import type { Authorization, Tokens } from "./token.ts";
 

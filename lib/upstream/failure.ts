@@ -5,7 +5,7 @@
  */
 import { OciError, type OciErrorCode } from "../oci/error.ts";
 import type { TargetKind } from "../transforms/route.ts";
-import { readBounded } from "./body.ts";
+import { readBounded } from "./download/body.ts";
 
 const MAX_ERROR_BODY = 64 * 1024;
 

@@ -8,7 +8,7 @@ import { isDigest } from "../oci/digest.ts";
 import { essence, isManifestType } from "../oci/media_type.ts";
 import type { Target, TargetKind } from "../transforms/route.ts";
 import { parseJson } from "../util/json.ts";
-import { announcedLength } from "./body.ts";
+import { announcedLength } from "./download/body.ts";
 import type { UpstreamAnswer } from "./client.ts";
 
 /**

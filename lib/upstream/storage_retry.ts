@@ -4,7 +4,7 @@
  * @module
  */
 import { retryAfterMs } from "../limits/quota.ts";
-import { backoff } from "./send.ts";
+import { backoff } from "./transport/send.ts";
 
 /** How often it is asked again before a client gets its answer. */
 export const STORAGE_RETRIES = 2;

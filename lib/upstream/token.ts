@@ -4,20 +4,20 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { isPast } from "../access.ts";
-import { Flights } from "../flight.ts";
-import { upstreamLog } from "../log.ts";
-import { ByteLru, stringBytes } from "../lru.ts";
+import { isPast } from "../auth/access.ts";
+import { Flights } from "../util/single_flight.ts";
+import { upstreamLog } from "../telemetry/log.ts";
+import { ByteLru, stringBytes } from "../util/lru.ts";
 import { chooseChallenge, parseChallenges } from "../oci/challenge.ts";
-import { span } from "../trace.ts";
+import { span } from "../telemetry/trace.ts";
 import { OciError } from "../oci/error.ts";
-import { basePath, type Registry } from "../registry.ts";
+import { basePath, type Registry } from "../oci/registry.ts";
 import type { Credential } from "../transforms/auth.ts";
-import { readBounded } from "./body.ts";
-import { basicAuthorization, credentialId } from "./credential.ts";
+import { readBounded } from "./download/body.ts";
+import { basicAuthorization, credentialId } from "../auth/credential.ts";
 import { retryAfter } from "./failure.ts";
-import { checkRealm } from "./guard.ts";
-import type { Send } from "./send.ts";
+import { checkRealm } from "./transport/guard.ts";
+import type { Send } from "./transport/send.ts";
 
 /** What a registry wants to see on a request. */
 export type Requirement =

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { Content } from "../../lib/cache/content.ts";
-import { openEmbedded } from "../../lib/cache/engines.ts";
-import { Stats } from "../../lib/stats.ts";
+import { Content } from "../../lib/cache/content/content.ts";
+import { openEmbedded } from "../../lib/cache/backends.ts";
+import { Stats } from "../../lib/telemetry/stats.ts";
 import { digestOf, randomOf } from "../support/content.ts";
 import { CAP, contents } from "../support/crash_child.ts";
 import { background } from "../support/process.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import type { HeldImage } from "../../lib/cache/inventory.ts";
+import type { HeldImage } from "../../lib/cache/content/inventory.ts";
 import { runList, runRemove } from "../../lib/commands/images.ts";
 import { OciError } from "../../lib/oci/error.ts";
 import { keepOutput } from "../support/output.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { neededPaths } from "../../lib/commands/permissions.ts";
-import { parseConfig } from "../../lib/config.ts";
+import { parseConfig } from "../../lib/config/config.ts";
 import { makeCertificate } from "../support/certificate.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
@@ -58,7 +58,7 @@ Deno.test("with the permissions of the start task everything outside is denied o
   await Deno.writeTextFile(secret, "x");
   const url = (path: string) => JSON.stringify(new URL(path, `file://${ROOT}`).href);
   const lines = await probe(`
-    import { parseConfig } from ${url("lib/config.ts")};
+    import { parseConfig } from ${url("lib/config/config.ts")};
     import { narrowPermissions } from ${url("lib/commands/permissions.ts")};
     const attempt = (what: string, work: () => unknown) => {
       try {
@@ -100,7 +100,7 @@ Deno.test("with the permissions of the start task everything outside is denied o
 Deno.test("one of several instances keeps the permission to tell its own address", async () => {
   const url = (path: string) => JSON.stringify(new URL(path, `file://${ROOT}`).href);
   const lines = await probe(`
-    import { parseConfig } from ${url("lib/config.ts")};
+    import { parseConfig } from ${url("lib/config/config.ts")};
     import { narrowPermissions } from ${url("lib/commands/permissions.ts")};
     const shared = { CACHE_STORE: "redis://127.0.0.1", CACHE_INDEX: "redis://127.0.0.1" };
     narrowPermissions(parseConfig(shared));

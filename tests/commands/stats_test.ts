@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { runStats } from "../../lib/commands/stats.ts";
-import type { CacheReport } from "../../lib/operations.ts";
+import type { CacheReport } from "../../lib/operator/operations.ts";
 import { keepOutput } from "../support/output.ts";
 
 const CACHE = { entries: 12, bytes: 2 ** 30, maxSize: 10 * 2 ** 30 };

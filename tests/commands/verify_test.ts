@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { openEmbedded } from "../../lib/cache/engines.ts";
+import { openEmbedded } from "../../lib/cache/backends.ts";
 import { runVerify } from "../../lib/commands/verify.ts";
-import { parseConfig } from "../../lib/config.ts";
+import { parseConfig } from "../../lib/config/config.ts";
 import { startAdmin } from "../../lib/admin/server.ts";
 import { store } from "../support/blob_store_contract.ts";
 import { randomBytes } from "../support/content.ts";

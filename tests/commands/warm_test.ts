@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Bars } from "../../lib/commands/bars.ts";
 import { runWarm } from "../../lib/commands/warm.ts";
-import type { Operations } from "../../lib/operations.ts";
-import type { WarmedImage, WarmProgress } from "../../lib/warm.ts";
+import type { Operations } from "../../lib/operator/operations.ts";
+import type { WarmedImage, WarmProgress } from "../../lib/warm/warm.ts";
 import { keepOutput } from "../support/output.ts";
 
 const DIGEST = `sha256:${"a1".repeat(32)}`;

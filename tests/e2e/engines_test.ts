@@ -4,16 +4,16 @@
  * @module
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { FileStore } from "../../lib/cache/file_store.ts";
-import { RedisGrants } from "../../lib/cache/grants.ts";
-import { RedisLeases } from "../../lib/cache/lease.ts";
-import { Redis, RedisDownError } from "../../lib/cache/redis.ts";
-import { RedisIndex } from "../../lib/cache/redis_index.ts";
-import { RedisStore } from "../../lib/cache/redis_store.ts";
-import { S3Objects } from "../../lib/cache/s3_objects.ts";
-import { S3Store } from "../../lib/cache/s3_store.ts";
-import { SurvivingIndex } from "../../lib/cache/surviving_index.ts";
-import { checkEngines, parseRedisUrl, parseStoreSetting } from "../../lib/engine_url.ts";
+import { FileStore } from "../../lib/cache/store/file_store.ts";
+import { RedisGrants } from "../../lib/cache/cluster/grants.ts";
+import { RedisLeases } from "../../lib/cache/cluster/lease.ts";
+import { Redis, RedisDownError } from "../../lib/cache/store/redis.ts";
+import { RedisIndex } from "../../lib/cache/index/redis_index.ts";
+import { RedisStore } from "../../lib/cache/store/redis_store.ts";
+import { S3Objects } from "../../lib/cache/store/s3/objects.ts";
+import { S3Store } from "../../lib/cache/store/s3/store.ts";
+import { SurvivingIndex } from "../../lib/cache/index/buffered_index.ts";
+import { checkEngines, parseRedisUrl, parseStoreSetting } from "../../lib/config/engine_url.ts";
 import { testBlobStore } from "../support/blob_store_contract.ts";
 import { digestOf, randomBytes } from "../support/content.ts";
 import {
@@ -407,8 +407,11 @@ toolTest("Redis over TLS", {
     refused.close();
     const { code, stdout, stderr } = await run(Deno.execPath(), [
       ...["eval", "--no-lock", `--cert=${caPath}`],
-      `import { Redis } from "${new URL("../../lib/cache/redis.ts", import.meta.url)}";
-       import { parseRedisUrl } from "${new URL("../../lib/engine_url.ts", import.meta.url)}";
+      `import { Redis } from "${new URL("../../lib/cache/store/redis.ts", import.meta.url)}";
+       import { parseRedisUrl } from "${new URL(
+        "../../lib/config/engine_url.ts",
+        import.meta.url,
+      )}";
        const location = parseRedisUrl("rediss://localhost:${tlsPort}");
        const redis = await Redis.connect({ location, onDown: console.error, onUp() {} });
        console.log(await redis.command("SET", redis.key("a"), "1"));

@@ -158,7 +158,7 @@ async function loadedWith(module: string): Promise<string[]> {
 Deno.test("Nothing of the cache is imported until it is asked for", async () => {
   const reached = await loadedWith("main.ts");
   const files = reached.filter((specifier) => specifier.startsWith("file:")).map(fromFileUrl);
-  assert(files.includes(join(ROOT, "lib/proxy.ts")));
+  assert(files.includes(join(ROOT, "lib/proxy/proxy.ts")));
   assertEquals(files.filter((file) => file.startsWith(join(ROOT, "lib/cache"))), []);
   assertEquals(reached.filter((specifier) => /sqlite|redis|s3-lite/.test(specifier)), []);
 });
@@ -167,7 +167,7 @@ Deno.test("With files and SQLite nothing of Redis and S3 is imported", async () 
   const reached = await loadedWith("lib/cache/cache.ts");
   assert(reached.some((specifier) => specifier.endsWith("/sqlite_index.ts")));
   assertEquals(reached.filter((specifier) => /redis|s3/.test(specifier)), []);
-  const shared = await loadedWith("lib/cache/shared.ts");
+  const shared = await loadedWith("lib/cache/shared_backends.ts");
   assert(shared.some((specifier) => /npm.*redis/.test(specifier)));
   assert(shared.some((specifier) => /npm.*s3-lite/.test(specifier)));
 });

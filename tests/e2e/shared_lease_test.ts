@@ -4,7 +4,7 @@
  * @module
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { S3Objects } from "../../lib/cache/s3_objects.ts";
+import { S3Objects } from "../../lib/cache/store/s3/objects.ts";
 import { startRedis, startS3 } from "../support/engines.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { ANY, startFleet, token } from "../support/fleet.ts";

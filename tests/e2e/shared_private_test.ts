@@ -4,9 +4,9 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { RedisGrants } from "../../lib/cache/grants.ts";
-import { Redis } from "../../lib/cache/redis.ts";
-import { parseRedisUrl } from "../../lib/engine_url.ts";
+import { RedisGrants } from "../../lib/cache/cluster/grants.ts";
+import { Redis } from "../../lib/cache/store/redis.ts";
+import { parseRedisUrl } from "../../lib/config/engine_url.ts";
 import { startRedis } from "../support/engines.ts";
 import { ANY, type Fleet, startFleet, token } from "../support/fleet.ts";
 import { whole } from "../support/http.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { FileStore } from "../../lib/cache/file_store.ts";
-import { S3Objects } from "../../lib/cache/s3_objects.ts";
-import { S3Store } from "../../lib/cache/s3_store.ts";
+import { FileStore } from "../../lib/cache/store/file_store.ts";
+import { S3Objects } from "../../lib/cache/store/s3/objects.ts";
+import { S3Store } from "../../lib/cache/store/s3/store.ts";
 import { startRedis, startS3 } from "../support/engines.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { ANY, pull, startFleet, token, watchRedis } from "../support/fleet.ts";

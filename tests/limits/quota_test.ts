@@ -8,7 +8,7 @@ import {
   Quotas,
   retryAfterMs,
 } from "../../lib/limits/quota.ts";
-import { registryOf } from "../../lib/registry.ts";
+import { registryOf } from "../../lib/oci/registry.ts";
 import type { Credential } from "../../lib/transforms/auth.ts";
 
 const ACCOUNTS = ["a", "b", "c"].map((username) => ({ username, password: `of-${username}` }));

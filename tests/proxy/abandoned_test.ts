@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { MAX_UNWANTED } from "../../lib/cache/fills.ts";
+import { MAX_UNWANTED } from "../../lib/cache/content/fills.ts";
 import { type Content, contentOf, randomBytes } from "../support/content.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";

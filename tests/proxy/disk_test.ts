@@ -255,7 +255,7 @@ Deno.test("what verifying found wrong is fetched again when it is asked for", as
   const bytes = await Deno.readFile(pathOf(t.proxy, digest));
   bytes[1_000]! ^= 1;
   await Deno.writeFile(pathOf(t.proxy, digest), bytes);
-  const { verify } = await import("../../lib/cache/verify.ts");
+  const { verify } = await import("../../lib/cache/content/verify.ts");
   const report = await verify(t.proxy.proxy.cache!);
   assertEquals(report.problems, [{ digest, problem: "wrong" }]);
   assertEquals(await get(t.proxy, "blobs", { digest }), "MISS");

@@ -4,7 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
-import { canOwnTls } from "../../lib/listener.ts";
+import { canOwnTls } from "../../lib/server/listener.ts";
 import { bytesOf, type Content, contentOf, randomBytes, randomOf } from "../support/content.ts";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { type FakeStorage, startFakeStorage } from "../support/fake_storage.ts";

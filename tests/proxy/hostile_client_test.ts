@@ -2,7 +2,7 @@
  * Clients that mean ill or are broken: they get an error, or the end of their connection, and nobody else does.
  */
 import { assert, assertEquals } from "@std/assert";
-import { listen } from "../../lib/listener.ts";
+import { listen } from "../../lib/server/listener.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { connectionOf, openRaw, rawRequest, whole } from "../support/http.ts";
 import { bytesOf, makeImage } from "../support/image.ts";

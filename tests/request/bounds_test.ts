@@ -14,7 +14,7 @@ import {
   MAX_SCOPE,
   MAX_SCOPES,
 } from "../../lib/request/bounds.ts";
-import { basicAuthorization } from "../../lib/upstream/credential.ts";
+import { basicAuthorization } from "../../lib/auth/credential.ts";
 
 /** The status that `work` is refused with; 200 where it is not. */
 function statusOf(work: () => void): number {

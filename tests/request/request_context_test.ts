@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { parseConfig } from "../../lib/config.ts";
+import { parseConfig } from "../../lib/config/config.ts";
 import { OciError } from "../../lib/oci/error.ts";
 import { addressOf, isHost, RequestReader } from "../../lib/request/request_context.ts";
 

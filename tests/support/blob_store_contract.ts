@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createHash } from "node:crypto";
 import fc from "fast-check";
-import type { BlobStore, ByteReader } from "../../lib/cache/blob_store.ts";
+import type { BlobStore, ByteReader } from "../../lib/cache/store/blob_store.ts";
 import { digestOf, randomBytes } from "./content.ts";
 import { type Tool, toolTest } from "./requirements.ts";
 

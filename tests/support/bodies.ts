@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Memory } from "../../lib/upstream/chunks.ts";
-import type { Source } from "../../lib/upstream/download.ts";
+import type { Memory } from "../../lib/upstream/download/chunks.ts";
+import type { Source } from "../../lib/upstream/download/download.ts";
 
 /** What both kinds of controllers have. */
 interface Controller {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { createConnect, type Lookup } from "../../lib/upstream/connect.ts";
+import { createConnect, type Lookup } from "../../lib/upstream/transport/connect.ts";
 
 /** A resolver whose answer passes for public when it is checked, and leads to this machine. */
 export const passing: Lookup = (_hostname, _options, callback) => {

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { Content } from "../../lib/cache/content.ts";
-import { openEmbedded } from "../../lib/cache/engines.ts";
-import { Stats } from "../../lib/stats.ts";
+import { Content } from "../../lib/cache/content/content.ts";
+import { openEmbedded } from "../../lib/cache/backends.ts";
+import { Stats } from "../../lib/telemetry/stats.ts";
 import { digestOf, randomBytes, randomOf } from "./content.ts";
 
 /** The cap of the child's cache, bytes. */

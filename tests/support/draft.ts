@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Draft } from "../../lib/cache/blob_store.ts";
+import type { Draft } from "../../lib/cache/store/blob_store.ts";
 
 /** A draft and what was done with it. */
 export interface MemoryDraft extends Draft {

@@ -9,7 +9,7 @@ import { ROOT } from "./proxy_process.ts";
 
 /** Something that is kept by key. */
 export interface Place {
-  /** `lib/hot.ts`. */
+  /** `lib/response/response_cache.ts`. */
   readonly file: string;
   /** `#answers`; `redis b:` and `sqlite tags` for what is kept outside of the process. */
   readonly name: string;

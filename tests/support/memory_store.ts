@@ -9,7 +9,7 @@ import type {
   Draft,
   StoredBlob,
   StoredEntry,
-} from "../../lib/cache/blob_store.ts";
+} from "../../lib/cache/store/blob_store.ts";
 
 /** What a store is asked to do. */
 export type StoreOperation =

@@ -7,7 +7,7 @@ import { join } from "@std/path";
 
 /** One regular expression, and where it stands. */
 export interface FoundPattern {
-  /** `lib/log.ts:41`. */
+  /** `lib/telemetry/log.ts:41`. */
   readonly at: string;
   readonly pattern: RegExp;
 }

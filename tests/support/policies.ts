@@ -4,21 +4,21 @@
  *
  * @module
  */
-import { Access, type Caller } from "../../lib/access.ts";
-import type { BlobStore } from "../../lib/cache/blob_store.ts";
+import { Access, type Caller } from "../../lib/auth/access.ts";
+import type { BlobStore } from "../../lib/cache/store/blob_store.ts";
 import { Blobs } from "../../lib/cache/blobs.ts";
-import { Content } from "../../lib/cache/content.ts";
+import { Content } from "../../lib/cache/content/content.ts";
 import { Manifests } from "../../lib/cache/manifests.ts";
-import { resilient } from "../../lib/cache/resilient.ts";
-import { SqliteIndex } from "../../lib/cache/sqlite_index.ts";
+import { resilient } from "../../lib/cache/index/best_effort_index.ts";
+import { SqliteIndex } from "../../lib/cache/index/sqlite_index.ts";
 import { OciError } from "../../lib/oci/error.ts";
-import { registryOf } from "../../lib/registry.ts";
-import { Relay, type TargetRequest } from "../../lib/relay.ts";
-import { Stats } from "../../lib/stats.ts";
+import { registryOf } from "../../lib/oci/registry.ts";
+import { Relay, type TargetRequest } from "../../lib/upstream/passthrough.ts";
+import { Stats } from "../../lib/telemetry/stats.ts";
 import type { Target, TargetKind } from "../../lib/transforms/route.ts";
-import { Asker } from "../../lib/upstream/ask.ts";
+import { Asker } from "../../lib/upstream/registry_client.ts";
 import { Upstream } from "../../lib/upstream/client.ts";
-import type { Send } from "../../lib/upstream/send.ts";
+import type { Send } from "../../lib/upstream/transport/send.ts";
 import { Tokens } from "../../lib/upstream/token.ts";
 import { MemoryStore } from "./memory_store.ts";
 

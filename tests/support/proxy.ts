@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { type Config, parseConfig } from "../../lib/config.ts";
-import { listen } from "../../lib/listener.ts";
-import { Proxy } from "../../lib/proxy.ts";
-import type { Stats } from "../../lib/stats.ts";
+import { type Config, parseConfig } from "../../lib/config/config.ts";
+import { listen } from "../../lib/server/listener.ts";
+import { Proxy } from "../../lib/proxy/proxy.ts";
+import type { Stats } from "../../lib/telemetry/stats.ts";
 import { removeDir } from "./temp.ts";
 
 /** A proxy that listens in this process. */

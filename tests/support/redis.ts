@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { parseRedisUrl } from "../../lib/engine_url.ts";
-import { Redis } from "../../lib/cache/redis.ts";
+import { parseRedisUrl } from "../../lib/config/engine_url.ts";
+import { Redis } from "../../lib/cache/store/redis.ts";
 import { FakeRedis } from "./fake_redis.ts";
 
 /** A connection to a fake Redis of its own. */

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { parseChallenges } from "../../lib/oci/challenge.ts";
 import { OciError } from "../../lib/oci/error.ts";
-import { type Registry, registryOf, SEEDS } from "../../lib/registry.ts";
+import { type Registry, registryOf, SEEDS } from "../../lib/oci/registry.ts";
 import {
   ANONYMOUS_TOKEN,
   challengeFor,

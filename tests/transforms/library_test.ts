@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { registryOf } from "../../lib/registry.ts";
+import { registryOf } from "../../lib/oci/registry.ts";
 import { library, libraryScopeName } from "../../lib/transforms/library.ts";
 import type { Target } from "../../lib/transforms/route.ts";
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { parseConfig } from "../../lib/config.ts";
-import { registryOf } from "../../lib/registry.ts";
+import { parseConfig } from "../../lib/config/config.ts";
+import { registryOf } from "../../lib/oci/registry.ts";
 import {
   addressSet,
   clientAddress,

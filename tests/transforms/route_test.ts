@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { parseConfig } from "../../lib/config.ts";
+import { parseConfig } from "../../lib/config/config.ts";
 import { OciError } from "../../lib/oci/error.ts";
-import { type Registry, registryOf, SEEDS } from "../../lib/registry.ts";
+import { type Registry, registryOf, SEEDS } from "../../lib/oci/registry.ts";
 import {
   defaultRegistry,
   hostnameOf,

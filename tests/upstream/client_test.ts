@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { OciError } from "../../lib/oci/error.ts";
-import { registryOf } from "../../lib/registry.ts";
+import { registryOf } from "../../lib/oci/registry.ts";
 import type { Credential } from "../../lib/transforms/auth.ts";
 import { Upstream, type UpstreamOptions, type UpstreamRequest } from "../../lib/upstream/client.ts";
-import type { Send, SendRequest } from "../../lib/upstream/send.ts";
+import type { Send, SendRequest } from "../../lib/upstream/transport/send.ts";
 import { Tokens } from "../../lib/upstream/token.ts";
 
 const HUB = registryOf("docker", new URL("https://registry-1.docker.io"));

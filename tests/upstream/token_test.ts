@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { OciError } from "../../lib/oci/error.ts";
-import { type Registry, registryOf } from "../../lib/registry.ts";
+import { type Registry, registryOf } from "../../lib/oci/registry.ts";
 import type { Credential } from "../../lib/transforms/auth.ts";
-import type { SendRequest } from "../../lib/upstream/send.ts";
-import { basicAuthorization } from "../../lib/upstream/credential.ts";
+import type { SendRequest } from "../../lib/upstream/transport/send.ts";
+import { basicAuthorization } from "../../lib/auth/credential.ts";
 import { type Exchange, Tokens } from "../../lib/upstream/token.ts";
 
 const HUB = registryOf("docker", new URL("https://registry-1.docker.io"));

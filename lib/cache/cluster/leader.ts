@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { UnreachableError } from "../blob_store.ts";
-import type { Lease, Leases } from "../lease.ts";
+import { UnreachableError } from "../store/blob_store.ts";
+import type { Lease, Leases } from "./lease.ts";
 
 /** One duty that an instance has until it ends, or loses its lease. */
 export class Leader {

@@ -5,9 +5,9 @@
  * @module
  */
 import type { Hash } from "node:crypto";
-import type { ByteSource } from "../../byte_source.ts";
+import type { ByteSource } from "../../response/byte_source.ts";
 import type { Part } from "../../transforms/range.ts";
-import type { OpenedContent } from "../content.ts";
+import type { OpenedContent } from "./content.ts";
 
 /** Where the store failed, and what is still to be sent. */
 export interface Interruption {

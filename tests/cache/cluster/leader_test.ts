@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { Leader } from "../../../lib/cache/cluster/leader.ts";
-import { RedisLeases } from "../../../lib/cache/lease.ts";
+import { RedisLeases } from "../../../lib/cache/cluster/lease.ts";
 import { fakeRedis } from "../../support/redis.ts";
 
 Deno.test("of several instances one has a duty until it ends or loses its lease", async () => {

@@ -1,0 +1,70 @@
+/**
+ * What an index here has still to learn of a store elsewhere. That may be away when the instance starts, and
+ * clients do not wait for it: it is done when the store can be reached.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { cacheLog } from "../../telemetry/log.ts";
+import { causeOf } from "../../upstream/transport/send.ts";
+import { createPrivateFile } from "../../util/private_files.ts";
+import { type BlobStore, UnreachableError } from "../store/blob_store.ts";
+import type { Index } from "../index/index.ts";
+import { type FoundOptions, rebuildLoudly, recover } from "./recover.ts";
+
+/** Options for {@linkcode CatchUp}. */
+export interface CatchUpOptions extends FoundOptions {
+  readonly store: BlobStore;
+  readonly index: Index;
+  /** Where it is noted that the index does not know all of the store yet. */
+  readonly dir: string;
+  /** Whether the index has just been made. */
+  readonly isNew: boolean;
+}
+
+/** The comparison of store and index that an instance owes. */
+export class CatchUp {
+  readonly #options: CatchUpOptions;
+  readonly #note: string;
+  /** What the last process left unsettled: what is noted from now on is somebody's work. */
+  readonly #left: readonly string[];
+  #isDone = false;
+  #running: Promise<void> | undefined;
+
+  private constructor(options: CatchUpOptions, left: readonly string[]) {
+    this.#options = options;
+    this.#left = left;
+    this.#note = join(options.dir, "index.incomplete");
+  }
+
+  /** Takes stock before anything happens. Throws what disk or index throw. */
+  static async begin(options: CatchUpOptions): Promise<CatchUp> {
+    const catchUp = new CatchUp(options, await options.index.unsettled());
+    // A file: the next process has to go on where this one dies.
+    if (options.isNew) createPrivateFile(catchUp.#note);
+    return catchUp;
+  }
+
+  /** Does what is still to be done, if it can be done now. Never throws. */
+  async run(): Promise<void> {
+    if (this.#isDone) return;
+    this.#running ??= this.#attempt().finally(() => this.#running = undefined);
+    await this.#running;
+  }
+
+  async #attempt(): Promise<void> {
+    const { store, index } = this.#options;
+    try {
+      const isIncomplete = await Deno.stat(this.#note).then(() => true, () => false);
+      if (isIncomplete) {
+        await rebuildLoudly(store, index, this.#options);
+        await Deno.remove(this.#note);
+      }
+      await recover(store, index, { ...this.#options, unsettled: this.#left });
+      this.#isDone = true;
+    } catch (error) {
+      if (error instanceof UnreachableError) return; // told already; again when it is back
+      cacheLog.warn("Cannot compare store and index: {cause}", { cause: causeOf(error) });
+    }
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * What is wrong between settings that are right by themselves. It looks at the environment, not at the
+ * parsed whole, so that it is told beside what is wrong in single ones: everything is told at once.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { checkEngines } from "./engine_url.ts";
+import { resolveImage } from "../transforms/image_name.ts";
+import type { Registry } from "../oci/registry.ts";
+import { Environment } from "./environment.ts";
+import { isLoopback } from "./values.ts";
+
+const AdminSettings = v.pick(Environment, ["ADMIN_ADDR", "ADMIN_TOKEN"]);
+const EngineSettings = v.pick(Environment, [
+  "CACHE_STORE",
+  "CACHE_INDEX",
+  "STORE_REDIRECT",
+  "AWS_REGION",
+  "AWS_ACCESS_KEY_ID",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
+]);
+
+/** TLS, the operator's listener and engines: settings that need others. */
+export function crossProblems(set: Readonly<Record<string, string>>): string[] {
+  const problems: string[] = [];
+  if ((set["TLS_CERT"] === undefined) !== (set["TLS_KEY"] === undefined)) {
+    problems.push("TLS_CERT: Set both TLS_CERT and TLS_KEY, or neither");
+  }
+  const admin = v.safeParse(AdminSettings, set);
+  if (admin.success && admin.output.ADMIN_TOKEN === undefined) {
+    const { ADMIN_ADDR: address } = admin.output;
+    if (typeof address === "object" && !isLoopback(address.host)) {
+      problems.push("ADMIN_TOKEN: Needed where ADMIN_ADDR is not a loopback address");
+    }
+  }
+  const engines = v.safeParse(EngineSettings, set);
+  if (engines.success) checkEngines(engines.output, problems);
+  return problems;
+}
+
+const CacheSettings = v.pick(Environment, [
+  "CACHE_ENABLED",
+  "CACHE_ONLY",
+  "CUSTOM_DOMAIN",
+  "WARM_IMAGES",
+]);
+
+/** What is asked of a cache that is off, and images to keep warm that are none. */
+export function cacheProblems(
+  set: Readonly<Record<string, string>>,
+  registries: readonly Registry[],
+): string[] {
+  const settings = v.safeParse(CacheSettings, set);
+  if (!settings.success) return [];
+  const { CACHE_ENABLED, CACHE_ONLY, CUSTOM_DOMAIN: customDomain, WARM_IMAGES } = settings.output;
+  const problems: string[] = [];
+  if (CACHE_ENABLED === false && CACHE_ONLY) {
+    problems.push("CACHE_ONLY: Needs the cache, and CACHE_ENABLED is false");
+  }
+  if (CACHE_ENABLED === false && WARM_IMAGES.length > 0) {
+    problems.push("WARM_IMAGES: Needs the cache, and CACHE_ENABLED is false");
+  }
+  for (const image of WARM_IMAGES) {
+    try {
+      resolveImage(image, { customDomain, registries });
+    } catch (error) {
+      problems.push(`WARM_IMAGES: ${(error as Error).message}: ${image}`);
+    }
+  }
+  return problems;
+}

@@ -1,0 +1,130 @@
+/**
+ * Every setting that has a fixed name, with its default: the table in README.md, as a schema.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { parseIndexSetting, parseStoreSetting } from "./engine_url.ts";
+import { parseThreshold } from "../limits/quota.ts";
+import { parseRateLimits } from "../limits/rate_limit.ts";
+import { parsePlatforms } from "../oci/platform.ts";
+import { parseNetwork, parsePattern } from "../transforms/policy.ts";
+import { parseDuration, parseSize } from "../util/units.ts";
+import {
+  listOf,
+  parseAdminAddress,
+  parseAdminToken,
+  parseBoolean,
+  parseCount,
+  parseDomain,
+  parseHost,
+  parseHosts,
+  parseList,
+  parsePort,
+  parseTrust,
+  parseUpstream,
+  parseWait,
+} from "./values.ts";
+
+/** The least severe level that is logged. */
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
+/** What `parse` makes of a string; the message of what it throws becomes the problem's. */
+function parsed<T>(parse: (text: string) => T) {
+  return v.pipe(
+    v.string(),
+    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parse(dataset.value);
+      } catch (error) {
+        addIssue({ message: (error as Error).message });
+        return NEVER;
+      }
+    }),
+  );
+}
+
+const flag = (fallback: "true" | "false") => v.optional(parsed(parseBoolean), fallback);
+const optionalFlag = v.optional(parsed(parseBoolean));
+const duration = (fallback: string) => v.optional(parsed(parseDuration), fallback);
+const hosts = v.optional(parsed(parseHosts), "");
+
+/** `one` of the given words, in any case. */
+function word<const T extends string>(words: readonly T[], fallback: T) {
+  return v.optional(
+    parsed((text) => {
+      const found = words.find((known) => known === text.toLowerCase());
+      if (found === undefined) throw new RangeError(`Expected ${words.join(", ")}: ${text}`);
+      return found;
+    }),
+    fallback,
+  );
+}
+
+/** The schema. */
+export const Environment = v.object({
+  CUSTOM_DOMAIN: v.optional(parsed(parseDomain), "localhost"),
+  HOST: v.optional(parsed(parseHost), "0.0.0.0"),
+  PORT: v.optional(parsed(parsePort), "8080"),
+  TLS_CERT: v.optional(v.string()),
+  TLS_KEY: v.optional(v.string()),
+  CACHE_ENABLED: optionalFlag,
+  CACHE_DIR: v.optional(v.string(), "./cache"),
+  CACHE_MAX_SIZE: v.optional(parsed(parseSize), "10GiB"),
+  CACHE_MANIFEST_TTL: duration("5m"),
+  CACHE_BLOB_TTL: duration("1y"),
+  CACHE_STORE: v.optional(parsed(parseStoreSetting), "files"),
+  CACHE_INDEX: v.optional(parsed(parseIndexSetting)),
+  CACHE_INDEX_SIZE: v.optional(parsed(parseSize), "256MiB"),
+  CACHE_FILLS_SIZE: v.optional(parsed(parseSize), "10GiB"),
+  STORE_REDIRECT: flag("false"),
+  PEER_URL: v.optional(parsed(parseUpstream)),
+  AWS_ACCESS_KEY_ID: v.optional(v.string()),
+  AWS_SECRET_ACCESS_KEY: v.optional(v.string()),
+  AWS_SESSION_TOKEN: v.optional(v.string()),
+  AWS_REGION: v.optional(v.string()),
+  CACHE_ONLY: flag("false"),
+  ADMIN_ADDR: v.optional(parsed(parseAdminAddress), "127.0.0.1:9090"),
+  ADMIN_TOKEN: v.optional(parsed(parseAdminToken)),
+  WARM_IMAGES: v.optional(parsed(parseList), ""),
+  WARM_INTERVAL: v.optional(parsed(parseWait(1)), "1h"),
+  WARM_PLATFORMS: v.optional(parsed(parsePlatforms), "all"),
+  BLOCKED_HOSTS: hosts,
+  STORAGE_HOSTS: hosts,
+  FOLLOW_ALL_REDIRECTS: optionalFlag,
+  ALLOW_PRIVATE_NETWORKS: flag("false"),
+  TRUST_PROXY: v.optional(parsed(parseTrust), "false"),
+  PUBLIC_SCHEME: word(["auto", "http", "https"], "auto"),
+  ALLOW_REPOS: v.optional(parsed(listOf(parsePattern)), ""),
+  DENY_REPOS: v.optional(parsed(listOf(parsePattern)), ""),
+  ALLOW_CLIENTS: v.optional(parsed(listOf(parseNetwork)), ""),
+  RATE_LIMIT: v.optional(parsed(parseRateLimits)),
+  MAX_CONCURRENT_FILLS: v.optional(parsed(parseCount), "64"),
+  QUOTA_THRESHOLD: v.optional(parsed(parseThreshold), "20%"),
+  QUOTA_MANIFEST_TTL: v.optional(parsed(parseWait(0)), "1h"),
+  UPSTREAM_IDLE_TIMEOUT: v.optional(parsed(parseWait(1)), "30s"),
+  SHUTDOWN_TIMEOUT: v.optional(parsed(parseWait(0)), "30s"),
+  DEBUG: optionalFlag,
+  MODE: word(["production", "debug"], "production"),
+  LOG_LEVEL: v.optional(
+    parsed((text) => {
+      const level = { warn: "warning" }[text.toLowerCase()] ?? text.toLowerCase();
+      const levels: readonly LogLevel[] = ["debug", "info", "warning", "error"];
+      const found = levels.find((known) => known === level);
+      if (!found) throw new RangeError(`Expected debug, info, warning or error: ${text}`);
+      return found;
+    }),
+  ),
+  LOG_FORMAT: word(["text", "json"], "text"),
+  TARGET_UPSTREAM: v.optional(parsed(parseUpstream)),
+  DENO_DEPLOY: optionalPresence(),
+  DENO_DEPLOYMENT_ID: optionalPresence(),
+});
+
+/** Set at all, to whatever. */
+function optionalPresence() {
+  return v.optional(parsed((text) => text !== "0" && text !== "false"));
+}
+
+/** The names of every setting that has a fixed name, in the order of the documentation. */
+export const SETTINGS: readonly string[] = Object.keys(Environment.entries);

@@ -1,0 +1,84 @@
+/**
+ * A part of a blob on its way through: it cannot be verified by itself, but it can be the part that was asked
+ * for, and all of it.
+ *
+ * @module
+ */
+import { OciError } from "../../oci/error.ts";
+import { parseRange } from "../../transforms/range.ts";
+import { codingOf } from "./body.ts";
+import type { Chunks } from "./chunks.ts";
+
+function refused(response: Response, reason: string): OciError {
+  response.body?.cancel().catch(() => {}); // of no use
+  return new OciError("UNAVAILABLE", "Upstream sent another part than was asked for", {
+    status: 502,
+    detail: { reason, status: response.status },
+  });
+}
+
+/**
+ * The length in bytes of `response`, an answer to a request with the Range header `asked`. Throws an
+ * `OciError` (502) for anything but 206 with exactly that part: clients put parts together blindly.
+ */
+export function partLength(response: Response, asked: string | null): number {
+  const { status, headers } = response;
+  if (status !== 206 || asked === null) throw refused(response, "no part was asked for");
+  if (codingOf(headers) !== undefined) throw refused(response, "it is encoded");
+  const said = headers.get("content-range") ?? "";
+  const [, first, last, size] = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(said) ?? [];
+  const [start, end] = [Number(first), Number(last)];
+  const length = end - start + 1;
+  if (!(length > 0)) throw refused(response, `Content-Range is ${said}`);
+  const wanted = size === "*" ? undefined : parseRange(asked, Number(size));
+  const isAnother = wanted &&
+    (wanted.kind !== "part" || wanted.start !== start || wanted.end !== end);
+  if (isAnother) throw refused(response, `Content-Range is ${said}`);
+  const announced = headers.get("content-length");
+  if (announced !== null && announced !== String(length)) {
+    throw refused(response, `Content-Length is ${announced}`);
+  }
+  return length;
+}
+
+/** `body`, which errors where it is shorter or longer than `length` bytes. */
+export function ofLength(
+  body: ReadableStream<Uint8Array>,
+  length: number,
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  let left = length;
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (done && left > 0) throw new Error(`Body ended ${left} bytes early`);
+      if (done) return controller.close();
+      left -= value.byteLength;
+      if (left < 0) {
+        reader.cancel().catch(() => {}); // of no use
+        throw new Error(`Body is longer than ${length} bytes`);
+      }
+      controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}
+
+/** The first `length` bytes of `chunks`, which end there. */
+export function firstOf(chunks: Chunks, length: number): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let left = length;
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller) {
+      const chunk = left > 0 ? await chunks.read() : undefined;
+      if (chunk) {
+        const wanted = chunk.subarray(0, left);
+        left -= wanted.byteLength;
+        controller.enqueue(wanted as Uint8Array<ArrayBuffer>);
+      } else if (left > 0) throw new Error(`Body ended ${left} bytes early`);
+      if (left > 0) return;
+      chunks.cancel(); // the rest is nobody's
+      controller.close();
+    },
+    cancel: (reason) => chunks.cancel(reason),
+  }, { highWaterMark: 0 });
+}

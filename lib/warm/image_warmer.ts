@@ -1,0 +1,360 @@
+/**
+ * The warming of one image: from what its name means to every blob, and to what is attached to it.
+ *
+ * @module
+ */
+import type { Caller } from "../auth/access.ts";
+import type { Answer } from "../response/answer.ts";
+import { COSIGN_SUFFIXES } from "../cache/attachments.ts";
+import type { Cache } from "../cache/cache.ts";
+import { orAborted } from "../util/deadline.ts";
+import type { ImageName } from "../transforms/image_name.ts";
+import { isDigest } from "../oci/digest.ts";
+import { OciError } from "../oci/error.ts";
+import { type Descriptor, readManifest } from "../oci/manifest.ts";
+import { isIndex, isManifestType } from "../oci/media_type.ts";
+import { isWanted, type Platforms } from "../oci/platform.ts";
+import type { Target, TargetKind } from "../transforms/route.ts";
+import { repositoryKey } from "../upstream/registry_client.ts";
+import { causeOf } from "../upstream/transport/send.ts";
+import type {
+  WarmedImage,
+  WarmFailure,
+  WarmOptions,
+  WarmProgress,
+  WarmRole,
+  WarmState,
+} from "./warm.ts";
+import { WorkList } from "../util/work_list.ts";
+
+/** How deep indexes may contain indexes, and attachments have attachments. */
+const MAX_DEPTH = 4;
+/** Of one image; an index of 4 MiB could name some 20,000. */
+const MAX_PARTS = 10_000;
+/** Progress of a layer is reported each time this much more is here, bytes. */
+const REPORT_EVERY = 2 ** 20;
+
+/** A part that is to be here. */
+interface Part {
+  readonly role: WarmRole;
+  readonly reference: string;
+  readonly platform?: string;
+  readonly size?: number;
+  readonly depth: number;
+}
+
+/** A manifest that is here. */
+interface Held {
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly bytes: Uint8Array;
+}
+
+/** The warming of one image; it runs once. */
+export class Warming {
+  readonly #cache: Cache;
+  readonly #name: ImageName;
+  readonly #platforms: Platforms;
+  readonly #signal?: AbortSignal;
+  readonly #onProgress?: WarmOptions["onProgress"];
+  readonly #work: WorkList;
+  readonly #seen = new Set<string>();
+  readonly #here = new Map<string, number>();
+  readonly #lists = new Set<string>();
+  readonly #failures: WarmFailure[] = [];
+  readonly #manifestOnly: boolean;
+  #caller: Caller;
+  #fetched = 0;
+
+  constructor(cache: Cache, options: WarmOptions & { name: ImageName }) {
+    this.#cache = cache;
+    this.#name = options.name;
+    this.#platforms = options.platforms ?? "all";
+    this.#signal = options.signal;
+    this.#onProgress = options.onProgress;
+    this.#work = new WorkList(options.concurrency ?? 4);
+    this.#manifestOnly = options.manifestOnly ?? false;
+    const { registry } = options.name;
+    this.#caller = cache.access.caller(registry, { kind: "anonymous" });
+  }
+
+  async run(): Promise<WarmedImage> {
+    const { name, reference } = this.#name;
+    let digest: string | undefined;
+    this.#start({ role: "manifest", reference, depth: 0 }, async (part) => {
+      const held = await this.#manifest(part);
+      digest = held.digest;
+      if (!this.#manifestOnly) this.#descend(held, part);
+    });
+    // Upstream may owe something for long.
+    await orAborted(this.#work.done(), this.#signal);
+    return {
+      image: name,
+      ok: this.#failures.length === 0,
+      digest,
+      digests: [...this.#here.keys()],
+      lists: [...this.#lists],
+      size: [...this.#here.values()].reduce((sum, size) => sum + size, 0),
+      fetched: this.#fetched,
+      failures: this.#failures,
+    };
+  }
+
+  /** Puts one part on the list, once. */
+  #start(part: Part, work: (part: Part) => Promise<void>): void {
+    const isManifest = part.role !== "config" && part.role !== "layer";
+    // The same bytes may be a manifest here and a layer there.
+    const key = `${isManifest} ${part.reference}`;
+    if (this.#seen.has(key)) return;
+    this.#seen.add(key);
+    if (this.#seen.size > MAX_PARTS) {
+      if (this.#seen.size === MAX_PARTS + 1) this.#fail(part, "Too many parts");
+      return;
+    }
+    this.#report(part, { state: "waiting" });
+    this.#work.add(async () => {
+      if (this.#signal?.aborted) return this.#work.clear();
+      try {
+        await work(part);
+      } catch (error) {
+        if (!this.#signal?.aborted) this.#fail(part, causeOf(error));
+      }
+    });
+  }
+
+  #report(part: Part, progress: Partial<WarmProgress> & { state: WarmState }): void {
+    const { role, reference, platform, size } = part;
+    const image = this.#name.name;
+    this.#onProgress?.({ image, role, reference, platform, size, received: 0, ...progress });
+  }
+
+  #fail(part: Part, error: string): void {
+    this.#failures.push({ role: part.role, reference: part.reference, error });
+    this.#report(part, { state: "failed", error });
+  }
+
+  /** Notes that a part is here. */
+  #arrived(part: Part, found: { digest: string; size: number; fetched: boolean }): void {
+    const { digest, size, fetched } = found;
+    this.#here.set(digest, size);
+    if (fetched) this.#fetched += size;
+    this.#report(part, { state: fetched ? "fetched" : "here", received: size, size });
+  }
+
+  #target(kind: TargetKind, reference: string): Target {
+    const { registry, repository } = this.#name;
+    return { registry, repository, kind, reference, base: "/v2/", prefix: "" };
+  }
+
+  /** Asks the cache as a client would. Throws an `OciError`. */
+  async #ask(method: "GET" | "HEAD", target: Target): Promise<Answer> {
+    return await this.#cache.answer({
+      method,
+      headers: new Headers(),
+      url: new URL("http://localhost/"),
+      target,
+      caller: this.#caller,
+      warming: true,
+      client: "warm",
+    });
+  }
+
+  /**
+   * Asks for a manifest by HEAD, which counts against no pull limit and tells whether anybody may read the
+   * repository. Where not, the operator's own account is tried: what it brings here is served to nobody who
+   * has not proved that he may have it.
+   */
+  async #head(target: Target): Promise<Answer> {
+    try {
+      return await this.#ask("HEAD", target);
+    } catch (error) {
+      const { registry } = this.#name;
+      const isRefused = error instanceof OciError && [401, 403, 404].includes(error.status);
+      const isOwn = this.#caller.credential.kind !== "anonymous";
+      if (!isRefused || isOwn || !registry.credential) throw error;
+      const anonymous = this.#caller;
+      this.#caller = this.#cache.access.caller(registry, { kind: "basic", ...registry.credential });
+      try {
+        return await this.#ask("HEAD", target);
+      } catch {
+        this.#caller = anonymous;
+        throw error;
+      }
+    }
+  }
+
+  /** Brings one manifest here. Throws an `OciError` when it cannot be, or is not what upstream has now. */
+  async #manifest(part: Part): Promise<Held> {
+    const target = this.#target("manifest", part.reference);
+    this.#report(part, { state: "running" });
+    // Where the root was let in its children are.
+    if (part.depth === 0 && this.#name.registry.credential) await this.#head(target);
+    const { response, cache } = await this.#ask("GET", target);
+    const bytes = await response.bytes();
+    if (cache === "BYPASS") throw noRoom();
+    const held: Held = {
+      digest: response.headers.get("docker-content-digest") ?? "",
+      mediaType: response.headers.get("content-type") ?? "",
+      bytes,
+    };
+    this.#arrived(part, {
+      digest: held.digest,
+      size: bytes.byteLength,
+      fetched: cache === "MISS",
+    });
+    if (cache === "STALE" && !isDigest(part.reference)) {
+      this.#fail(part, "Upstream cannot be asked what it means now: kept what was here");
+    }
+    return held;
+  }
+
+  /** Puts what the manifest refers to on the list. */
+  #descend(held: Held, part: Part): void {
+    const depth = part.depth + 1;
+    if (depth > MAX_DEPTH) return;
+    const { children, config, layers } = readManifest(held.bytes, held.mediaType);
+    const wanted = children.filter(({ platform }) => isWanted(platform, this.#platforms));
+    if (children.length > 0 && wanted.length === 0) {
+      this.#fail(part, `It has none of ${[...this.#platforms].join(", ")}`);
+    }
+    for (const child of wanted) this.#child(child, { part, depth });
+    if (config) this.#blob(config, { role: "config", part, depth });
+    for (const layer of layers) this.#blob(layer, { role: "layer", part, depth });
+    this.#attached(held.digest, depth);
+  }
+
+  #child(child: Descriptor, { part, depth }: { part: Part; depth: number }): void {
+    const { digest: reference, platform } = child;
+    if (child.mediaType !== "" && !isManifestType(child.mediaType)) {
+      return this.#blob(child, { role: "layer", part, depth });
+    }
+    const isAttached = part.role === "referrer" || part.role === "signature";
+    const role = isAttached ? part.role : isIndex(child.mediaType) ? "index" : "manifest";
+    this.#start({ role, reference, platform, size: sizeOf(child), depth }, async (part) => {
+      this.#descend(await this.#manifest(part), part);
+    });
+  }
+
+  #blob(
+    blob: Descriptor,
+    { role, part, depth }: { role: "config" | "layer"; part: Part; depth: number },
+  ): void {
+    const { digest: reference } = blob;
+    this.#start(
+      { role, reference, platform: part.platform, size: sizeOf(blob), depth },
+      (own) => this.#fetchBlob(own, blob),
+    );
+  }
+
+  /** Brings one blob here. */
+  async #fetchBlob(part: Part, blob: Descriptor): Promise<void> {
+    const { content, index } = this.#cache;
+    const target = this.#target("blob", part.reference);
+    const digest = part.reference;
+    const link = { ...repositoryKey(target), digest, kind: "blob" } as const;
+    const here = await index.link(link) && await content.open(digest);
+    if (here) {
+      here.close();
+      return this.#arrived(part, { digest, size: here.size, fetched: false });
+    }
+    let answer: Answer;
+    try {
+      answer = await this.#ask("GET", target);
+    } catch (error) {
+      // A foreign layer: its publisher's licence keeps it off registries, and clients know where it is.
+      const isForeign = blob.urls !== undefined && error instanceof OciError &&
+        error.status === 404;
+      if (!isForeign) throw error;
+      return this.#report(part, { state: "skipped" });
+    }
+    const { response, cache } = answer;
+    if (cache === "BYPASS") {
+      await response.body?.cancel();
+      throw noRoom();
+    }
+    await this.#drain(part, response);
+    // The last byte is with its readers a moment before it is in the store.
+    await content.settled(digest);
+    const stored = await content.open(digest);
+    if (!stored) throw noRoom();
+    stored.close();
+    this.#arrived(part, { digest, size: stored.size, fetched: cache === "MISS" });
+  }
+
+  /** Reads a body to its end, reporting how far it is. */
+  async #drain(part: Part, response: Response): Promise<void> {
+    const length = response.headers.get("content-length");
+    const size = length === null ? part.size : Number(length);
+    let received = 0;
+    let reported = 0;
+    this.#report(part, { state: "running", size });
+    for await (const chunk of response.body ?? []) {
+      this.#signal?.throwIfAborted();
+      received += chunk.byteLength;
+      if (received - reported < REPORT_EVERY) continue;
+      reported = received;
+      this.#report(part, { state: "running", received, size });
+    }
+  }
+
+  /** Looks for what is attached to a manifest: by the API, or by tags where there is none or cosign put it. */
+  #attached(digest: string, depth: number): void {
+    if (depth >= MAX_DEPTH) return;
+    const tag = digest.replace(":", "-");
+    const list: Part = { role: "referrer", reference: `referrers of ${digest}`, depth };
+    this.#work.add(async () => {
+      if (this.#signal?.aborted) return this.#work.clear();
+      try {
+        if (!await this.#referrers(digest, depth)) this.#tagged(tag, "referrer", depth);
+      } catch (error) {
+        if (!this.#signal?.aborted) this.#fail(list, causeOf(error));
+      }
+    });
+    for (const suffix of COSIGN_SUFFIXES) this.#tagged(tag + suffix, "signature", depth);
+  }
+
+  /** Whether the registry lists what is attached to `digest`; what it lists is put on the work list. */
+  async #referrers(digest: string, depth: number): Promise<boolean> {
+    const target = this.#target("referrers", digest);
+    let answer: Answer;
+    try {
+      answer = await this.#ask("GET", target);
+    } catch (error) {
+      // Many registries have no such API, and say so in different ways.
+      const isUnknown = error instanceof OciError && error.status < 500 && error.status !== 429;
+      if (!isUnknown) throw error;
+      return false;
+    } finally {
+      for (const list of await this.#cache.referrers.kept(target)) this.#lists.add(list);
+    }
+    const bytes = await answer.response.bytes();
+    const part: Part = { role: "referrer", reference: digest, depth };
+    const { children } = readManifest(bytes, answer.response.headers.get("content-type") ?? "");
+    for (const child of children) this.#child(child, { part, depth });
+    return true;
+  }
+
+  /** Brings here what is attached by a tag, where there is one. */
+  #tagged(tag: string, role: "referrer" | "signature", depth: number): void {
+    this.#work.add(async () => {
+      if (this.#signal?.aborted) return this.#work.clear();
+      const part: Part = { role, reference: tag, depth };
+      try {
+        await this.#ask("HEAD", this.#target("manifest", tag));
+      } catch (error) {
+        const isUnknown = error instanceof OciError && error.status < 500 && error.status !== 429;
+        if (!isUnknown) this.#fail(part, causeOf(error));
+        return;
+      }
+      this.#start(part, async (part) => this.#descend(await this.#manifest(part), part));
+    });
+  }
+}
+
+function sizeOf({ size }: Descriptor): number | undefined {
+  return size < 0 ? undefined : size;
+}
+
+function noRoom(): OciError {
+  return new OciError("UNAVAILABLE", "It cannot be kept: no room in the cache, or its disk fails");
+}
