@@ -1,5 +1,5 @@
 /**
- * What to do with a redirect of upstream's: the contract is DESIGN "Redirects".
+ * Which redirects of an upstream are followed here, and which are handed to the client.
  *
  * @module
  */

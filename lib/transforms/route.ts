@@ -1,5 +1,5 @@
 /**
- * Which registry a request means, and what it asks of it: the contract is DESIGN "Routing".
+ * Which registry a request is for, and what it asks of it.
  *
  * @module
  */

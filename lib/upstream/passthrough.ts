@@ -49,7 +49,7 @@ import { blobSource } from "./blob_source.ts";
 import { verifiedStream } from "./download/verified.ts";
 import { parseJson } from "../util/json.ts";
 
-/** DESIGN invariant 10; the specification lets registries refuse larger ones. */
+/** Bytes; the distribution specification lets registries refuse larger manifests. */
 export const MAX_MANIFEST = 4 * 2 ** 20;
 /** The whole manifest must be here within this, ms. */
 export const MANIFEST_DEADLINE = 60_000;

@@ -16,7 +16,7 @@ testBlobStore("FileStore", {
   },
 });
 
-Deno.test("FileStore: content lies where DESIGN says, and drafts where the next start sweeps them", async () => {
+Deno.test("FileStore: content lies below blobs/, and unfinished downloads where the next start sweeps them", async () => {
   await using dir = await tempDir();
   const files = new FileStore(dir.path);
   const bytes = randomBytes(100, 1);
