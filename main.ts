@@ -11,7 +11,7 @@ import { askHealth } from "./lib/server/health.ts";
 import { type Config, ConfigError, parseConfig } from "./lib/config/config.ts";
 import { describeConfig, settingsInForce } from "./lib/config/describe.ts";
 import { OUTBOUND } from "./lib/config/warnings.ts";
-import { surviveErrors } from "./lib/telemetry/uncaught_errors.ts";
+import { handleUncaughtErrors } from "./lib/telemetry/uncaught_errors.ts";
 import { listen as listenFor, type Listener } from "./lib/server/listener.ts";
 import { programLog, startLogging } from "./lib/telemetry/log.ts";
 import { Proxy } from "./lib/proxy/proxy.ts";
@@ -61,7 +61,7 @@ async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
 async function serve(config: Config): Promise<number> {
   const tls = readTls(config);
   const endLogging = await startLogging(config.log);
-  surviveErrors();
+  handleUncaughtErrors();
   programLog.debug("Files to read: {read}; to write: {write}", () => describePermissions(config));
   for (const doubt of config.doubts) programLog.warn("{doubt}", { doubt });
   const proxy = new Proxy(config);

@@ -11,8 +11,8 @@ const options: ClientsOptions & {
   readonly headers: Readonly<Record<string, string>>;
 } = JSON.parse(Deno.args[0]!);
 const { hostname, port } = new URL(`http://${options.host}`);
-const begun = performance.now();
-const seconds = () => (performance.now() - begun) / 1000;
+const firstByte = performance.now();
+const seconds = () => (performance.now() - firstByte) / 1000;
 const totals = { requests: 0, bytes: 0, failures: 0 };
 const times: number[] = [];
 
@@ -55,7 +55,7 @@ async function download(conn: Deno.TcpConn): Promise<boolean> {
     } else body += n;
     totals.bytes += n;
     if (options.rate) {
-      const wait = body / options.rate * 1000 - (performance.now() - begun);
+      const wait = body / options.rate * 1000 - (performance.now() - firstByte);
       if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }

@@ -304,12 +304,12 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
       CLIENTS,
     ),
   },
-  "lib/util/keyed_mutex.ts": { "#last": generic("Turns") },
+  "lib/util/keyed_mutex.ts": { "#last": generic("KeyedMutex") },
   "lib/cache/content/maintenance.ts": {
     "#work": inner("the work itself", "Nothing is looked up: it is waited for"),
   },
   "lib/commands/bars.ts": { "#bars": inner("digest", "Lines of a terminal") },
-  "lib/util/single_flight.ts": { "#running": generic("Flights") },
+  "lib/util/single_flight.ts": { "#running": generic("SingleFlight") },
   "lib/telemetry/histogram.ts": { "#cells": generic("Histogram") },
   "lib/response/response_cache.ts": {
     "TIMELY": constant,
@@ -452,7 +452,7 @@ const all = Object.entries(KEPT).flatMap(([file, names]) =>
 );
 const classes = all.flatMap(({ kept }) => kept.kind === "generic" ? [kept.class] : []);
 const places = sources().flatMap((source) =>
-  placesOf(source, [...classes, "RedisRateCounter", "Permits"])
+  placesOf(source, [...classes, "RedisRateCounter", "Semaphore"])
 );
 
 Deno.test("whatever is kept by key says what its key holds, and why nothing that decides is missing", () => {

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { Content } from "../../lib/cache/content/content.ts";
-import { type Engines, openEmbedded } from "../../lib/cache/backends.ts";
+import { type Backends, openEmbedded } from "../../lib/cache/backends.ts";
 import type { LinkKey } from "../../lib/cache/index/index.ts";
 import { Stats } from "../../lib/telemetry/stats.ts";
 import { check, ratios } from "../figures.ts";
@@ -59,7 +59,7 @@ class Subject {
   readonly #dir: string;
   readonly #entries: number;
   readonly #real: string[] = [];
-  #engines!: Engines;
+  #engines!: Backends;
   #content!: Content;
   #admitted = 0;
 

@@ -81,7 +81,7 @@ async function firstAnswer(): Promise<number> {
   const dir = await Deno.makeTempDir({ prefix: "bench-start-" });
   const port = freePort();
   const args = await startCommand();
-  const begun = performance.now();
+  const firstByte = performance.now();
   const program = start(Deno.execPath(), {
     args,
     cwd: ROOT,
@@ -100,12 +100,12 @@ async function firstAnswer(): Promise<number> {
         await conn.write(
           new TextEncoder().encode("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         );
-        if (await conn.read(new Uint8Array(1024))) return performance.now() - begun;
+        if (await conn.read(new Uint8Array(1024))) return performance.now() - firstByte;
       } catch {
         // Nobody listens yet.
       }
       await wait(1);
-      if (performance.now() - begun > 20_000) throw new Error("No answer");
+      if (performance.now() - firstByte > 20_000) throw new Error("No answer");
     }
   } finally {
     await program.stop();

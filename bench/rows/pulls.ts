@@ -49,9 +49,9 @@ async function measurePulls(
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
-  const begun = performance.now();
+  const firstByte = performance.now();
   await work();
-  return (performance.now() - begun) / 1000;
+  return (performance.now() - firstByte) / 1000;
 }
 
 function absent(tools: Parameters<typeof missing>[0]): Outcome | undefined {

@@ -46,10 +46,10 @@ export const soak: Row = {
     ];
     const samples: { minute: number; mb: number }[] = [];
     const watch = async () => {
-      const begun = performance.now();
+      const firstByte = performance.now();
       while (!isOver()) {
         await wait(1_000);
-        const minute = Math.floor((performance.now() - begun) / 60_000);
+        const minute = Math.floor((performance.now() - firstByte) / 60_000);
         const mb = peer.rss() / 1e6;
         const last = samples.at(-1);
         if (last?.minute === minute) last.mb = Math.max(last.mb, mb);

@@ -21,7 +21,7 @@ import { eventStream } from "./events.ts";
 import { History, isRange, RANGES } from "../operator/history.ts";
 import { Images } from "./images.ts";
 import { Metrics } from "./metrics.ts";
-import { predecessorCacheStats, predecessorStats } from "./go_docker_proxy_compat.ts";
+import { goDockerProxyCacheStats, goDockerProxyStats } from "./go_docker_proxy_compat.ts";
 import openapi from "./openapi.json" with { type: "json" };
 import * as views from "./views.ts";
 
@@ -59,8 +59,8 @@ export class Api {
     this.#history = new History(proxy.stats, { dir: proxy.config.cache?.dir });
     this.routes = new Map<string, Route>([
       ["GET /metrics", () => this.#renderMetrics()],
-      ["GET /stats", () => predecessorStats(proxy)],
-      ["GET /stats/cache", () => predecessorCacheStats(proxy)],
+      ["GET /stats", () => goDockerProxyStats(proxy)],
+      ["GET /stats/cache", () => goDockerProxyCacheStats(proxy)],
       ["GET /api/openapi.json", () => openapi],
       ["GET /api/overview", () => this.#overview()],
       ["GET /api/stats", () => this.#report()],

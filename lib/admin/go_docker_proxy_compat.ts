@@ -8,7 +8,7 @@ import type { Proxy } from "../proxy/proxy.ts";
 import type { Stats } from "../telemetry/stats.ts";
 
 /** What it answers at `/stats`. */
-export async function predecessorStats(proxy: Proxy) {
+export async function goDockerProxyStats(proxy: Proxy) {
   return {
     uptime: formatGoDuration(Date.now() - proxy.stats.startedAt),
     enabled: proxy.cache !== undefined,
@@ -17,7 +17,7 @@ export async function predecessorStats(proxy: Proxy) {
 }
 
 /** What it answers at `/stats/cache`. */
-export async function predecessorCacheStats(proxy: Proxy) {
+export async function goDockerProxyCacheStats(proxy: Proxy) {
   const { cache } = proxy.config;
   return {
     config: {

@@ -6,7 +6,7 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { adminLog } from "../telemetry/log.ts";
 import { ByteLru } from "../util/lru.ts";
-import { countedAs } from "../transforms/policy.ts";
+import { rateLimitKey } from "../transforms/policy.ts";
 import type { Refusal } from "./guard.ts";
 
 /** The cookie that a login sets. */
@@ -84,7 +84,7 @@ export class Login {
         : { status: 401, reason: "The operator's token is needed" };
     }
     // What a tool says aloud counts, not what a browser adds.
-    return this.#refuseToken(bearer, this.#token, countedAs(client));
+    return this.#refuseToken(bearer, this.#token, rateLimitKey(client));
   }
 
   #refuseToken(shown: string, token: string, address: string): Refusal | undefined {

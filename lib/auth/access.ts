@@ -224,7 +224,7 @@ export class Access {
    * `used`. That everybody might read the repository was proved of what it had then, and does not cover this: while
    * upstream is away it would be served to everybody on a proof from before the repository became private.
    */
-  async grew(key: RepositoryKey, used: Credential): Promise<void> {
+  async revokePublic(key: RepositoryKey, used: Credential): Promise<void> {
     if (used.kind === "anonymous") return;
     if (await this.#marks.publicSince(key) !== undefined) {
       await this.#marks.setPublic(key, undefined);

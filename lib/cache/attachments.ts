@@ -8,9 +8,9 @@
 import type { Answer } from "../response/answer.ts";
 import { OciError } from "../oci/error.ts";
 import type { TargetRequest } from "../upstream/passthrough.ts";
-import { type Asker, repositoryKey } from "../upstream/registry_client.ts";
+import { type RegistryClient, repositoryKey } from "../upstream/registry_client.ts";
 import { NOTES } from "./referrers.ts";
-import type { Notes } from "./index/best_effort_index.ts";
+import type { BestEffortIndex } from "./index/best_effort_index.ts";
 
 /** What cosign appends to the tag of a digest. */
 export const COSIGN_SUFFIXES = [".sig", ".att", ".sbom"];
@@ -27,15 +27,15 @@ export function subjectOf(tag: string): string | undefined {
 
 /** Options for {@linkcode Attachments}. */
 export interface AttachmentsOptions {
-  readonly index: Notes;
-  readonly asker: Pick<Asker, "mayServeStale">;
+  readonly index: BestEffortIndex;
+  readonly asker: Pick<RegistryClient, "mayServeStale">;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
 
 /** What is known not to be attached. */
 export class Attachments {
-  readonly #index: Notes;
+  readonly #index: BestEffortIndex;
   readonly #asker: AttachmentsOptions["asker"];
   readonly #now: () => number;
 

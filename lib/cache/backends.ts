@@ -7,11 +7,11 @@ import type { BlobStore } from "./store/blob_store.ts";
 import type { Leader } from "./cluster/leader.ts";
 import { FileStore } from "./store/file_store.ts";
 import type { Index } from "./index/index.ts";
-import type { Together } from "./cluster/coordinator.ts";
+import type { Coordinator } from "./cluster/coordinator.ts";
 import { openIndex, replaceIndex } from "./content/recover.ts";
 
 /** What a cache keeps its content and its facts in. */
-export interface Engines {
+export interface Backends {
   readonly store: BlobStore;
   readonly index: Index;
   /** Where several instances have them in common: which one hashes all content in the background, and compares store and index. */
@@ -19,7 +19,7 @@ export interface Engines {
   /** Whether store and index may disagree, because the machine may have gone down with the last process. */
   readonly wasKilled: boolean;
   /** Present where several instances have them in common. */
-  readonly together?: Together;
+  readonly together?: Coordinator;
   /** Whether an instance is at work on a digest, where there are several. */
   isRunning?(digest: string): Promise<boolean>;
   /** What makes a damaged index whole again; undefined where its engine does that itself. */
@@ -28,7 +28,7 @@ export interface Engines {
 }
 
 /** Hears what happens to engines while they are open. */
-export interface EngineEvents {
+export interface BackendEvents {
   /** The index turned out to be damaged: `repair` mends it. Nothing should be admitted meanwhile. */
   onDamaged(): void;
 }
@@ -39,9 +39,9 @@ export interface EngineEvents {
  */
 export async function openEmbedded(
   dir: string,
-  events: EngineEvents,
+  events: BackendEvents,
   { indexSize }: { readonly indexSize?: number } = {},
-): Promise<Engines> {
+): Promise<Backends> {
   const store = new FileStore(dir);
   const { index, wasKilled } = await openIndex(dir, {
     store,

@@ -5,18 +5,18 @@
  * @module
  */
 import { type Access, isPast, type Proofs } from "../auth/access.ts";
-import { Flights } from "../util/single_flight.ts";
+import { SingleFlight } from "../util/single_flight.ts";
 import { ownerOf } from "../limits/downloads.ts";
 import type { FairQueue, QueueOwner } from "../limits/fair_queue.ts";
 import { OciError } from "../oci/error.ts";
-import type { Relay, TargetRequest } from "../upstream/passthrough.ts";
+import type { Passthrough, TargetRequest } from "../upstream/passthrough.ts";
 import type { Part } from "../transforms/range.ts";
 import type { Target } from "../transforms/route.ts";
 import {
-  type Asker,
   otherAnswer,
   type Proof,
   type Question,
+  type RegistryClient,
   repositoryKey,
   type TargetAnswer,
 } from "../upstream/registry_client.ts";
@@ -27,10 +27,10 @@ import type { FillStart } from "./content/fills.ts";
 import type { LeaseHolder } from "./cluster/lease.ts";
 import type { FollowedSource } from "./cluster/peer.ts";
 import { type Known, lookUp } from "./lookup.ts";
-import type { Notes } from "./index/best_effort_index.ts";
+import type { BestEffortIndex } from "./index/best_effort_index.ts";
 import { chooseSample, isSameSample, type Sample } from "./content/sample.ts";
 import { drop, type StoppedPart } from "./content/stopped_fills.ts";
-import type { Claim, Together, Turn } from "./cluster/coordinator.ts";
+import type { Claim, Coordinator, Turn } from "./cluster/coordinator.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
 export type Opened =
@@ -56,11 +56,11 @@ const MEMBER_FOR = 5 * 60_000;
 /** Options for {@linkcode BlobFetch}. */
 export interface BlobFetchOptions {
   readonly content: Content;
-  readonly index: Notes;
+  readonly index: BestEffortIndex;
   readonly access: Access;
-  readonly asker: Asker;
-  readonly relay: Relay;
-  readonly together?: Together;
+  readonly asker: RegistryClient;
+  readonly relay: Passthrough;
+  readonly together?: Coordinator;
   /** Where downloads wait for a place. @default {nowhere} */
   readonly queue?: Pick<FairQueue, "enter">;
   /** @default {Date.now} */
@@ -70,14 +70,14 @@ export interface BlobFetchOptions {
 /** Asks upstream for blobs. */
 export class BlobFetch {
   readonly #content: Content;
-  readonly #index: Notes;
+  readonly #index: BestEffortIndex;
   readonly #access: Access;
-  readonly #asker: Asker;
-  readonly #relay: Relay;
-  readonly #together: Together | undefined;
+  readonly #asker: RegistryClient;
+  readonly #relay: Passthrough;
+  readonly #together: Coordinator | undefined;
   readonly #queue: BlobFetchOptions["queue"];
   readonly #now: () => number;
-  readonly #flights = new Flights<Opened>();
+  readonly #flights = new SingleFlight<Opened>();
   /** Of every fill that was started here: by repository and caller, who may read it when it is verified. */
   readonly #members = new WeakMap<Fill, Map<string, Map<string, Member>>>();
   /** Who waits for each of them. */
@@ -498,7 +498,7 @@ export class BlobFetch {
     const link = { ...key, kind: "blob" } as const;
     // Its manifest came first, mostly, and it was learned then whether the repository is public.
     const isNew = !await this.#access.isPublic(key) && await this.#index.link(link) === undefined;
-    if (isNew) await this.#access.grew(key, answer.used);
+    if (isNew) await this.#access.revokePublic(key, answer.used);
     await this.#index.addLink(link, { mediaType: "" });
   }
 }

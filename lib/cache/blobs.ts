@@ -17,8 +17,13 @@ import { cacheLog } from "../telemetry/log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
 import { isStorable } from "../oci/digest.ts";
 import type { Part } from "../transforms/range.ts";
-import { handOver, refuseBroken, type Relay, type TargetRequest } from "../upstream/passthrough.ts";
-import { type Asker, repositoryKey } from "../upstream/registry_client.ts";
+import {
+  handOver,
+  type Passthrough,
+  refuseBroken,
+  type TargetRequest,
+} from "../upstream/passthrough.ts";
+import { type RegistryClient, repositoryKey } from "../upstream/registry_client.ts";
 import type { Chunks } from "../upstream/download/chunks.ts";
 import { causeOf } from "../upstream/transport/send.ts";
 import { verifiedStream } from "../upstream/download/verified.ts";
@@ -49,8 +54,8 @@ export interface BlobsOptions extends BlobFetchOptions {
 export class Blobs {
   readonly #content: Content;
   readonly #access: Access;
-  readonly #asker: Asker;
-  readonly #relay: Relay;
+  readonly #asker: RegistryClient;
+  readonly #relay: Passthrough;
   readonly #heat: Heat | undefined;
   readonly #redirect: BlobsOptions["redirect"];
   readonly #now: () => number;
@@ -257,7 +262,7 @@ export class Blobs {
   ): Promise<Answer | undefined> {
     const { digest, size } = fill;
     // A client can do more with an error than with a connection that breaks; headers alone are of no use to it.
-    if (request.method !== "HEAD") await fill.begun;
+    if (request.method !== "HEAD") await fill.firstByte;
     if (fill.state === "failed") refuseBroken(fill.error);
     const source: Body["source"] = (part, onEnd) => fill.source(part, onEnd);
     if (size !== undefined) {

@@ -7,12 +7,12 @@
 import { Access, type AccessOptions } from "../auth/access.ts";
 import type { Answer } from "../response/answer.ts";
 import type { Config } from "../config/config.ts";
-import type { HotAnswers } from "../response/response_cache.ts";
+import type { ResponseCache } from "../response/response_cache.ts";
 import type { DownloadQueues } from "../limits/downloads.ts";
 import { cacheLog } from "../telemetry/log.ts";
-import { Relay, type TargetRequest } from "../upstream/passthrough.ts";
+import { Passthrough, type TargetRequest } from "../upstream/passthrough.ts";
 import type { Stats } from "../telemetry/stats.ts";
-import { Asker } from "../upstream/registry_client.ts";
+import { RegistryClient } from "../upstream/registry_client.ts";
 import type { Upstream } from "../upstream/client.ts";
 import { span } from "../telemetry/trace.ts";
 import { causeOf } from "../upstream/transport/send.ts";
@@ -20,17 +20,17 @@ import { Attachments } from "./attachments.ts";
 import type { BlobStore } from "./store/blob_store.ts";
 import { Blobs } from "./blobs.ts";
 import { Content } from "./content/content.ts";
-import { type EngineEvents, type Engines, openEmbedded } from "./backends.ts";
+import { type BackendEvents, type Backends, openEmbedded } from "./backends.ts";
 import { createHeat } from "./heat.ts";
 import type { Index } from "./index/index.ts";
 import { Manifests, type ManifestsOptions } from "./manifests.ts";
 import { Referrers } from "./referrers.ts";
-import { resilient } from "./index/best_effort_index.ts";
+import { bestEffortIndex } from "./index/best_effort_index.ts";
 import { IndexLockedError } from "./index/sqlite_file.ts";
 import type { PeerRequest } from "./cluster/peer.ts";
-import type { Together } from "./cluster/coordinator.ts";
-import { Upkeep } from "./content/maintenance.ts";
-import { watchIndex } from "./index/invalidation.ts";
+import type { Coordinator } from "./cluster/coordinator.ts";
+import { Maintenance } from "./content/maintenance.ts";
+import { notifyInvalidation } from "./index/invalidation.ts";
 
 /** The cache cannot be opened, and that is for the operator to mend. */
 export class CacheOpenError extends Error {
@@ -46,7 +46,7 @@ export interface CacheOptions {
   /** Where downloads wait for a place. */
   readonly queues?: DownloadQueues;
   /** Where answers are kept that are asked for again and again; told of what changes. */
-  readonly hot?: HotAnswers;
+  readonly hot?: ResponseCache;
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
@@ -60,30 +60,30 @@ interface Parts {
   readonly index: Index;
   readonly content: Content;
   readonly access: Access;
-  readonly asker: Asker;
-  readonly relay: Relay;
+  readonly asker: RegistryClient;
+  readonly relay: Passthrough;
   readonly attachments: Attachments;
   readonly manifests: Manifests;
   readonly blobs: Blobs;
   readonly referrers: Referrers;
-  readonly upkeep: Upkeep;
-  readonly engines: Engines;
+  readonly upkeep: Maintenance;
+  readonly engines: Backends;
 }
 
 /** An open cache. */
 export class Cache {
   readonly content: Content;
   readonly access: Access;
-  readonly asker: Asker;
-  readonly relay: Relay;
+  readonly asker: RegistryClient;
+  readonly relay: Passthrough;
   readonly store: BlobStore;
   readonly index: Index;
   readonly referrers: Referrers;
   readonly #attachments: Attachments;
   readonly #manifests: Manifests;
   readonly #blobs: Blobs;
-  readonly #upkeep: Upkeep;
-  readonly #engines: Engines;
+  readonly #upkeep: Maintenance;
+  readonly #engines: Backends;
 
   private constructor(parts: Parts) {
     this.content = parts.content;
@@ -112,10 +112,10 @@ export class Cache {
     let mend = (): void => {
       isDamaged = true;
     };
-    let engines: Engines;
+    let engines: Backends;
     try {
       const events = { onDamaged: () => mend() };
-      engines = await openEngines(config, { events, stats, idle, listen: options.listen });
+      engines = await openBackends(config, { events, stats, idle, listen: options.listen });
     } catch (error) {
       if (error instanceof CacheOpenError) throw error;
       stats.cacheEvents.add("disk_error");
@@ -124,10 +124,10 @@ export class Cache {
     }
     const { store, index } = engines;
     const content = new Content({ store, index, maxSize: config.maxSize, idle, stats });
-    const upkeep = new Upkeep({ content, engines, blobTtl: config.blobTtl });
+    const upkeep = new Maintenance({ content, engines, blobTtl: config.blobTtl });
     mend = () => upkeep.repair();
     if (isDamaged) mend();
-    const notes = resilient(index, (error) => content.diskTrouble(error));
+    const notes = bestEffortIndex(index, (error) => content.diskTrouble(error));
     const { tokens } = upstream;
     const access = new Access({
       marks: notes,
@@ -137,11 +137,11 @@ export class Cache {
       // Where upstream is never asked, nothing that is known of it grows old.
       publicFor: config.only ? Infinity : undefined,
     });
-    const asker = new Asker({ upstream, access });
-    const relay = new Relay({ asker, idle, stats, queues });
+    const asker = new RegistryClient({ upstream, access });
+    const relay = new Passthrough({ asker, idle, stats, queues });
     // What another instance changes is not told here: there every answer is decided anew.
     const hot = engines.together ? undefined : options.hot;
-    if (hot) watchIndex(index, hot);
+    if (hot) notifyInvalidation(index, hot);
     const heat = hot && createHeat({
       access,
       use: (digest) => content.space.use(digest),
@@ -202,7 +202,7 @@ export class Cache {
   }
 
   /** What instances that share the cache have in common beside it. */
-  get together(): Together | undefined {
+  get together(): Coordinator | undefined {
     return this.#engines.together;
   }
 
@@ -218,10 +218,10 @@ export class Cache {
  * Opens store and index. Throws a {@linkcode CacheOpenError} for what the operator has to mend, and what
  * the disk throws.
  */
-export async function openEngines(
+export async function openBackends(
   config: NonNullable<Config["cache"]>,
-  options: { events: EngineEvents; stats: Stats; idle: number; listen?: Config["listen"] },
-): Promise<Engines> {
+  options: { events: BackendEvents; stats: Stats; idle: number; listen?: Config["listen"] },
+): Promise<Backends> {
   try {
     if (config.store.engine !== "files") {
       // Loaded here, so that who has one machine has none of it.

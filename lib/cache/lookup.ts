@@ -10,7 +10,7 @@ import type { Target } from "../transforms/route.ts";
 import { repositoryKey } from "../upstream/registry_client.ts";
 import type { Content } from "./content/content.ts";
 import type { BlobRow, ContentKind, LinkRow, TagRow } from "./index/index.ts";
-import type { Notes } from "./index/best_effort_index.ts";
+import type { BestEffortIndex } from "./index/best_effort_index.ts";
 
 /** What was found. */
 export interface Known {
@@ -26,7 +26,7 @@ export interface Known {
 
 /** Where to look. */
 export interface LookupOptions {
-  readonly index: Notes;
+  readonly index: BestEffortIndex;
   readonly access: Pick<Access, "grantToLookFor">;
   readonly content: Pick<Content, "believed">;
 }

@@ -13,7 +13,7 @@ import {
   heldBody,
 } from "../response/answer.ts";
 import type { ByteSource } from "../response/byte_source.ts";
-import { Flights } from "../util/single_flight.ts";
+import { SingleFlight } from "../util/single_flight.ts";
 import { cacheLog } from "../telemetry/log.ts";
 import { isDigest, isStorable } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
@@ -21,7 +21,7 @@ import { ACCEPT_EVERY_MANIFEST, accepts, essence } from "../oci/media_type.ts";
 import {
   type Manifest,
   MAX_MANIFEST,
-  type Relay,
+  type Passthrough,
   type TargetRequest,
 } from "../upstream/passthrough.ts";
 import { sharedBytes } from "../response/under_way.ts";
@@ -29,7 +29,7 @@ import type { Registry } from "../oci/registry.ts";
 import type { Part } from "../transforms/range.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Credential } from "../transforms/auth.ts";
-import { type Asker, otherAnswer, repositoryKey } from "../upstream/registry_client.ts";
+import { otherAnswer, type RegistryClient, repositoryKey } from "../upstream/registry_client.ts";
 import { announcedLength } from "../upstream/download/body.ts";
 import { isManifestHead } from "../upstream/proof.ts";
 import { causeOf } from "../upstream/transport/send.ts";
@@ -39,8 +39,8 @@ import { logDecision } from "./decision.ts";
 import type { BlobRow } from "./index/index.ts";
 import type { StoredBlob } from "./store/blob_store.ts";
 import { lookUp } from "./lookup.ts";
-import type { Notes } from "./index/best_effort_index.ts";
-import type { Together } from "./cluster/coordinator.ts";
+import type { BestEffortIndex } from "./index/best_effort_index.ts";
+import type { Coordinator } from "./cluster/coordinator.ts";
 
 /** A manifest that is here. */
 interface Held {
@@ -75,11 +75,11 @@ const REVALIDATION_TIMEOUT = 5_000;
 /** Options for {@linkcode Manifests}. */
 export interface ManifestsOptions {
   readonly content: Content;
-  readonly index: Notes;
+  readonly index: BestEffortIndex;
   readonly access: Access;
-  readonly asker: Asker;
-  readonly relay: Relay;
-  readonly together?: Together;
+  readonly asker: RegistryClient;
+  readonly relay: Passthrough;
+  readonly together?: Coordinator;
   /** Lets answers be given from memory. */
   readonly heat?: Heat;
   /** How long a tag's answer is fresh, ms. */
@@ -123,16 +123,16 @@ function wholeSource(
 /** The manifests. */
 export class Manifests {
   readonly #content: Content;
-  readonly #index: Notes;
+  readonly #index: BestEffortIndex;
   readonly #access: Access;
-  readonly #asker: Asker;
-  readonly #relay: Relay;
-  readonly #together: Together | undefined;
+  readonly #asker: RegistryClient;
+  readonly #relay: Passthrough;
+  readonly #together: Coordinator | undefined;
   readonly #heat: Heat | undefined;
   readonly #ttl: number;
   readonly #quota: ManifestsOptions["quota"];
   readonly #now: () => number;
-  readonly #flights = new Flights<Resolved>();
+  readonly #flights = new SingleFlight<Resolved>();
 
   constructor(options: ManifestsOptions) {
     this.#content = options.content;
@@ -302,7 +302,7 @@ export class Manifests {
     });
     // Also for nobody in particular the operator's account may have been used.
     if (caller.credential.kind !== "anonymous" || target.registry.credential) {
-      void this.#asker.learnPublic(target);
+      void this.#asker.probePublic(target);
     }
     return resolved;
   }
@@ -414,7 +414,7 @@ export class Manifests {
     const key = repositoryKey(target);
     const link = { ...key, digest, kind: "manifest" } as const;
     // Whether it is public all the same is learned when the caller has been answered.
-    if (!await this.#index.link(link)) await this.#access.grew(key, used);
+    if (!await this.#index.link(link)) await this.#access.revokePublic(key, used);
     await this.#index.addLink(link, { mediaType });
   }
 

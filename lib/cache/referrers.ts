@@ -14,18 +14,18 @@ import { accepts } from "../oci/media_type.ts";
 import {
   forwardedSearch,
   MAX_MANIFEST,
-  type Relay,
+  type Passthrough,
   type TargetRequest,
 } from "../upstream/passthrough.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
 import type { Target } from "../transforms/route.ts";
 import type { Credential } from "../transforms/auth.ts";
-import { type Asker, otherAnswer, repositoryKey } from "../upstream/registry_client.ts";
+import { otherAnswer, type RegistryClient, repositoryKey } from "../upstream/registry_client.ts";
 import { readBounded } from "../upstream/download/body.ts";
 import { isList } from "../upstream/proof.ts";
 import { causeOf } from "../upstream/transport/send.ts";
 import type { Content } from "./content/content.ts";
-import type { Notes } from "./index/best_effort_index.ts";
+import type { BestEffortIndex } from "./index/best_effort_index.ts";
 import { parseJson } from "../util/json.ts";
 
 const INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
@@ -59,10 +59,10 @@ export function isReferrersNote(tag: string): boolean {
 /** Options for {@linkcode Referrers}. */
 export interface ReferrersOptions {
   readonly content: Content;
-  readonly index: Notes;
+  readonly index: BestEffortIndex;
   readonly access: Access;
-  readonly asker: Asker;
-  readonly relay: Relay;
+  readonly asker: RegistryClient;
+  readonly relay: Passthrough;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
@@ -70,10 +70,10 @@ export interface ReferrersOptions {
 /** The lists of referrers. */
 export class Referrers {
   readonly #content: Content;
-  readonly #index: Notes;
+  readonly #index: BestEffortIndex;
   readonly #access: Access;
-  readonly #asker: Asker;
-  readonly #relay: Relay;
+  readonly #asker: RegistryClient;
+  readonly #relay: Passthrough;
   readonly #now: () => number;
 
   constructor(options: ReferrersOptions) {
@@ -157,7 +157,7 @@ export class Referrers {
     if (!await this.#index.link({ ...key, digest: target.reference, kind: "manifest" })) return;
     const known = await this.#index.tag(key, noteOf(target.reference));
     const isNew = known?.digest !== digest && !await this.#access.isPublic(key);
-    if (isNew) await this.#access.grew(key, used);
+    if (isNew) await this.#access.revokePublic(key, used);
     await this.#note(key, target.reference, body);
     await this.#note(key, NOTHING, body === NO_API ? NO_API : NOBODY);
   }

@@ -11,9 +11,9 @@ import type { RedisLocation, S3Setting } from "../config/engine_url.ts";
 import { cacheLog } from "../telemetry/log.ts";
 import type { Stats } from "../telemetry/stats.ts";
 import { causeOf } from "../upstream/transport/send.ts";
-import { CatchUp } from "./content/reindex.ts";
-import type { EngineEvents, Engines } from "./backends.ts";
-import { Drafts } from "./store/staging.ts";
+import { Reindex } from "./content/reindex.ts";
+import type { BackendEvents, Backends } from "./backends.ts";
+import { Staging } from "./store/staging.ts";
 import { FileStore } from "./store/file_store.ts";
 import { RedisGrants } from "./cluster/grants.ts";
 import { Leader } from "./cluster/leader.ts";
@@ -25,10 +25,10 @@ import { POLICY } from "./index/redis_scripts.ts";
 import { RedisStore } from "./store/redis_store.ts";
 import { S3Objects } from "./store/s3/objects.ts";
 import { S3Store } from "./store/s3/store.ts";
-import { SharedUpkeep } from "./cluster/leader_tasks.ts";
+import { LeaderTasks } from "./cluster/leader_tasks.ts";
 import { SqliteFile } from "./index/sqlite_file.ts";
-import { SurvivingIndex } from "./index/buffered_index.ts";
-import { Together } from "./cluster/coordinator.ts";
+import { BufferedIndex } from "./index/buffered_index.ts";
+import { Coordinator } from "./cluster/coordinator.ts";
 import { startTimeout } from "../util/timeout.ts";
 
 /** How often what dead instances left is looked for, ms. */
@@ -46,7 +46,7 @@ type CacheConfig = NonNullable<Config["cache"]>;
 
 /** Options for {@linkcode openShared}. */
 export interface SharedOptions {
-  readonly events: EngineEvents;
+  readonly events: BackendEvents;
   readonly stats: Stats;
   /** How long the store may stand still in the middle of an object, ms. */
   readonly idle: number;
@@ -55,8 +55,8 @@ export interface SharedOptions {
 }
 
 /** Opens the engines of `cache`. Throws what the folder for drafts throws, and nothing for what is remote. */
-export async function openShared(cache: CacheConfig, options: SharedOptions): Promise<Engines> {
-  const drafts = new Drafts(new FileStore(cache.dir), { maxSize: cache.fillsSize });
+export async function openShared(cache: CacheConfig, options: SharedOptions): Promise<Backends> {
+  const drafts = new Staging(new FileStore(cache.dir), { maxSize: cache.fillsSize });
   return cache.index.engine === "sqlite"
     ? await openAlone(cache.store as S3Setting, { cache, drafts, options })
     : await openTogether(cache, { location: cache.index, drafts, options });
@@ -65,7 +65,7 @@ export async function openShared(cache: CacheConfig, options: SharedOptions): Pr
 function openS3(
   location: S3Setting,
   { drafts, options, ...parts }: {
-    drafts: Drafts;
+    drafts: Staging;
     options: SharedOptions;
     onBack?: () => void;
   },
@@ -88,8 +88,8 @@ function openS3(
 /** One instance: bytes in S3, the index here. */
 async function openAlone(
   location: S3Setting,
-  { cache, drafts, options }: { cache: CacheConfig; drafts: Drafts; options: SharedOptions },
-): Promise<Engines> {
+  { cache, drafts, options }: { cache: CacheConfig; drafts: Staging; options: SharedOptions },
+): Promise<Backends> {
   const { dir, indexSize: size } = cache;
   let onBack = (): void => {};
   const store = openS3(location, { drafts, options, onBack: () => onBack() });
@@ -97,7 +97,7 @@ async function openAlone(
   const opening = { ...WHOLE, store, onDamaged, size, isElsewhere: true };
   const { index } = await openIndex(dir, opening);
   await drafts.sweep();
-  const catchUp = await CatchUp.begin({ ...WHOLE, store, index, dir, isNew: index.isNew });
+  const catchUp = await Reindex.begin({ ...WHOLE, store, index, dir, isNew: index.isNew });
   onBack = () => void catchUp.run();
   await atFirst(catchUp.run());
   const timer = setInterval(onBack, UPKEEP_EVERY);
@@ -128,10 +128,10 @@ async function openTogether(
   cache: CacheConfig,
   { location, drafts, options }: {
     location: RedisLocation;
-    drafts: Drafts;
+    drafts: Staging;
     options: SharedOptions;
   },
-): Promise<Engines> {
+): Promise<Backends> {
   // Held for as long as we run: drafts of two processes must not be in one folder.
   const lock = new SqliteFile(join(cache.dir, "lock.sqlite"), { schema: "SELECT 1", version: 1 });
   await drafts.sweep();
@@ -142,14 +142,14 @@ async function openTogether(
     : openS3(cache.store as S3Setting, { drafts, options });
   const remote = new RedisIndex(redis, { instance: crypto.randomUUID(), size: cache.indexSize });
   // With CACHE_ONLY nobody can be asked again.
-  const index = new SurvivingIndex(remote, { marksHold: cache.only ? Infinity : undefined });
+  const index = new BufferedIndex(remote, { marksHold: cache.only ? Infinity : undefined });
   const self = {
     url: cache.peerUrl ?? (options.listen ? ownUrl(options.listen) : ""),
     key: randomBytes(24).toString("hex"),
   };
   const leases = new RedisLeases(redis, self);
   const leader = new Leader(leases, "patrol");
-  const upkeep = new SharedUpkeep({ store, index: remote, leases, redis });
+  const upkeep = new LeaderTasks({ store, index: remote, leases, redis });
   const compareClocks = clockComparison(remote);
   const grants = new RedisGrants(redis, { configured: secretsOf(cache) });
   isBack = async (from) => {
@@ -173,7 +173,7 @@ async function openTogether(
     index,
     wasKilled: false,
     leader,
-    together: new Together({ leases, grants, store, self, redis }),
+    together: new Coordinator({ leases, grants, store, self, redis }),
     isRunning: (digest) => leases.isTaken(digest),
     async close() {
       clearInterval(timer);

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { CLIENT_KINDS, type ClientKind, parseInstanceUrl } from "../operator/client_config.ts";
-import { didYouMean } from "../util/suggest.ts";
+import { suggest } from "../util/suggest.ts";
 import { parsePlatforms, type Platforms } from "../oci/platform.ts";
 import { VERSION } from "../util/version.ts";
 
@@ -125,7 +125,7 @@ export function readCommandLine(args: readonly string[]): CommandLine {
     const isOthers = OWN.includes(name) && command && !shape.flags?.some((own) => own === name);
     if (!flag) {
       const flags = Object.keys(FLAGS).map((known) => `--${known}`);
-      problems.push(`${rawName}: Unknown flag${didYouMean(rawName, flags)}`);
+      problems.push(`${rawName}: Unknown flag${suggest(rawName, flags)}`);
     } else if (isOthers) problems.push(`${rawName}: Unknown flag of ${word}`);
     else if (flag.type === "string" && !value) problems.push(`${rawName}: Needs a value`);
     else if (flag.type === "boolean" && value !== undefined) {
@@ -133,7 +133,7 @@ export function readCommandLine(args: readonly string[]): CommandLine {
     }
   }
   if (!command) {
-    problems.push(`${word}: Unknown command${didYouMean(word, Object.keys(SHAPES))}`);
+    problems.push(`${word}: Unknown command${suggest(word, Object.keys(SHAPES))}`);
   }
   if (rest.length < (shape.least ?? 0)) problems.push(`${word}: Needs the name of an image`);
   for (const extra of rest.slice(shape.most ?? 0)) problems.push(`${extra}: Unexpected argument`);
@@ -161,7 +161,7 @@ export function readCommandLine(args: readonly string[]): CommandLine {
   if (isClient && !client) {
     problems.push(
       `${rest[0]}: Unknown client, expected ${CLIENT_KINDS.join(", ")}${
-        didYouMean(rest[0] ?? "", CLIENT_KINDS)
+        suggest(rest[0] ?? "", CLIENT_KINDS)
       }`,
     );
   }

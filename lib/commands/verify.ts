@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { CacheOpenError, openEngines } from "../cache/cache.ts";
+import { CacheOpenError, openBackends } from "../cache/cache.ts";
 import { Content } from "../cache/content/content.ts";
-import type { Engines } from "../cache/backends.ts";
+import type { Backends } from "../cache/backends.ts";
 import { IndexLockedError } from "../cache/index/sqlite_file.ts";
 import { verify, type VerifyProgress, type VerifyReport } from "../cache/content/verify.ts";
 import type { Config } from "../config/config.ts";
@@ -58,9 +58,9 @@ async function verifyHere(options: VerifyCommandOptions): Promise<VerifyReport |
   const stats = new Stats();
   let isDamaged = false;
   const events = { onDamaged: () => void (isDamaged = true) };
-  let engines: Engines;
+  let engines: Backends;
   try {
-    engines = await openEngines(cache, { events, stats, idle, listen });
+    engines = await openBackends(cache, { events, stats, idle, listen });
   } catch (error) {
     if (!(error instanceof CacheOpenError)) {
       throw new VerifyError(`Cannot open cache: ${causeOf(error)}`);

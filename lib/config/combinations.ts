@@ -23,7 +23,7 @@ const EngineSettings = v.pick(Environment, [
 ]);
 
 /** TLS, the operator's listener and engines: settings that need others. */
-export function crossProblems(set: Readonly<Record<string, string>>): string[] {
+export function combinationProblems(set: Readonly<Record<string, string>>): string[] {
   const problems: string[] = [];
   if ((set["TLS_CERT"] === undefined) !== (set["TLS_KEY"] === undefined)) {
     problems.push("TLS_CERT: Set both TLS_CERT and TLS_KEY, or neither");

@@ -10,9 +10,9 @@ import type { QuotaThreshold } from "../limits/quota.ts";
 import type { RateLimits } from "../limits/rate_limit.ts";
 import type { Platforms } from "../oci/platform.ts";
 import { isDockerHub, type Registry, registryOf } from "../oci/registry.ts";
-import { doubtsAbout, OUTBOUND_PROXY } from "./warnings.ts";
+import { OUTBOUND_PROXY, warningsAbout } from "./warnings.ts";
 import { Environment, type LogLevel } from "./environment.ts";
-import { cacheProblems, crossProblems } from "./combinations.ts";
+import { cacheProblems, combinationProblems } from "./combinations.ts";
 import { readRegistries } from "./upstreams.ts";
 import type { RepositoryRules } from "../transforms/policy.ts";
 
@@ -141,7 +141,7 @@ export function parseConfig(
   const readFile = options.readFile ?? Deno.readTextFileSync;
   const registries = readRegistries(set, { readFile, problems });
   const result = v.safeParse(Environment, set);
-  problems.push(...crossProblems(set), ...cacheProblems(set, registries));
+  problems.push(...combinationProblems(set), ...cacheProblems(set, registries));
   if (!result.success) {
     problems.push(
       ...result.issues.map((issue) => `${v.getDotPath(issue) ?? "environment"}: ${issue.message}`),
@@ -150,7 +150,7 @@ export function parseConfig(
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const values = result.output;
   const debug = values.DEBUG ?? values.MODE === "debug";
-  const engines = checkEngines(values, []); // its problems are among those of `crossProblems`
+  const engines = checkEngines(values, []); // its problems are among those of `combinationProblems`
   const onDeploy = values.DENO_DEPLOY ?? values.DENO_DEPLOYMENT_ID ?? false;
   const isTraced = /^(true|1)$/i.test(set["OTEL_DENO"] ?? "");
   const cacheEnabled = !onDeploy && (values.CACHE_ENABLED ?? true);
@@ -203,7 +203,7 @@ export function parseConfig(
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
-    doubts: doubtsAbout(Object.keys(set), { file: options.file, debug }),
+    doubts: warningsAbout(Object.keys(set), { file: options.file, debug }),
   });
 }
 

@@ -5,10 +5,10 @@
  */
 import { closest } from "../util/suggest.ts";
 import {
+  DEFAULT_REGISTRIES,
   isDockerHub,
   type Registry,
   registryOf,
-  SEEDS,
   type ServiceCredential,
 } from "../oci/registry.ts";
 import { SETTINGS } from "./environment.ts";
@@ -84,7 +84,7 @@ function readUpstream(
   { values }: UpstreamSettings,
   context: { readFile: (path: string) => string; problems: string[] },
 ): Registry | undefined {
-  const seed = SEEDS[name];
+  const seed = DEFAULT_REGISTRIES[name];
   const attempt = <T>(suffix: UpstreamSuffix, read: (text: string) => T): T | undefined => {
     const text = values[suffix];
     if (text === undefined) return undefined;
@@ -147,11 +147,12 @@ export function readRegistries(
   context: { readFile: (path: string) => string; problems: string[] },
 ): readonly Registry[] {
   const groups = groupUpstreams(env);
-  const names = new Set([...Object.keys(SEEDS), ...groups.keys()]);
+  const names = new Set([...Object.keys(DEFAULT_REGISTRIES), ...groups.keys()]);
   const registries = [...names].map((name) => {
     const settings = groups.get(name) ?? { values: {} };
-    const isSet = settings.values[""] !== undefined && !SEEDS[name];
-    const meant = isSet && meantInstead(name, (other) => other in SEEDS || groups.has(other));
+    const isSet = settings.values[""] !== undefined && !DEFAULT_REGISTRIES[name];
+    const meant = isSet &&
+      meantInstead(name, (other) => other in DEFAULT_REGISTRIES || groups.has(other));
     if (!meant) return readUpstream(name, settings, context);
     context.problems.push(`${upstreamKey(name, "")}: Unknown setting, did you mean ${meant}?`);
   });

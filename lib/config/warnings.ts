@@ -23,8 +23,8 @@ export const OUTBOUND: readonly string[] = [...OUTBOUND_PROXY, "NO_PROXY", "no_p
 /** Shorter names resemble too much: HOME, HOST. */
 const SHORTEST = 7;
 
-/** Options for {@linkcode doubtsAbout}. */
-export interface DoubtOptions {
+/** Options for {@linkcode warningsAbout}. */
+export interface WarningOptions {
   /** Names from a file of settings, where nothing else belongs: every unknown one is doubtful. @default {[]} */
   readonly file?: readonly string[];
   /** Whether `DEBUG` is on. @default {false} */
@@ -32,9 +32,9 @@ export interface DoubtOptions {
 }
 
 /** One line for each doubtful one of `names`. */
-export function doubtsAbout(
+export function warningsAbout(
   names: readonly string[],
-  { file = [], debug = false }: DoubtOptions = {},
+  { file = [], debug = false }: WarningOptions = {},
 ): string[] {
   return names.flatMap((name) => {
     if (name === "TARGET_UPSTREAM" && !debug) {

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Stats } from "../telemetry/stats.ts";
-import { countedAs } from "../transforms/policy.ts";
+import { rateLimitKey } from "../transforms/policy.ts";
 import type { Target } from "../transforms/route.ts";
 import { FairQueue, type QueueOwner } from "./fair_queue.ts";
 import type { Rejection } from "./gate.ts";
@@ -62,7 +62,7 @@ export interface OwnedRequest {
 /** Whose turn a download for `request` takes: an IPv6 client is its /64. */
 export function ownerOf({ target, client, warming }: OwnedRequest): QueueOwner {
   return {
-    client: warming ? WARMING : client === undefined ? UNKNOWN : countedAs(client),
+    client: warming ? WARMING : client === undefined ? UNKNOWN : rateLimitKey(client),
     repository: `${target.registry.id}/${target.repository}`,
   };
 }

@@ -12,7 +12,7 @@ import type { Stats } from "../telemetry/stats.ts";
 import {
   type AddressSet,
   addressSet,
-  countedAs,
+  rateLimitKey,
   type RepositoryPolicy,
   repositoryPolicy,
 } from "../transforms/policy.ts";
@@ -176,5 +176,5 @@ export class RequestBudget {
 
 /** The key of a budget: what is counted, and the client as it is counted. */
 function keyOf(what: "hits" | "misses", client: string | undefined): string {
-  return `${what} ${client === undefined ? NOWHERE : countedAs(client)}`;
+  return `${what} ${client === undefined ? NOWHERE : rateLimitKey(client)}`;
 }

@@ -45,7 +45,7 @@ interface Seed {
 const HUB_ALIASES = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /** The registries every installation has: the predecessors' nine names, and two more. */
-export const SEEDS: Readonly<Record<string, Seed>> = {
+export const DEFAULT_REGISTRIES: Readonly<Record<string, Seed>> = {
   "docker": { url: "https://registry-1.docker.io", aliases: HUB_ALIASES, library: true },
   "docker-staging": { url: "https://registry-1.docker.io", library: true },
   "quay": { url: "https://quay.io" },

@@ -10,14 +10,14 @@ import {
   plainAnswer,
   redirectAnswer,
 } from "../response/answer.ts";
-import { Assembly, type OpenParts } from "./services.ts";
+import { type OpenParts, Services } from "./services.ts";
 import type { Cache } from "../cache/cache.ts";
 import type { Config } from "../config/config.ts";
-import type { HotAnswer, HotRequest } from "../response/response_cache.ts";
+import type { CachedResponse, HotRequest } from "../response/response_cache.ts";
 import type { QuickAnswer } from "../server/http1/handler.ts";
 import type { DownloadQueues } from "../limits/downloads.ts";
 import type { Quotas } from "../limits/quota.ts";
-import { numbered, requestLog } from "../telemetry/log.ts";
+import { requestLog, withRequestId } from "../telemetry/log.ts";
 import { OciError, renderError } from "../oci/error.ts";
 import { pullScope } from "../oci/scope.ts";
 import { failureOf, type Meaning, record, recorder } from "./access_log.ts";
@@ -47,13 +47,13 @@ export class Proxy {
   readonly ready: Promise<void>;
   /** How long the event loop stood still. */
   readonly lag: LoopLag;
-  readonly #made: Assembly;
+  readonly #made: Services;
   readonly #requests: RequestReader;
 
   constructor(config: Config) {
     this.config = config;
     this.#requests = new RequestReader(config);
-    this.#made = new Assembly(config);
+    this.#made = new Services(config);
     this.lag = new LoopLag();
     this.ready = this.#made.ready.then(() => {});
     this.ready.catch(() => {}); // every request rejects with it; nobody has to wait for it before
@@ -88,7 +88,7 @@ export class Proxy {
     noteRequest(context, context.client);
     const now = Date.now();
     const hit = context.refusal ? undefined : this.#made.hot?.find(context, now);
-    if (!hit) return (await numbered(() => this.#answer(context))).response;
+    if (!hit) return (await withRequestId(() => this.#answer(context))).response;
     this.#sent(hit, context.client);
     return hit.response(now);
   };
@@ -103,7 +103,7 @@ export class Proxy {
   }
 
   /** Counts and logs a hit in memory. */
-  #sent({ facts, record }: HotAnswer, client: string | undefined): void {
+  #sent({ facts, record }: CachedResponse, client: string | undefined): void {
     facts.used(facts.digest);
     record(client ?? "");
   }
@@ -111,7 +111,7 @@ export class Proxy {
   /** What `fetch` does, for a listener that can send what an answer's response is made of. */
   answer(request: Request, info: ConnectionInfo = {}): Promise<Answer> {
     const context = this.#requests.read(request, info);
-    return numbered(() => this.#answer(context));
+    return withRequestId(() => this.#answer(context));
   }
 
   async #answer(context: RequestContext): Promise<Answer> {

@@ -6,15 +6,15 @@
 import { Access, memoryMarks } from "../auth/access.ts";
 import type { Cache } from "../cache/cache.ts";
 import type { Config } from "../config/config.ts";
-import { HotAnswers } from "../response/response_cache.ts";
-import type { KeepWarm } from "../warm/scheduler.ts";
+import { ResponseCache } from "../response/response_cache.ts";
+import type { WarmScheduler } from "../warm/scheduler.ts";
 import { type DownloadQueues, downloadQueues } from "../limits/downloads.ts";
 import { Gate } from "../limits/gate.ts";
 import { Quotas } from "../limits/quota.ts";
-import { Relay } from "../upstream/passthrough.ts";
+import { Passthrough } from "../upstream/passthrough.ts";
 import { Stats } from "../telemetry/stats.ts";
 import { startTracing } from "../telemetry/trace.ts";
-import { Asker } from "../upstream/registry_client.ts";
+import { RegistryClient } from "../upstream/registry_client.ts";
 import { Upstream } from "../upstream/client.ts";
 import { createConnect } from "../upstream/transport/connect.ts";
 import { createSend, sendNothing } from "../upstream/transport/send.ts";
@@ -28,11 +28,11 @@ export interface OpenParts {
   readonly cache: Cache | undefined;
   readonly access: Access;
   /** What targets are answered by: the cache, or without one a relay. */
-  readonly handler: Cache | Relay;
+  readonly handler: Cache | Passthrough;
 }
 
 /** The parts of a proxy. */
-export class Assembly {
+export class Services {
   readonly config: Config;
   readonly stats = new Stats();
   readonly upstream: Upstream;
@@ -42,7 +42,7 @@ export class Assembly {
   readonly queues: DownloadQueues;
   readonly gate: Gate | undefined;
   /** Undefined where every request has to be looked at: its client's address decides, or its count. */
-  readonly hot: HotAnswers | undefined;
+  readonly hot: ResponseCache | undefined;
   /** Settles when the cache is open; rejects with a `CacheOpenError`. */
   readonly ready: Promise<OpenParts>;
   /** Of `ready`, when it has settled. */
@@ -50,7 +50,7 @@ export class Assembly {
   /** Removes from memory what is not asked for any more. */
   #sweep: ReturnType<typeof setInterval> | undefined;
   readonly #connect: Disposable;
-  #keepWarm: KeepWarm | undefined;
+  #keepWarm: WarmScheduler | undefined;
   #sharedQuotas: { close(): void } | undefined;
 
   constructor(config: Config) {
@@ -71,7 +71,7 @@ export class Assembly {
       onRetry: ({ name }) => stats.upstreamRetried(name),
     });
     this.gate = Gate.of(config, { stats });
-    this.hot = cache && !limits.clients && !limits.rate ? new HotAnswers() : undefined;
+    this.hot = cache && !limits.clients && !limits.rate ? new ResponseCache() : undefined;
     this.queues = downloadQueues({ maxFills: limits.maxFills, stats });
     this.ready = this.#open();
     this.ready.catch(() => {}); // every request rejects with it; nobody has to wait for it before
@@ -130,17 +130,22 @@ export class Assembly {
       isAnonymousToken: (token) => upstream.tokens.isAnonymous(token),
       chooseAccount: (registry) => this.quotas.choose(registry),
     });
-    const handler = new Relay({ asker: new Asker({ upstream, access }), idle, stats, queues });
+    const handler = new Passthrough({
+      asker: new RegistryClient({ upstream, access }),
+      idle,
+      stats,
+      queues,
+    });
     return { cache: undefined, access, handler };
   }
 
   async #startKeepingWarm(cache: Cache | undefined): Promise<void> {
     const { warm: settings, cache: config } = this.config;
     if (!config || !cache || config.only || settings.images.length === 0) return;
-    const { KeepWarm } = await import("../warm/scheduler.ts");
+    const { WarmScheduler } = await import("../warm/scheduler.ts");
     const { space } = cache.content;
     const keep = (digests: ReadonlySet<string>) => space.keep(digests);
-    this.#keepWarm = new KeepWarm(this, { settings, maxSize: config.maxSize, keep });
+    this.#keepWarm = new WarmScheduler(this, { settings, maxSize: config.maxSize, keep });
     this.#keepWarm.start();
   }
 

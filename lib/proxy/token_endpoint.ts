@@ -14,8 +14,8 @@ import {
   chooseTokenRegistry,
   type Credential,
   credentialOf,
+  encodeBasicToken,
   isSameRegistry,
-  sealBasic,
   upstreamScopes,
 } from "../transforms/auth.ts";
 import type { RouteTable } from "../transforms/route.ts";
@@ -180,7 +180,7 @@ async function obtain(
         registry,
         basicAuthorization(credential.username, credential.password),
       );
-      return { token: sealBasic(credential), issuedAt: now, expiresAt: now + 5 * 60_000 };
+      return { token: encodeBasicToken(credential), issuedAt: now, expiresAt: now + 5 * 60_000 };
     case "bearer": {
       const exchange: Exchange = asked;
       return await tokens.exchange(registry, exchange, { atLeast: MIN_LIFE * 1000 });

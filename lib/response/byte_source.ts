@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { notePassing } from "../util/gc.ts";
+import { trackAllocation } from "../util/gc.ts";
 
 /** Bytes of known or unknown number, read once. */
 export interface ByteSource {
@@ -82,7 +82,7 @@ export function streamOf(
         const limit = Math.min(length - sent, nextLimit(sent));
         let chunk: Uint8Array<ArrayBuffer> | undefined;
         if (limit > 0) {
-          notePassing(limit);
+          trackAllocation(limit);
           chunk = await readOwn(source, new Uint8Array(limit));
         }
         if (!isOpen) return;

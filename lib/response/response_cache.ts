@@ -65,8 +65,8 @@ const CONDITIONS = ["if-none-match", "range", "if-range"] as const;
 /** Said anew each time. */
 const TIMELY: ReadonlySet<string> = new Set(["age", "date", "content-length"]);
 
-/** Options for {@linkcode HotAnswer}. */
-export interface HotAnswerOptions {
+/** Options for {@linkcode CachedResponse}. */
+export interface CachedResponseOptions {
   /** Of the answer as it was first given. */
   readonly headers: Headers;
   readonly facts: HotFacts;
@@ -74,7 +74,7 @@ export interface HotAnswerOptions {
 }
 
 /** An answer with status 200 that is in memory. */
-export class HotAnswer {
+export class CachedResponse {
   readonly facts: HotFacts;
   /** Counts and logs that a client of some address got it. */
   readonly record: (client: string) => void;
@@ -83,7 +83,7 @@ export class HotAnswer {
   #wire = new Uint8Array(0);
   #second = 0;
 
-  constructor({ headers, facts, record }: HotAnswerOptions) {
+  constructor({ headers, facts, record }: CachedResponseOptions) {
     this.facts = facts;
     this.record = record;
     const length = facts.bytes ? String(facts.bytes.byteLength) : headers.get("content-length");
@@ -169,9 +169,9 @@ function detachedFacts({ key, tag, digest, mediaType, ...facts }: HotFacts): Hot
 }
 
 /** The answers in memory. */
-export class HotAnswers {
+export class ResponseCache {
   readonly #now: () => number;
-  readonly #answers = new ByteLru<HotAnswer>({
+  readonly #answers = new ByteLru<CachedResponse>({
     bytes: MEMORY,
     sizeOf: ({ size }) => size,
     onRemoved: ({ facts }) => this.#count(facts, -1),
@@ -200,7 +200,7 @@ export class HotAnswers {
   }
 
   /** The answer that `request` gets from memory, if any. */
-  find(request: HotRequest, now: number): HotAnswer | undefined {
+  find(request: HotRequest, now: number): CachedResponse | undefined {
     if (request.target.length > LONGEST_TARGET) return undefined;
     const key = keyOf(request);
     const answer = this.#answers.get(key);
@@ -225,14 +225,14 @@ export class HotAnswers {
       readonly facts: HotFacts;
       readonly version: number;
       /** Makes what counts and logs it; called only where it is kept. */
-      readonly recorder: () => HotAnswer["record"];
+      readonly recorder: () => CachedResponse["record"];
     },
-  ): HotAnswer | undefined {
+  ): CachedResponse | undefined {
     const isLarge = (facts.bytes?.byteLength ?? 0) > LARGEST_HOT;
     if (version !== this.#version || isLarge || !isPlain(request)) return undefined;
     if (facts.until <= this.#now() || request.target.length > LONGEST_TARGET) return undefined;
     const own = detachedFacts(facts);
-    const answer = new HotAnswer({ headers, facts: own, record: recorder() });
+    const answer = new CachedResponse({ headers, facts: own, record: recorder() });
     this.#count(own, 1);
     if (this.#answers.set(keyOf(request), answer)) return answer;
     this.#count(own, -1);

@@ -142,7 +142,7 @@ let requests: number | undefined;
  * What `work` returns. At debug the lines about one request carry its number, `id`: those of several come mixed. What a
  * download says later carries that of the request that began it.
  */
-export function numbered<T>(work: () => T): T {
+export function withRequestId<T>(work: () => T): T {
   return requests === undefined ? work() : withContext({ id: ++requests }, work);
 }
 

@@ -105,7 +105,7 @@ export class LoopLag {
       path: cut(work?.request.target.split("?", 1)[0] ?? "-", LONGEST_PATH),
       client: work?.client,
       // Not much more than the standstill itself, where it is this request's.
-      begun: work && Math.round(now - work.since),
+      firstByte: work && Math.round(now - work.since),
       untold: this.#untold || undefined,
     });
     this.#untold = 0;

@@ -13,7 +13,7 @@ function tell(error: unknown): void {
 }
 
 /** From now on an uncaught error or rejection does not end the process. */
-export function surviveErrors(): void {
+export function handleUncaughtErrors(): void {
   globalThis.addEventListener("unhandledrejection", (event) => {
     event.preventDefault();
     tell(event.reason);

@@ -195,7 +195,7 @@ export function isSameRegistry({ id }: Registry, other: Registry): boolean {
  * Returns a token that is this credential: for registries that speak Basic only, whose clients are
  * still challenged with Bearer. No protection of any kind: it is as secret as the password.
  */
-export function sealBasic(credential: BasicCredential): string {
+export function encodeBasicToken(credential: BasicCredential): string {
   const { username, password } = credential;
   return SEALED + Buffer.from(`${username}:${password}`, "utf-8").toString("base64url");
 }

@@ -5,7 +5,7 @@
  */
 import { OciError } from "../oci/error.ts";
 import { formatImage, parseImage } from "../oci/reference.ts";
-import { type Registry, SEEDS } from "../oci/registry.ts";
+import { DEFAULT_REGISTRIES, type Registry } from "../oci/registry.ts";
 import { libraryScopeName } from "./library.ts";
 import {
   defaultRegistry,
@@ -32,7 +32,7 @@ export interface ImageName {
  */
 export function clientName({ name, url, aliases }: Registry): string {
   if (aliases.includes("docker.io")) return "docker.io";
-  const seed = SEEDS[name];
+  const seed = DEFAULT_REGISTRIES[name];
   const host = seed ? new URL(seed.url).host : url.host;
   return aliases.includes(host) ? host : url.host;
 }

@@ -167,7 +167,7 @@ export function clientAddress(options: ClientAddressOptions): string | undefined
  * What an address is counted as: itself, or for IPv6 its /64, of which every customer of a provider's has
  * as many addresses as he likes.
  */
-export function countedAs(address: string): string {
+export function rateLimitKey(address: string): string {
   if (isIP(address) !== 6) return address;
   const [head = "", tail] = address.split("::");
   const left = head === "" ? [] : head.split(":");

@@ -7,7 +7,7 @@ import { detached } from "../util/lru.ts";
 import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { isRepository, parseReference } from "../oci/reference.ts";
-import { DEFAULT_REGISTRY, type Registry, SEEDS } from "../oci/registry.ts";
+import { DEFAULT_REGISTRIES, DEFAULT_REGISTRY, type Registry } from "../oci/registry.ts";
 import { cut } from "../util/text.ts";
 
 /** What routing depends on. */
@@ -138,7 +138,8 @@ export function route(request: RouteRequest, table: RouteTable): Route {
  */
 export function routesOf(table: RouteTable): Record<string, string> {
   const isSeed = ({ name, url }: Registry) =>
-    Object.hasOwn(SEEDS, name) && new URL(SEEDS[name]!.url).href === url.href;
+    Object.hasOwn(DEFAULT_REGISTRIES, name) &&
+    new URL(DEFAULT_REGISTRIES[name]!.url).href === url.href;
   return Object.fromEntries(
     table.registries.filter(isSeed)
       .map(({ name, url }) => [`${name}.${table.customDomain}`, url.origin]),

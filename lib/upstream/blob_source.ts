@@ -6,14 +6,14 @@
 import type { Caller } from "../auth/access.ts";
 import { OciError } from "../oci/error.ts";
 import type { Target } from "../transforms/route.ts";
-import type { Asker } from "./registry_client.ts";
+import type { RegistryClient } from "./registry_client.ts";
 import { announcedLength, readWithin } from "./download/body.ts";
 import type { UpstreamAnswer } from "./client.ts";
 import { MismatchError, type Source } from "./download/download.ts";
 
 /** Options for {@linkcode blobSource}. */
 export interface SourceOptions {
-  readonly asker: { ask(...question: Parameters<Asker["ask"]>): Promise<UpstreamAnswer> };
+  readonly asker: { ask(...question: Parameters<RegistryClient["ask"]>): Promise<UpstreamAnswer> };
   readonly target: Target;
   readonly caller: Caller;
   /** The headers of the answer that was first. */

@@ -31,11 +31,16 @@ import { noMemory, underWay } from "../response/under_way.ts";
 import type { Stats } from "../telemetry/stats.ts";
 import type { Part } from "../transforms/range.ts";
 import type { Target } from "../transforms/route.ts";
-import { type Asker, otherAnswer, type Question, type TargetAnswer } from "./registry_client.ts";
+import {
+  otherAnswer,
+  type Question,
+  type RegistryClient,
+  type TargetAnswer,
+} from "./registry_client.ts";
 import {
   announcedLength,
-  begun,
   decoded,
+  firstByte,
   readBounded,
   readStart,
   withIdleLimit,
@@ -232,7 +237,7 @@ export function refuseBroken(error: unknown): never {
   });
 }
 
-/** Options for {@linkcode Relay.rest}. */
+/** Options for {@linkcode Passthrough.rest}. */
 export interface RestOptions {
   /** Of the whole blob in bytes. */
   readonly size: number;
@@ -241,9 +246,9 @@ export interface RestOptions {
   readonly hash: Hash | undefined;
 }
 
-/** Options for {@linkcode Relay}. */
-export interface RelayOptions {
-  readonly asker: Asker;
+/** Options for {@linkcode Passthrough}. */
+export interface PassthroughOptions {
+  readonly asker: RegistryClient;
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
@@ -265,14 +270,14 @@ async function whileDelivered(work: () => Promise<Answer>, end: () => void): Pro
 }
 
 /** Passes requests through. */
-export class Relay {
-  readonly #asker: Asker;
+export class Passthrough {
+  readonly #asker: RegistryClient;
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly #stats: Stats;
   readonly #queue: DownloadQueues["passthrough"] | undefined;
 
-  constructor(options: RelayOptions) {
+  constructor(options: PassthroughOptions) {
     this.#asker = options.asker;
     this.idle = options.idle;
     this.#stats = options.stats;
@@ -290,7 +295,7 @@ export class Relay {
   }
 
   /**
-   * The answer with a whole blob that upstream has begun to send, as {@linkcode Relay.blob} makes it. Without
+   * The answer with a whole blob that upstream has begun to send, as {@linkcode Passthrough.blob} makes it. Without
    * a place for it, it is asked for again when there is one.
    */
   async take(answer: TargetAnswer, request: TargetRequest): Promise<Answer> {
@@ -414,7 +419,7 @@ export class Relay {
       if (length !== undefined) reply.set("content-length", String(length));
       const body = withIdleLimit(response.body, this.idle);
       const part = length === undefined ? body : ofLength(body, length);
-      return watchBody(await begun(part).catch(refuseBroken), init, "BYPASS");
+      return watchBody(await firstByte(part).catch(refuseBroken), init, "BYPASS");
     }
     const size = this.sizeOf(response, target);
     const download = new Download({
@@ -430,7 +435,7 @@ export class Relay {
       onMismatch: (reason) => this.mismatched(target, reason),
       onEnd: (_, isWhole) => void (isWhole && this.#asker.proved(request, answer)),
     });
-    return watchBody(await begun(body).catch(refuseBroken), init, "BYPASS");
+    return watchBody(await firstByte(body).catch(refuseBroken), init, "BYPASS");
   }
 
   /**

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Access, Caller, RepositoryKey } from "../auth/access.ts";
-import { Flights } from "../util/single_flight.ts";
+import { SingleFlight } from "../util/single_flight.ts";
 import { upstreamLog } from "../telemetry/log.ts";
 import { isDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
@@ -37,7 +37,7 @@ export interface AskOptions
   readonly search?: string;
 }
 
-/** An upstream answer to a question about a target. By itself it proves nothing: see {@linkcode Asker.proved}. */
+/** An upstream answer to a question about a target. By itself it proves nothing: see {@linkcode RegistryClient.proved}. */
 export interface TargetAnswer extends UpstreamAnswer, Proof {
   readonly provedAt: number;
 }
@@ -79,22 +79,22 @@ interface Failure {
   readonly isRefusal: boolean;
 }
 
-/** Options for {@linkcode Asker}. */
-export interface AskerOptions {
+/** Options for {@linkcode RegistryClient}. */
+export interface RegistryClientOptions {
   readonly upstream: Upstream;
   readonly access: Access;
 }
 
 /** Asks upstream. */
-export class Asker {
+export class RegistryClient {
   readonly access: Access;
   readonly #upstream: Upstream;
   /** What is being found out in the background, and what ends it. */
   readonly #learning = new Set<Promise<void>>();
   readonly #ending = new AbortController();
-  readonly #probes = new Flights<"public" | "refused" | "unknown">();
+  readonly #probes = new SingleFlight<"public" | "refused" | "unknown">();
 
-  constructor(options: AskerOptions) {
+  constructor(options: RegistryClientOptions) {
     this.access = options.access;
     this.#upstream = options.upstream;
   }
@@ -223,7 +223,7 @@ export class Asker {
    * Finds out in the background whether the repository of a manifest is public, when only somebody with
    * credentials has read it: what is public is to be served to everybody, and while upstream is away.
    */
-  learnPublic(target: Target): Promise<void> {
+  probePublic(target: Target): Promise<void> {
     const learning = this.#learn(target).finally(() => this.#learning.delete(learning));
     this.#learning.add(learning);
     return learning;

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { isPast } from "../auth/access.ts";
-import { Flights } from "../util/single_flight.ts";
+import { SingleFlight } from "../util/single_flight.ts";
 import { upstreamLog } from "../telemetry/log.ts";
 import { ByteLru, stringBytes } from "../util/lru.ts";
 import { chooseChallenge, parseChallenges } from "../oci/challenge.ts";
@@ -83,8 +83,8 @@ export class Tokens {
   readonly #tokens = new ByteLru<Token>({ bytes: 4 * 2 ** 20, sizeOf: tokenBytes });
   /** Ids of tokens that were given to callers without credentials. */
   readonly #anonymous = new ByteLru<true>({ bytes: 4 * 2 ** 20 });
-  readonly #requirementFlights = new Flights<Requirement>();
-  readonly #tokenFlights = new Flights<Token>();
+  readonly #requirementFlights = new SingleFlight<Requirement>();
+  readonly #tokenFlights = new SingleFlight<Token>();
 
   constructor(options: TokensOptions) {
     this.#send = options.send;

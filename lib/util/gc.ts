@@ -17,7 +17,7 @@ const { gc: collect } = globalThis as { gc?: (options: { type: "minor" | "major"
 let since = 0;
 
 /** Tells that `bytes` were allocated that are soon garbage. */
-export function notePassing(bytes: number): void {
+export function trackAllocation(bytes: number): void {
   since += bytes;
   if (since < EVERY) return;
   since = 0;

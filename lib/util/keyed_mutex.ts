@@ -5,7 +5,7 @@
  */
 
 /** Who is at work on what. */
-export class Turns {
+export class KeyedMutex {
   readonly #last = new Map<string, Promise<unknown>>();
 
   /** Runs `work` after all earlier work of `key`, however that ended. Returns what it returns. */

@@ -5,7 +5,7 @@
  */
 
 /** Permits to hand out. */
-export class Permits {
+export class Semaphore {
   #free: number;
   readonly #waiting: (() => void)[] = [];
 

@@ -5,7 +5,7 @@
  */
 
 /** Work under way by key. */
-export class Flights<T> {
+export class SingleFlight<T> {
   readonly #running = new Map<string, Promise<T>>();
 
   /** The result of the running work of `key`, or of `start` if there is none. */

@@ -41,7 +41,7 @@ export function closest<T extends string>(text: string, words: readonly T[]): T 
 }
 
 /** The end of a message about `text`: `, did you mean serve?`, or nothing. */
-export function didYouMean(text: string, words: readonly string[]): string {
+export function suggest(text: string, words: readonly string[]): string {
   const meant = closest(text, words);
   return meant === undefined ? "" : `, did you mean ${meant}?`;
 }

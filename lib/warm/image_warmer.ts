@@ -51,7 +51,7 @@ interface Held {
 }
 
 /** The warming of one image; it runs once. */
-export class Warming {
+export class ImageWarmer {
   readonly #cache: Cache;
   readonly #name: ImageName;
   readonly #platforms: Platforms;

@@ -14,8 +14,8 @@ const RETRY_AFTER = 60_000;
 /** What is kept leaves at least this share of the cache to everything else. */
 const FREE_SHARE = 0.2;
 
-/** Options for {@linkcode KeepWarm}. */
-export interface KeepWarmOptions {
+/** Options for {@linkcode WarmScheduler}. */
+export interface WarmSchedulerOptions {
   readonly settings: Config["warm"];
   /** The cap of the cache in bytes. */
   readonly maxSize: number;
@@ -26,16 +26,16 @@ export interface KeepWarmOptions {
 }
 
 /** Keeps images warm until it is stopped. */
-export class KeepWarm {
+export class WarmScheduler {
   readonly #proxy: Warmable;
-  readonly #options: KeepWarmOptions;
+  readonly #options: WarmSchedulerOptions;
   readonly #stopping = new AbortController();
   /** By image, what is kept of it. */
   readonly #kept = new Map<string, WarmedImage>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #failedRounds = 0;
 
-  constructor(proxy: Warmable, options: KeepWarmOptions) {
+  constructor(proxy: Warmable, options: WarmSchedulerOptions) {
     this.#proxy = proxy;
     this.#options = options;
   }

@@ -11,7 +11,7 @@ import { type ImageName, resolveImage } from "../transforms/image_name.ts";
 import { OciError } from "../oci/error.ts";
 import type { Platforms } from "../oci/platform.ts";
 import { causeOf } from "../upstream/transport/send.ts";
-import { Warming } from "./image_warmer.ts";
+import { ImageWarmer } from "./image_warmer.ts";
 
 /** What of a proxy warming needs. */
 export interface Warmable {
@@ -110,7 +110,7 @@ export async function warm(
       results.push(nothing(text, failure));
       continue;
     }
-    results.push(await new Warming(cache, { ...options, name }).run());
+    results.push(await new ImageWarmer(cache, { ...options, name }).run());
   }
   return results;
 }

@@ -91,7 +91,7 @@ Deno.test(`a process killed ${ROUNDS} times while it fills and evicts serves rig
       blob.close();
       assertEquals(digestOf(all), digest, where);
     }
-    assertEquals(await index.unsettled(), []);
+    assertEquals(await index.pending(), []);
     // What a kill kept from being forgotten is known now.
     for (const digest of onDisk.keys()) safe.add(digest);
     await content.close(0);

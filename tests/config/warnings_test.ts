@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { parseConfig } from "../../lib/config/config.ts";
-import { doubtsAbout } from "../../lib/config/warnings.ts";
+import { warningsAbout } from "../../lib/config/warnings.ts";
 import { SETTINGS } from "../../lib/config/environment.ts";
 
 Deno.test("a name that is nearly a setting is doubtful, other programs' variables are not", () => {
@@ -14,7 +14,7 @@ Deno.test("a name that is nearly a setting is doubtful, other programs' variable
     "LC_TIME",
     "UPSTREM_CORP",
   ];
-  assertEquals(doubtsAbout(names), [
+  assertEquals(warningsAbout(names), [
     "CACHE_ENABLE: Unknown setting, did you mean CACHE_ENABLED?",
     "TRUSTPROXY: Unknown setting, did you mean TRUST_PROXY?",
     "UPSTREM_CORP: Unknown setting, did you mean UPSTREAM_CORP?",
@@ -23,7 +23,7 @@ Deno.test("a name that is nearly a setting is doubtful, other programs' variable
 
 Deno.test("in a file of settings every unknown name is doubtful, and what Deno has read by then", () => {
   const file = ["PORT", "HTTPS_PROXY", "no_proxy", "UPSTREAM_CORP", "COLOUR", "OTEL_DENO"];
-  assertEquals(doubtsAbout(file, { file }), [
+  assertEquals(warningsAbout(file, { file }), [
     "COLOUR: Unknown setting",
     "OTEL_DENO: Read by Deno when it starts: set it in the environment",
   ]);
@@ -47,7 +47,7 @@ Deno.test("TARGET_UPSTREAM opens nothing without DEBUG=true, and that is told", 
 });
 
 Deno.test("no setting is doubtful", () => {
-  assertEquals(doubtsAbout(SETTINGS, { file: SETTINGS, debug: true }), []);
+  assertEquals(warningsAbout(SETTINGS, { file: SETTINGS, debug: true }), []);
 });
 
 Deno.test("with the settings that predecessors' own files have it starts, and tells what is without effect", () => {

@@ -12,7 +12,7 @@ import { RedisIndex } from "../../lib/cache/index/redis_index.ts";
 import { RedisStore } from "../../lib/cache/store/redis_store.ts";
 import { S3Objects } from "../../lib/cache/store/s3/objects.ts";
 import { S3Store } from "../../lib/cache/store/s3/store.ts";
-import { SurvivingIndex } from "../../lib/cache/index/buffered_index.ts";
+import { BufferedIndex } from "../../lib/cache/index/buffered_index.ts";
 import { checkEngines, parseRedisUrl, parseStoreSetting } from "../../lib/config/engine_url.ts";
 import { testBlobStore } from "../support/blob_store_contract.ts";
 import { digestOf, randomBytes } from "../support/content.ts";
@@ -90,11 +90,11 @@ testRedis("Redis", {
   },
 });
 
-for (const kind of ["RedisIndex", "SurvivingIndex"] as const) {
+for (const kind of ["RedisIndex", "BufferedIndex"] as const) {
   const make = async (size?: number) => {
     const redis = await connect(await redisServer());
     const remote = new RedisIndex(redis, { instance: "a", inUse: 0, atWork: 0, size });
-    const index = kind === "RedisIndex" ? remote : new SurvivingIndex(remote);
+    const index = kind === "RedisIndex" ? remote : new BufferedIndex(remote);
     return {
       index,
       async [Symbol.asyncDispose]() {
@@ -270,9 +270,9 @@ toolTest("what instances note means the same to all, however much their clocks d
             }
           }
           // What one works on now is nobody's to settle yet.
-          await writer.unsettle(digest);
-          assertEquals([await right.unsettled(), await wrong.unsettled()], [[], []]);
-          await writer.settle(digest);
+          await writer.markPending(digest);
+          assertEquals([await right.pending(), await wrong.pending()], [[], []]);
+          await writer.clearPending(digest);
           await writer.removeBlob(digest);
         }
       } finally {
@@ -295,7 +295,7 @@ toolTest("while Redis is gone what was seen is known, and what happened is told 
       onUp: () => events.push("up"),
     });
     const remote = new RedisIndex(redis, { instance: "a" });
-    const index = new SurvivingIndex(remote);
+    const index = new BufferedIndex(remote);
     try {
       const key = { registry: "r", repository: "team/app" };
       const row = (n: number) => ({

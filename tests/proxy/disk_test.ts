@@ -171,7 +171,7 @@ Deno.test("while the index fails, clients are served", async () => {
     "link",
     "addLink",
   ] as const;
-  const more = ["tag", "setTag", "removeTag", "publicSince", "setPublic", "unsettle"] as const;
+  const more = ["tag", "setTag", "removeTag", "publicSince", "setPublic", "markPending"] as const;
   const kept = Object.fromEntries([...names, ...more].map((name) => [name, index[name]]));
   Object.assign(index, Object.fromEntries([...names, ...more].map((name) => [name, failing])));
   const other = makeImage({ layers: [50_000], seed: 2 });

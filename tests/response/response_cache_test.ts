@@ -1,10 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import {
-  type HotAnswer,
-  HotAnswers,
+  type CachedResponse,
   type HotFacts,
   LARGEST_HOT,
   LONGEST_TARGET,
+  ResponseCache,
 } from "../../lib/response/response_cache.ts";
 
 const KEY = { registry: "registry.example", repository: "team/app" };
@@ -17,7 +17,7 @@ function request(target: string, headers: Record<string, string> = {}, method = 
 /** Answers in memory whose clock is `time`, and how one is kept. */
 function setUp() {
   let time = 1_000_000;
-  const answers = new HotAnswers({ now: () => time });
+  const answers = new ResponseCache({ now: () => time });
   function keep(path: string, facts: Partial<HotFacts> = {}, version = answers.version) {
     return answers.keep(request(path), {
       headers: new Headers({ "content-type": "x/y", "content-length": "2", "age": "9" }),
@@ -35,7 +35,7 @@ function setUp() {
       recorder: () => () => {},
     });
   }
-  const find = (path: string, headers = {}, method = "GET"): HotAnswer | undefined =>
+  const find = (path: string, headers = {}, method = "GET"): CachedResponse | undefined =>
     answers.find(request(path, headers, method), time);
   return { answers, keep, find, pass: (ms: number) => time += ms };
 }

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { Draft } from "../../lib/cache/store/blob_store.ts";
+import type { BlobWriter } from "../../lib/cache/store/blob_store.ts";
 
 /** A draft and what was done with it. */
-export interface MemoryDraft extends Draft {
+export interface MemoryDraft extends BlobWriter {
   readonly written: Uint8Array<ArrayBuffer>;
   /** Reads of all readers so far. */
   readonly reads: number;

@@ -156,8 +156,8 @@ export async function startFakeS3(): Promise<FakeS3> {
       case "upload": {
         if (query.has("uploads")) {
           uploads.set(String(++lastUpload), { key, at: Date.now(), parts: new Map() });
-          const begun = `<UploadId>${lastUpload}</UploadId>`;
-          return xml("InitiateMultipartUploadResult", begun);
+          const firstByte = `<UploadId>${lastUpload}</UploadId>`;
+          return xml("InitiateMultipartUploadResult", firstByte);
         }
         const { parts } = uploads.get(id)!;
         const order = [...parts.keys()].sort((a, b) => a - b);

@@ -204,7 +204,7 @@ export function connectionOf(conn: Deno.Conn): RawConnection {
       const why = error === undefined ? undefined : String(error);
       return { status, headers, head, body, complete, error: why };
     };
-    const begun = performance.now();
+    const firstByte = performance.now();
     async function put(wanted: number): Promise<boolean> {
       while (wanted > 0 && size < stopAfter) {
         if (!buffer.length && !await more(timeout, limit)) return false;
@@ -212,7 +212,7 @@ export function connectionOf(conn: Deno.Conn): RawConnection {
         parts.push(part);
         size += part.length;
         wanted -= part.length;
-        const due = rate ? size / rate * 1000 - (performance.now() - begun) : 0;
+        const due = rate ? size / rate * 1000 - (performance.now() - firstByte) : 0;
         if (due > 0) await new Promise((resolve) => setTimeout(resolve, due));
       }
       return wanted === 0;

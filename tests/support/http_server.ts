@@ -310,7 +310,7 @@ async function send(
   const breakAt = Math.min(fault.cutAt ?? Infinity, fault.resetAt ?? Infinity);
   const stops = [breakAt, fault.stallAt ?? Infinity];
   const step = fault.rate ? Math.max(1, Math.min(CHUNK, Math.ceil(fault.rate / 20))) : CHUNK;
-  const begun = performance.now();
+  const firstByte = performance.now();
   for (let at = 0; at < size || fault.endless;) {
     if (at === fault.stallAt && !await wire.sleep(fault.stallFor ?? Infinity)) return "left";
     if (at === breakAt) return breakNow(socket, fault), "broken";
@@ -332,7 +332,7 @@ async function send(
     at = next;
     sent.bytes = at;
     if (fault.rate) {
-      const due = at / fault.rate * 1000 - (performance.now() - begun);
+      const due = at / fault.rate * 1000 - (performance.now() - firstByte);
       if (due > 0 && !await wire.sleep(due)) return "left";
     }
   }

@@ -343,14 +343,14 @@ export function testIndex(
   });
 
   test("what has changed is no longer told to be about to", async (index) => {
-    assertEquals([...await index.unsettled()], []);
-    for (const n of [1, 1, 2, 3]) await index.unsettle(digest(n));
-    await index.settle(digest(2));
-    await index.settle(digest(9));
+    assertEquals([...await index.pending()], []);
+    for (const n of [1, 1, 2, 3]) await index.markPending(digest(n));
+    await index.clearPending(digest(2));
+    await index.clearPending(digest(9));
     await index.addBlob(row(3));
     await index.restoreBlobs([row(1)]);
     await index.removeBlob(digest(1));
-    assertEquals([...await index.unsettled()].filter((d) => d !== digest(1)), []);
+    assertEquals([...await index.pending()].filter((d) => d !== digest(1)), []);
   });
 
   test("any order of changes comes to what a plain list of facts comes to", async (index) => {

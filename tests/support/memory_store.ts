@@ -5,8 +5,8 @@
  */
 import type {
   BlobStore,
+  BlobWriter,
   ByteReader,
-  Draft,
   StoredBlob,
   StoredEntry,
 } from "../../lib/cache/store/blob_store.ts";
@@ -71,7 +71,7 @@ export class MemoryStore implements BlobStore {
     return { size: bytes.byteLength, ...this.#reader(digest, () => bytes) };
   }
 
-  async begin(digest: string): Promise<Draft> {
+  async begin(digest: string): Promise<BlobWriter> {
     await this.#do("begin", digest);
     let bytes = new Uint8Array();
     return {

@@ -38,8 +38,8 @@ export async function pushImage(url: string, push: Push): Promise<void> {
 }
 
 async function pushBlob(base: string, blob: Content, authorization: Record<string, string>) {
-  const begun = await ok(`${base}/blobs/uploads/`, { method: "POST", headers: authorization });
-  const location = new URL(begun.headers.get("location")!, base);
+  const firstByte = await ok(`${base}/blobs/uploads/`, { method: "POST", headers: authorization });
+  const location = new URL(firstByte.headers.get("location")!, base);
   location.searchParams.set("digest", blob.digest);
   await ok(location, {
     method: "PUT",

@@ -5,12 +5,12 @@ import { baseEnv, ROOT } from "../support/proxy_process.ts";
 
 const PROGRAM = `
   import { startLogging } from "${new URL("../../lib/telemetry/log.ts", import.meta.url)}";
-  import { surviveErrors } from "${new URL(
+  import { handleUncaughtErrors } from "${new URL(
   "../../lib/telemetry/uncaught_errors.ts",
   import.meta.url,
 )}";
   const end = await startLogging({ level: "info", format: "text" });
-  surviveErrors();
+  handleUncaughtErrors();
   Promise.reject(new Error("nobody awaits this"));
   setTimeout(() => { throw new TypeError("thrown from a timer"); });
   setTimeout(async () => { await end(); console.log("still here"); }, 1);

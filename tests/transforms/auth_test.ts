@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { parseChallenges } from "../../lib/oci/challenge.ts";
 import { OciError } from "../../lib/oci/error.ts";
-import { type Registry, registryOf, SEEDS } from "../../lib/oci/registry.ts";
+import { DEFAULT_REGISTRIES, type Registry, registryOf } from "../../lib/oci/registry.ts";
 import {
   ANONYMOUS_TOKEN,
   challengeFor,
@@ -10,16 +10,16 @@ import {
   clientScope,
   type Credential,
   credentialOf,
+  encodeBasicToken,
   publicScheme,
   type PublicSchemeOptions,
-  sealBasic,
   upstreamScopes,
 } from "../../lib/transforms/auth.ts";
 import type { RouteTable } from "../../lib/transforms/route.ts";
 
 const table: RouteTable = {
   customDomain: "proxy.example",
-  registries: Object.entries(SEEDS).map(([name, { url, ...options }]) =>
+  registries: Object.entries(DEFAULT_REGISTRIES).map(([name, { url, ...options }]) =>
     registryOf(name, new URL(url), options)
   ),
 };
@@ -201,7 +201,7 @@ Deno.test("a sealed credential is a token that is read back the same", () => {
   const username = fc.string({ unit: "grapheme" }).filter((text) => !text.includes(":"));
   const password = fc.string({ unit: "grapheme", minLength: 1 });
   fc.assert(fc.property(username, password, (username, password) => {
-    const token = sealBasic({ username, password });
+    const token = encodeBasicToken({ username, password });
     assert(/^basic\.[A-Za-z0-9_-]+$/.test(token));
     assertEquals(credentialOf(`Bearer ${token}`), { kind: "basic", username, password });
   }));

@@ -5,11 +5,11 @@ import { registryOf } from "../../lib/oci/registry.ts";
 import {
   addressSet,
   clientAddress,
-  countedAs,
   matchesPattern,
   parseNetwork,
   parsePattern,
   plainAddress,
+  rateLimitKey,
   repositoryPolicy,
 } from "../../lib/transforms/policy.ts";
 
@@ -248,7 +248,7 @@ const COUNTED: readonly [string, string][] = [
 
 for (const [address, expected] of COUNTED) {
   Deno.test(`${address} is counted as ${expected}`, () => {
-    assertEquals(countedAs(address), expected);
+    assertEquals(rateLimitKey(address), expected);
   });
 }
 
@@ -256,7 +256,7 @@ Deno.test("addresses of one /64 are counted together, of two apart", () => {
   const group = fc.integer({ min: 0, max: 0xffff }).map((n) => n.toString(16));
   const half = fc.array(group, { minLength: 4, maxLength: 4 }).map((groups) => groups.join(":"));
   fc.assert(fc.property(half, half, half, half, (network, other, host, host2) => {
-    const of = (text: string) => countedAs(plainAddress(text)!);
+    const of = (text: string) => rateLimitKey(plainAddress(text)!);
     assertEquals(of(`${network}:${host}`), of(`${network}:${host2}`));
     assertEquals(of(`${network}:${host}`) === of(`${other}:${host}`), network === other);
   }));

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { parseConfig } from "../../lib/config/config.ts";
 import { OciError } from "../../lib/oci/error.ts";
-import { type Registry, registryOf, SEEDS } from "../../lib/oci/registry.ts";
+import { DEFAULT_REGISTRIES, type Registry, registryOf } from "../../lib/oci/registry.ts";
 import {
   defaultRegistry,
   hostnameOf,
@@ -20,7 +20,7 @@ const DIGEST = `sha256:${"0a".repeat(32)}`;
 const DOMAIN = "proxy.example";
 
 const registries: Registry[] = [
-  ...Object.entries(SEEDS).map(([name, { url, ...options }]) =>
+  ...Object.entries(DEFAULT_REGISTRIES).map(([name, { url, ...options }]) =>
     registryOf(name, new URL(url), options)
   ),
   registryOf("corp", new URL("https://registry.corp:5000/base"), { aliases: ["Corp.Example"] }),
@@ -284,7 +284,7 @@ Deno.test("with a fallback every host that matches nothing goes there, and is no
 Deno.test("an unknown host is told the public registries with their URLs, without a trailing slash", () => {
   const routes = routesOf(table);
   assertEquals(routes["docker.proxy.example"], "https://registry-1.docker.io");
-  assertEquals(Object.keys(routes).length, Object.keys(SEEDS).length);
+  assertEquals(Object.keys(routes).length, Object.keys(DEFAULT_REGISTRIES).length);
   const unrouted = routed("elsewhere.example", "/");
   assert(unrouted.kind === "unrouted");
   assertEquals(unrouted.routes, routes);

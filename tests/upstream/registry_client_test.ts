@@ -5,8 +5,8 @@ import { type Registry, registryOf, type RegistryOptions } from "../../lib/oci/r
 import type { Credential } from "../../lib/transforms/auth.ts";
 import type { Target } from "../../lib/transforms/route.ts";
 import {
-  Asker,
   type AskOptions,
+  RegistryClient,
   repositoryKey,
   upstreamPath,
 } from "../../lib/upstream/registry_client.ts";
@@ -70,7 +70,7 @@ function askerWith(
     chooseAccount: ({ credentials }: Registry) => credentials[turn++ % credentials.length],
     now: () => now,
   });
-  const asker = new Asker({ upstream: new Fake({ send, tokens, redirects }), access });
+  const asker = new RegistryClient({ upstream: new Fake({ send, tokens, redirects }), access });
   const key = repositoryKey(target);
   return {
     access,
@@ -366,18 +366,18 @@ Deno.test("what only a credential has read is looked at for being public, by HEA
   });
   await ask(ann);
   assertEquals(await mayRead(own), false);
-  await asker.learnPublic(target);
+  await asker.probePublic(target);
   assertEquals(await mayRead(own), true);
   const { method, credential, redirects } = asked[1]!;
   assertEquals([method, credential.kind, redirects], ["HEAD", "anonymous", "follow"]);
-  await asker.learnPublic(target);
+  await asker.probePublic(target);
   assertEquals(asked.length, 2);
 });
 
 Deno.test("a success that tells of no manifest proves nothing when it is looked at for being public", async () => {
   for (const name of Object.keys(MANIFEST)) {
     const { asker, target, mayRead } = askerWith(() => 200, { without: name });
-    await asker.learnPublic(target);
+    await asker.probePublic(target);
     assertEquals([name, await mayRead(ANONYMOUS)], [name, false]);
   }
 });
@@ -385,7 +385,7 @@ Deno.test("a success that tells of no manifest proves nothing when it is looked 
 Deno.test("whether it is public cannot always be learned, and that harms nobody", async () => {
   for (const reply of [401, 500, new OciError("UNAVAILABLE", "Cannot reach")]) {
     const { asker, target, mayRead } = askerWith(() => reply);
-    await asker.learnPublic(target);
+    await asker.probePublic(target);
     assertEquals(await mayRead(ANONYMOUS), false);
   }
 });
@@ -393,7 +393,7 @@ Deno.test("whether it is public cannot always be learned, and that harms nobody"
 Deno.test("closing gives up what is being learned", async () => {
   const { asker, target, asked } = askerWith(() => 200);
   let isOver = false;
-  const learning = asker.learnPublic(target).then(() => isOver = true);
+  const learning = asker.probePublic(target).then(() => isOver = true);
   await asker.close();
   assertEquals([isOver, asked.map(({ signal }) => signal?.aborted)], [true, [true]]);
   await learning;
@@ -405,11 +405,11 @@ Deno.test("what does not exist for nobody in particular is not public, and troub
   await ask(ANONYMOUS);
   pass(60 * 60_000);
   for (reply of [429, 503, new OciError("UNAVAILABLE", "Cannot reach")]) {
-    await asker.learnPublic(target);
+    await asker.probePublic(target);
     assertEquals(await access.mayReadStale(caller(ANONYMOUS), key), true);
   }
   reply = 404;
-  await asker.learnPublic(target);
+  await asker.probePublic(target);
   assertEquals(await access.mayReadStale(caller(ANONYMOUS), key), false);
 });
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { closest, didYouMean } from "../../lib/util/suggest.ts";
+import { closest, suggest } from "../../lib/util/suggest.ts";
 
 const WORDS = ["serve", "ls", "rm", "verify", "version", "CACHE_ENABLED", "CACHE_DIR"];
 
@@ -29,6 +29,6 @@ Deno.test("a slip leads to the nearest word, and anything else to none", () => {
 });
 
 Deno.test("what is meant is the end of a message, or nothing is", () => {
-  assertEquals(didYouMean("sevre", WORDS), ", did you mean serve?");
-  assertEquals(didYouMean("nothing", WORDS), "");
+  assertEquals(suggest("sevre", WORDS), ", did you mean serve?");
+  assertEquals(suggest("nothing", WORDS), "");
 });

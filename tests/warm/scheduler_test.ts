@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { KeepWarm } from "../../lib/warm/scheduler.ts";
+import { WarmScheduler } from "../../lib/warm/scheduler.ts";
 import type { WarmedImage } from "../../lib/warm/warm.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
@@ -71,7 +71,7 @@ async function keptAfter(
   const left = rounds.flat();
   const kept: string[][] = [];
   const done = Promise.withResolvers<void>();
-  const keeper = new KeepWarm({
+  const keeper = new WarmScheduler({
     config: { customDomain: "localhost", registries: [] },
     cache: undefined,
     ready: Promise.resolve(),

@@ -44,8 +44,8 @@ export type Turn =
   | { readonly kind: "ours"; readonly claim: Claim }
   | { readonly kind: "theirs"; readonly holder: LeaseHolder };
 
-/** Options for {@linkcode Together}. */
-export interface TogetherOptions {
+/** Options for {@linkcode Coordinator}. */
+export interface CoordinatorOptions {
   readonly leases: Leases;
   readonly grants: RedisGrants;
   readonly store: BlobStore;
@@ -55,7 +55,7 @@ export interface TogetherOptions {
 }
 
 /** The instances, as one of them sees them. */
-export class Together {
+export class Coordinator {
   readonly grants: RedisGrants;
   /** Budgets of clients, wherever they ask. */
   readonly rates: RateCounter;
@@ -65,7 +65,7 @@ export class Together {
   readonly #self: LeaseHolder;
   readonly #unreachable = new UnreachablePeers();
 
-  constructor({ leases, grants, store, self, redis }: TogetherOptions) {
+  constructor({ leases, grants, store, self, redis }: CoordinatorOptions) {
     this.#redis = redis;
     this.rates = new RedisRateCounter(redis);
     this.#leases = leases;

@@ -26,7 +26,7 @@ export interface SharedParts {
 }
 
 /** The upkeep, done by whoever has its lease. */
-export class SharedUpkeep {
+export class LeaderTasks {
   readonly #parts: SharedParts;
   /** Whether Redis may have lost its last writes: what they told of is in the store. */
   #isInDoubt = false;

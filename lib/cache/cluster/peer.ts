@@ -98,7 +98,7 @@ interface Rest {
 }
 
 /** `body`, once its first bytes are here, or its end. */
-async function begun(body: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
+async function firstByte(body: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
   const reader = body.getReader();
   const first = await reader.read();
   let isFirst = true;
@@ -137,7 +137,7 @@ async function fromPeer(
     });
     if (response.status === 206 && response.body) {
       const total = /\/(\d{1,15})$/.exec(response.headers.get("content-range") ?? "")?.[1];
-      const body = await begun(response.body);
+      const body = await firstByte(response.body);
       return { body, size: total === undefined ? undefined : Number(total) };
     }
     await response.body?.cancel();

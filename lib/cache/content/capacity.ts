@@ -7,7 +7,7 @@ import { cacheLog } from "../../telemetry/log.ts";
 import type { Stats } from "../../telemetry/stats.ts";
 import { type BlobStore, BlobUnavailableError } from "../store/blob_store.ts";
 import { type Awaitable, type BlobRow, type Index, NoteRefusedError } from "../index/index.ts";
-import { Turns } from "../../util/keyed_mutex.ts";
+import { KeyedMutex } from "../../util/keyed_mutex.ts";
 import { TimeSlice } from "../../util/time_slice.ts";
 
 /** Room promised to content that is not in the index yet. */
@@ -18,8 +18,8 @@ export interface Admission {
   release(): void;
 }
 
-/** Options for {@linkcode Space}. */
-export interface SpaceOptions {
+/** Options for {@linkcode Capacity}. */
+export interface CapacityOptions {
   readonly index: Index;
   readonly store: BlobStore;
   /** The cap in bytes. */
@@ -51,9 +51,9 @@ const INDEX_ROOM = 2 ** 20;
 const KEEP_ASIDE = 7 * 24 * 60 * 60_000;
 
 /** The cap, and the order in which content leaves. */
-export class Space {
+export class Capacity {
   readonly maxSize: number;
-  readonly #options: SpaceOptions;
+  readonly #options: CapacityOptions;
   readonly #index: Index;
   readonly #store: BlobStore;
   readonly #stats: Stats;
@@ -71,11 +71,11 @@ export class Space {
   #ceiling = { bytes: Infinity, until: 0 };
   #isClosed = false;
   /** Admissions happen one after the other: each must see what the one before it took. */
-  readonly #admissions = new Turns();
+  readonly #admissions = new KeyedMutex();
   /** Content comes and goes under its digest one step after the other. */
-  readonly #changes = new Turns();
+  readonly #changes = new KeyedMutex();
 
-  constructor(options: SpaceOptions) {
+  constructor(options: CapacityOptions) {
     this.#options = options;
     this.maxSize = options.maxSize;
     this.#index = options.index;
@@ -271,13 +271,13 @@ export class Space {
       const isNoted = await this.#note(digest);
       const isEviction = reason === "space" || reason === "unused";
       if (isEviction && this.#isInUse(digest)) {
-        if (isNoted) await this.#index.settle(digest);
+        if (isNoted) await this.#index.clearPending(digest);
         return false;
       }
       if (reason === "damaged" || !isNoted) {
         // The bytes first: a crash in between must not leave them to be found and believed.
         if (!await this.#dropBytes(digest, reason, version)) {
-          if (isNoted) await this.#index.settle(digest);
+          if (isNoted) await this.#index.clearPending(digest);
           return false;
         }
         await this.#index.removeBlob(digest);
@@ -286,7 +286,7 @@ export class Space {
         await this.#index.removeBlob(digest);
         await this.#store.remove(digest);
       }
-      if (isNoted) await this.#index.settle(digest);
+      if (isNoted) await this.#index.clearPending(digest);
       this.#uses.delete(digest);
       this.#options.onRemoved?.(digest);
       this.#stats.cacheEvents.add(`evicted_${reason}`);
@@ -301,7 +301,7 @@ export class Space {
    */
   async note(digest: string): Promise<void> {
     try {
-      await this.#index.unsettle(digest);
+      await this.#index.markPending(digest);
     } catch (error) {
       if (!(error instanceof NoteRefusedError)) throw error;
       let left = 0;
@@ -313,13 +313,13 @@ export class Space {
         }
       }
       if (left === 0) throw error;
-      await this.#index.unsettle(digest);
+      await this.#index.markPending(digest);
     }
   }
 
   async #note(digest: string): Promise<boolean> {
     try {
-      await this.#index.unsettle(digest);
+      await this.#index.markPending(digest);
       return true;
     } catch {
       return false;

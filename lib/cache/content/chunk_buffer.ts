@@ -18,7 +18,7 @@ interface Written {
 }
 
 /** Some of what was written last, in memory that is not used again before it is let go. */
-export interface Loan {
+export interface BufferRef {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Called once; `isFree`: nobody sends from it any more, it may be used again. Otherwise it never is. */
   letGo(isFree: boolean): void;
@@ -30,7 +30,7 @@ const MOST_OUT = 4;
 const MOST_FREE = 2;
 
 /** What came of one content, in order. */
-export class Pieces implements Memory {
+export class ChunkBuffer implements Memory {
   readonly #size: number;
   readonly #free: ArrayBuffer[] = [];
   /** What the next chunk is received into, or was the last. */
@@ -108,7 +108,7 @@ export class Pieces implements Memory {
   }
 
   /** At most `most` bytes from `position` on, where they were written last. */
-  lend(position: number, most: number): Loan | undefined {
+  lend(position: number, most: number): BufferRef | undefined {
     const piece = this.#last;
     const from = piece ? position - piece.start : -1;
     if (!piece || from < 0 || from >= piece.bytes.byteLength) return undefined;

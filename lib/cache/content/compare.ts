@@ -7,14 +7,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { cacheLog } from "../../telemetry/log.ts";
 import type { BlobStore } from "../store/blob_store.ts";
-import type { Space } from "./capacity.ts";
+import type { Capacity } from "./capacity.ts";
 import type { BlobRow, Index } from "../index/index.ts";
 
 /** What is compared. */
 export interface CompareTarget {
   readonly store: Pick<BlobStore, "list" | "stat" | "remove">;
-  readonly index: Pick<Index, "blob" | "blobs" | "removeBlob" | "settle" | "totals">;
-  readonly space: Pick<Space, "change">;
+  readonly index: Pick<Index, "blob" | "blobs" | "removeBlob" | "clearPending" | "totals">;
+  readonly space: Pick<Capacity, "change">;
 }
 
 /** Options for {@linkcode compare}. */
@@ -73,7 +73,7 @@ export async function compare(
       const entry = await store.stat(digest);
       if (!entry || entry.storedAt > began - grace || await index.blob(digest)) return;
       await store.remove(digest);
-      await index.settle(digest);
+      await index.clearPending(digest);
       orphans++;
     });
   }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Hash } from "node:crypto";
-import { Flights } from "../../util/single_flight.ts";
+import { SingleFlight } from "../../util/single_flight.ts";
 import { cacheLog } from "../../telemetry/log.ts";
 import { ByteLru } from "../../util/lru.ts";
 import { createHasher, digestOf, parseDigest, type StorableAlgorithm } from "../../oci/digest.ts";
@@ -18,14 +18,14 @@ import {
   BlobReplacedError,
   type BlobStore,
   BlobUnavailableError,
-  type Draft,
+  type BlobWriter,
   type StoredBlob,
   type StoredEntry,
   UnreachableError,
 } from "../store/blob_store.ts";
 import { type CheckOptions, checkStored, type Verdict } from "./check.ts";
 import { isDiskFull, isOutOfHandles } from "../store/disk.ts";
-import { type Admission, type EvictionReason, Space } from "./capacity.ts";
+import { type Admission, Capacity, type EvictionReason } from "./capacity.ts";
 import type { Fill } from "./fill.ts";
 import { type FillKeeper, Fills, type FillStart } from "./fills.ts";
 import type { StoppedPart } from "./stopped_fills.ts";
@@ -40,7 +40,7 @@ export interface ContentOptions {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
-  /** See `SpaceOptions`. */
+  /** See `CapacityOptions`. */
   readonly justFilled?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
@@ -103,24 +103,24 @@ async function hashOfFirst(
 
 /** The content store. */
 export class Content {
-  readonly space: Space;
+  readonly space: Capacity;
   readonly #store: BlobStore;
   readonly #index: Index;
   readonly #stats: Stats;
   readonly #now: () => number;
   readonly #fills: Fills;
-  readonly #checks = new Flights<Verdict>();
+  readonly #checks = new SingleFlight<Verdict>();
   /** How much is pinned for being checked alone. */
   #checking = 0;
   readonly #memory = new ByteLru<Uint8Array<ArrayBuffer>>({
     bytes: MEMORY,
     sizeOf: ({ buffer }) => buffer.byteLength,
   });
-  readonly #reads = new Flights<Uint8Array<ArrayBuffer> | undefined>();
+  readonly #reads = new SingleFlight<Uint8Array<ArrayBuffer> | undefined>();
   /** Until when what was hashed is believed to be right, ms since the epoch. */
   readonly #hashed = new ByteLru<number>({ bytes: 2 ** 18 });
   #quietUntil = 0;
-  readonly #condemning = new Flights<void>();
+  readonly #condemning = new SingleFlight<void>();
   /** How often content could not be read while the store answered otherwise. */
   readonly #failures = new ByteLru<{ count: number; at: number }>({
     bytes: 2 ** 18,
@@ -136,7 +136,7 @@ export class Content {
       this.#memory.delete(digest);
       this.#hashed.delete(digest);
     };
-    const space = this.space = new Space({ ...options, onRemoved });
+    const space = this.space = new Capacity({ ...options, onRemoved });
     const keeper: FillKeeper = {
       admit: (bytes) => this.#admit(bytes),
       publish: (draft, content) => this.#publish(draft, content),
@@ -391,7 +391,7 @@ export class Content {
     if (await this.row(digest)) return true;
     const admission = await this.#admit(bytes.byteLength);
     if (!admission) return false;
-    let draft: Draft | undefined;
+    let draft: BlobWriter | undefined;
     try {
       draft = await this.#store.begin(digest);
       await draft.write(bytes);
@@ -409,7 +409,7 @@ export class Content {
   }
 
   /** Makes a verified draft content. Throws where store or index fail: then it is not here. */
-  #publish(draft: Draft, { digest, size }: { digest: string; size: number }): Promise<void> {
+  #publish(draft: BlobWriter, { digest, size }: { digest: string; size: number }): Promise<void> {
     return this.space.change(digest, async () => {
       // Nothing is published that nobody would count.
       await this.space.note(digest);

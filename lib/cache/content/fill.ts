@@ -7,13 +7,13 @@
  */
 import type { Hash } from "node:crypto";
 import { type ByteSource, streamOf } from "../../response/byte_source.ts";
-import { notePassing } from "../../util/gc.ts";
+import { trackAllocation } from "../../util/gc.ts";
 import { createHasher, parseDigest } from "../../oci/digest.ts";
 import type { Part } from "../../transforms/range.ts";
 import { Download, MismatchError, type Source } from "../../upstream/download/download.ts";
 import { verifiedStream } from "../../upstream/download/verified.ts";
-import type { ByteReader, Draft } from "../store/blob_store.ts";
-import { type Loan, Pieces } from "./chunk_buffer.ts";
+import type { BlobWriter, ByteReader } from "../store/blob_store.ts";
+import { type BufferRef, ChunkBuffer } from "./chunk_buffer.ts";
 
 export type { Source } from "../../upstream/download/download.ts";
 
@@ -44,7 +44,7 @@ export interface FillOptions {
   readonly origin?: { readonly registry: string; readonly repository?: string };
   /** Upstream's Content-Length in bytes, where it gave one. */
   readonly size?: number;
-  readonly draft: Draft;
+  readonly draft: BlobWriter;
   readonly source: Source;
   /** The body that is already open, from byte 0, or from the end of what `resumes` has. */
   readonly first: ReadableStream<Uint8Array>;
@@ -114,7 +114,7 @@ export class Fill {
   #received = 0;
   #isStopped = false;
   /** What came, and is not written yet or was last. */
-  readonly #pieces: Pieces;
+  readonly #pieces: ChunkBuffer;
   /** Writing; never rejects: see `#diskError`. */
   #writing: Promise<void> | undefined;
   #diskError: DiskError | undefined;
@@ -134,7 +134,7 @@ export class Fill {
     this.#hash = options.resumes?.hash ?? createHasher(options.digest);
     this.#written = this.#received = options.resumes?.written ?? 0;
     const most = ++running > FEW ? SMALL_PIECE : PIECE;
-    this.#pieces = new Pieces(Math.max(1, Math.min(most, options.size ?? most)));
+    this.#pieces = new ChunkBuffer(Math.max(1, Math.min(most, options.size ?? most)));
     this.#download = new Download({
       ...options,
       offset: this.#written,
@@ -159,9 +159,9 @@ export class Fill {
   }
 
   /** Settles when clients can have a byte of it, or it has ended. */
-  get begun(): Promise<void> {
+  get firstByte(): Promise<void> {
     const isBegun = this.#readable(this.size ?? Infinity) > 0 || this.#state !== "running";
-    return isBegun ? Promise.resolve() : this.#changed.promise.then(() => this.begun);
+    return isBegun ? Promise.resolve() : this.#changed.promise.then(() => this.firstByte);
   }
 
   /** Bytes that are here. */
@@ -318,7 +318,7 @@ export class Fill {
     let isOpen = true;
     let isAll = false;
     let reader: ByteReader | undefined;
-    let loan: Loan | undefined;
+    let loan: BufferRef | undefined;
     let rest: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
     const wanted = () => part ? part.end + 1 : this.size ?? Infinity;
     if (this.#hasReader) this.#options.observer?.joined?.();
@@ -405,7 +405,7 @@ export class Fill {
     const lag = this.#written - position;
     if (this.#readers === 1 || lag > KEEPS_UP) return await readNow(reader, { position, buffer });
     // Memory of its own: nobody may read something else into it while others send it.
-    notePassing(length);
+    trackAllocation(length);
     const bytes = readNow(reader, { position, buffer: new Uint8Array(length) });
     this.#recent.set(position, { length, bytes });
     for (const oldest of this.#recent.keys()) {

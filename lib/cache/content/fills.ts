@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { Flights } from "../../util/single_flight.ts";
+import { SingleFlight } from "../../util/single_flight.ts";
 import { cacheLog } from "../../telemetry/log.ts";
 import type { Stats } from "../../telemetry/stats.ts";
 import { causeOf } from "../../upstream/transport/send.ts";
-import type { BlobStore, Draft } from "../store/blob_store.ts";
+import type { BlobStore, BlobWriter } from "../store/blob_store.ts";
 import type { Admission } from "./capacity.ts";
 import type { Claim } from "../cluster/coordinator.ts";
 import { Fill, type Source } from "./fill.ts";
@@ -46,7 +46,7 @@ export interface FillKeeper {
   /** Room for `bytes`, or undefined when there is none. Never throws. */
   admit(bytes: number): Promise<Admission | undefined>;
   /** Makes a verified draft content. Throws where store or index fail: then it is not here. */
-  publish(draft: Draft, content: { digest: string; size: number }): Promise<void>;
+  publish(draft: BlobWriter, content: { digest: string; size: number }): Promise<void>;
   /** Keeps content from eviction until the returned function is called. */
   pin(digest: string): () => void;
   diskTrouble(error: unknown): void;
@@ -73,7 +73,7 @@ export class Fills {
   readonly #idle: number;
   readonly #stats: Stats;
   readonly #fills = new Map<string, Fill>();
-  readonly #starts = new Flights<Fill | undefined>();
+  readonly #starts = new SingleFlight<Fill | undefined>();
   readonly #settling = new Map<Fill, Promise<void>>();
   /** Those that run and that nobody reads. */
   readonly #unwanted = new Set<Fill>();
@@ -166,7 +166,7 @@ export class Fills {
     }
     const ownership = part?.ownership ?? {};
     ownership.claim = claim;
-    let draft: Draft;
+    let draft: BlobWriter;
     try {
       // While it is stopped it is nobody's.
       const isOurs = claim && (() => ownership.claim?.isOurs() ?? false);
@@ -230,7 +230,7 @@ export class Fills {
     start.onBegun?.(fill);
     // Those it was started for have come by the time that they can be answered, or want nothing of it.
     const letGo = fill.hold();
-    void fill.begun.then(() => setTimeout(letGo));
+    void fill.firstByte.then(() => setTimeout(letGo));
     const keeping = { draft, admission, ownership, origin: start.origin ?? registry };
     const settling = this.#settle(fill, keeping, start.onVerified).finally(() => {
       claim?.release();
@@ -296,7 +296,7 @@ export class Fills {
     if (this.#isClosed) await this.#stopped.clear();
   }
 
-  async #keep(fill: Fill, draft: Draft): Promise<boolean> {
+  async #keep(fill: Fill, draft: BlobWriter): Promise<boolean> {
     const { digest, received } = fill;
     try {
       await this.#keeper.publish(draft, { digest, size: received });

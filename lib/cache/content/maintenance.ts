@@ -11,8 +11,8 @@ import { TimeSlice } from "../../util/time_slice.ts";
 import { UnreachableError } from "../store/blob_store.ts";
 import { compare, type CompareOptions } from "./compare.ts";
 import type { Content } from "./content.ts";
-import type { Engines } from "../backends.ts";
-import { patrol } from "./scrubber.ts";
+import type { Backends } from "../backends.ts";
+import { scrub } from "./scrubber.ts";
 
 /** From the end of one comparison of store and index to the next, ms; and so many times as long as it took. */
 const COMPARE_EVERY = 4 * 60_000;
@@ -26,22 +26,22 @@ const TIDY_EVERY = 10 * 60_000;
 /** A link or tag without its content may be of a download that is under way. */
 const PRUNE_AFTER = 24 * 60 * 60_000;
 
-/** Options for {@linkcode Upkeep}. */
-export interface UpkeepOptions {
+/** Options for {@linkcode Maintenance}. */
+export interface MaintenanceOptions {
   readonly content: Content;
-  readonly engines: Engines;
+  readonly engines: Backends;
   /** Content that was not used for this long leaves, ms. */
   readonly blobTtl: number;
 }
 
 /** The upkeep of one cache. */
-export class Upkeep {
-  readonly #options: UpkeepOptions;
+export class Maintenance {
+  readonly #options: MaintenanceOptions;
   readonly #ending = new AbortController();
   readonly #work = new Set<Promise<void>>();
   readonly #timers: ReturnType<typeof setInterval>[] = [];
 
-  constructor(options: UpkeepOptions) {
+  constructor(options: MaintenanceOptions) {
     this.#options = options;
   }
 
@@ -63,7 +63,7 @@ export class Upkeep {
     const target = { content, ...engines };
     const { leader, wasKilled } = engines;
     const isOurs = leader && (() => leader.isOurs());
-    this.#attempt(() => patrol(target, { signal, isSuspect: wasKilled, isOurs }));
+    this.#attempt(() => scrub(target, { signal, isSuspect: wasKilled, isOurs }));
   }
 
   /** Compares store and index again and again, until it is ended. */

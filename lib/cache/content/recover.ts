@@ -34,16 +34,16 @@ export function foundRow(
 export async function recover(
   store: BlobStore,
   index: Index,
-  options: FoundOptions & { readonly unsettled?: readonly string[] } = {},
+  options: FoundOptions & { readonly pending?: readonly string[] } = {},
 ): Promise<void> {
   const { isRunning } = options;
   await store.sweep(isRunning);
-  for (const digest of options.unsettled ?? await index.unsettled()) {
+  for (const digest of options.pending ?? await index.pending()) {
     if (await isRunning?.(digest)) continue;
     const entry = await store.stat(digest);
     if (entry) await index.restoreBlobs([foundRow(entry, options)]);
     else await index.removeBlob(digest);
-    await index.settle(digest);
+    await index.clearPending(digest);
   }
 }
 

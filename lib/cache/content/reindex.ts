@@ -12,8 +12,8 @@ import { type BlobStore, UnreachableError } from "../store/blob_store.ts";
 import type { Index } from "../index/index.ts";
 import { type FoundOptions, rebuildLoudly, recover } from "./recover.ts";
 
-/** Options for {@linkcode CatchUp}. */
-export interface CatchUpOptions extends FoundOptions {
+/** Options for {@linkcode Reindex}. */
+export interface ReindexOptions extends FoundOptions {
   readonly store: BlobStore;
   readonly index: Index;
   /** Where it is noted that the index does not know all of the store yet. */
@@ -23,23 +23,23 @@ export interface CatchUpOptions extends FoundOptions {
 }
 
 /** The comparison of store and index that an instance owes. */
-export class CatchUp {
-  readonly #options: CatchUpOptions;
+export class Reindex {
+  readonly #options: ReindexOptions;
   readonly #note: string;
   /** What the last process left unsettled: what is noted from now on is somebody's work. */
   readonly #left: readonly string[];
   #isDone = false;
   #running: Promise<void> | undefined;
 
-  private constructor(options: CatchUpOptions, left: readonly string[]) {
+  private constructor(options: ReindexOptions, left: readonly string[]) {
     this.#options = options;
     this.#left = left;
     this.#note = join(options.dir, "index.incomplete");
   }
 
   /** Takes stock before anything happens. Throws what disk or index throw. */
-  static async begin(options: CatchUpOptions): Promise<CatchUp> {
-    const catchUp = new CatchUp(options, await options.index.unsettled());
+  static async begin(options: ReindexOptions): Promise<Reindex> {
+    const catchUp = new Reindex(options, await options.index.pending());
     // A file: the next process has to go on where this one dies.
     if (options.isNew) createPrivateFile(catchUp.#note);
     return catchUp;
@@ -60,7 +60,7 @@ export class CatchUp {
         await rebuildLoudly(store, index, this.#options);
         await Deno.remove(this.#note);
       }
-      await recover(store, index, { ...this.#options, unsettled: this.#left });
+      await recover(store, index, { ...this.#options, pending: this.#left });
       this.#isDone = true;
     } catch (error) {
       if (error instanceof UnreachableError) return; // told already; again when it is back

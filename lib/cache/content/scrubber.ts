@@ -21,8 +21,8 @@ const PATIENCE = 60_000;
 const BATCH = 100;
 const BATCH_PAUSE = 50;
 
-/** Options for {@linkcode patrol}. */
-export interface PatrolOptions {
+/** Options for {@linkcode scrub}. */
+export interface ScrubOptions {
   /** Ends the pass. */
   readonly signal: AbortSignal;
   /** Whether store and index may disagree: then they are compared first. */
@@ -36,7 +36,7 @@ export interface PatrolOptions {
 }
 
 /** Goes round until `signal` aborts. Never rejects. */
-export async function patrol(target: VerifyTarget, options: PatrolOptions): Promise<void> {
+export async function scrub(target: VerifyTarget, options: ScrubOptions): Promise<void> {
   const { signal, isSuspect, now = Date.now } = options;
   const { content, index } = target;
   const wait = options.wait ?? ((ms) => delay(ms, undefined, { signal, ref: false }));

@@ -5,7 +5,7 @@
  * @module
  */
 import { cacheLog } from "../../telemetry/log.ts";
-import type { Draft } from "../store/blob_store.ts";
+import type { BlobWriter } from "../store/blob_store.ts";
 import type { Admission } from "./capacity.ts";
 import type { StoppedFill } from "./fill.ts";
 import type { Claim } from "../cluster/coordinator.ts";
@@ -22,7 +22,7 @@ export interface StoppedPart extends StoppedFill {
   readonly size: number;
   /** The registry and the repository: what another one sent may not be what this one has. */
   readonly origin: string;
-  readonly draft: Draft;
+  readonly draft: BlobWriter;
   readonly admission: Admission;
   readonly ownership: Ownership;
   /** How often going on with it came to nothing. */

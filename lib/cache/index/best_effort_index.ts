@@ -21,13 +21,16 @@ async function attempt<T>(
 }
 
 /** What the policies use of an index: lookups and notes, none of which may break an answer. */
-export type Notes = Pick<
+export type BestEffortIndex = Pick<
   Index,
   "link" | "addLink" | "tag" | "setTag" | "removeTag" | "publicSince" | "setPublic" | "look"
 >;
 
 /** `index`, whose failures go to `onTrouble` and otherwise look like nothing is there. */
-export function resilient(index: Index, onTrouble: (error: unknown) => void): Notes {
+export function bestEffortIndex(
+  index: Index,
+  onTrouble: (error: unknown) => void,
+): BestEffortIndex {
   const read = <T>(work: () => Awaitable<T | undefined>) =>
     attempt<T | undefined>(work, { fallback: undefined, onTrouble });
   const write = (work: () => Awaitable<void>) =>

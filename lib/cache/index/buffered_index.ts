@@ -71,7 +71,7 @@ export interface RemoteIndex extends Required<Index> {
   ): Promise<{ readonly now: string; readonly repositories: readonly string[] }>;
 }
 
-/** Options for {@linkcode SurvivingIndex}. */
+/** Options for {@linkcode BufferedIndex}. */
 export interface SurvivingIndexOptions {
   /** How long a remembered proof that a repository is public holds, ms. @default {an hour} */
   readonly marksHold?: number;
@@ -80,7 +80,7 @@ export interface SurvivingIndexOptions {
 }
 
 /** The index, and what is remembered of it. */
-export class SurvivingIndex implements Index {
+export class BufferedIndex implements Index {
   readonly #remote: RemoteIndex;
   readonly #marksHold: number;
   readonly #now: () => number;
@@ -306,16 +306,16 @@ export class SurvivingIndex implements Index {
     await this.#write(() => this.#remote.setPublic(key, at));
   }
 
-  async unsettle(digest: string): Promise<void> {
-    await this.#note(() => this.#remote.unsettle(digest));
+  async markPending(digest: string): Promise<void> {
+    await this.#note(() => this.#remote.markPending(digest));
   }
 
-  async settle(digest: string): Promise<void> {
-    await this.#write(() => this.#remote.settle(digest));
+  async clearPending(digest: string): Promise<void> {
+    await this.#write(() => this.#remote.clearPending(digest));
   }
 
-  async unsettled(): Promise<readonly string[]> {
-    return await this.#whenUp(() => this.#remote.unsettled(), []);
+  async pending(): Promise<readonly string[]> {
+    return await this.#whenUp(() => this.#remote.pending(), []);
   }
 
   async reserve(bytes: number, limit: number): Promise<Reservation | undefined> {

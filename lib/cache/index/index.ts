@@ -201,11 +201,11 @@ export interface Index {
 
   /**
    * Notes that the content of `digest` is about to appear in the store or to go. After a crash, the digests
-   * noted and not cleared (by `addBlob`, `settle`) are the only ones whose content and row may disagree.
+   * noted and not cleared (by `addBlob`, `clearPending`) are the only ones whose content and row may disagree.
    */
-  unsettle(digest: string): Awaitable<void>;
-  settle(digest: string): Awaitable<void>;
-  unsettled(): Awaitable<readonly string[]>;
+  markPending(digest: string): Awaitable<void>;
+  clearPending(digest: string): Awaitable<void>;
+  pending(): Awaitable<readonly string[]>;
 
   close(): Awaitable<void>;
 }

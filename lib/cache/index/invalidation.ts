@@ -17,7 +17,7 @@ export interface IndexListener {
 }
 
 /** Makes `index` itself tell `listener`, so that it does whoever changes it. */
-export function watchIndex(index: Index, listener: IndexListener): void {
+export function notifyInvalidation(index: Index, listener: IndexListener): void {
   const setTag = index.setTag.bind(index);
   const removeTag = index.removeTag.bind(index);
   const removeTags = index.removeTags.bind(index);

@@ -517,16 +517,16 @@ export class RedisIndex implements Index {
     return next < 0 ? undefined : String(next);
   }
 
-  async unsettle(digest: string): Promise<void> {
+  async markPending(digest: string): Promise<void> {
     const at = this.#there(this.#now());
     await this.#redis.command("ZADD", this.#redis.key("x"), at, digest);
   }
 
-  async settle(digest: string): Promise<void> {
+  async clearPending(digest: string): Promise<void> {
     await this.#redis.command("ZREM", this.#redis.key("x"), digest);
   }
 
-  async unsettled(): Promise<readonly string[]> {
+  async pending(): Promise<readonly string[]> {
     const until = this.#there(this.#now() - this.#atWork);
     const key = this.#redis.key("x");
     return list(await this.#redis.command("ZRANGE", key, "-inf", until, "BYSCORE")).map(String);

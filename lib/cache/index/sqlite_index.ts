@@ -680,15 +680,15 @@ export class SqliteIndex implements Index {
     return table + 1 < PRUNED.length ? JSON.stringify([table + 1]) : undefined;
   }
 
-  unsettle(digest: string): void {
+  markPending(digest: string): void {
     this.#file.run("INSERT OR IGNORE INTO unsettled VALUES (?)", digest);
   }
 
-  settle(digest: string): void {
+  clearPending(digest: string): void {
     this.#file.run("DELETE FROM unsettled WHERE digest = ?", digest);
   }
 
-  unsettled(): string[] {
+  pending(): string[] {
     return this.#file.all("SELECT digest FROM unsettled").map((row) => row["digest"] as string);
   }
 

@@ -47,7 +47,7 @@ export interface StoredBlob extends ByteReader {
 }
 
 /** Content on its way into the store, under no digest yet that anybody could ask for. */
-export interface Draft {
+export interface BlobWriter {
   /** Appends all of `chunk`. */
   write(chunk: Uint8Array): Promise<void>;
   /**
@@ -65,7 +65,7 @@ export interface Draft {
 }
 
 /** Options for {@linkcode BlobStore.begin}. */
-export interface DraftOptions {
+export interface BlobWriterOptions {
   /** Bytes, where they are known. */
   readonly size?: number;
   /** Whether it looks as if it will be committed: a remote store sends it ahead then. @default {true} */
@@ -86,7 +86,7 @@ export interface BlobStore {
   /** Opens content, or returns undefined when it is not here. */
   open(digest: string): Promise<StoredBlob | undefined>;
   /** Starts content that is to become `digest`. */
-  begin(digest: string, options?: DraftOptions): Promise<Draft>;
+  begin(digest: string, options?: BlobWriterOptions): Promise<BlobWriter>;
   /** Removes content; what is not here is removed already. */
   remove(digest: string): Promise<void>;
   /** What is here of `digest`, or undefined. */

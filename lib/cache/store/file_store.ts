@@ -8,7 +8,7 @@ import { dirname, join } from "@std/path";
 import { isStorable } from "../../oci/digest.ts";
 import { PRIVATE_FILE, PRIVATE_FOLDER } from "../../util/private_files.ts";
 import { openPrivateDir } from "./private_dir.ts";
-import type { BlobStore, ByteReader, Draft, StoredBlob, StoredEntry } from "./blob_store.ts";
+import type { BlobStore, BlobWriter, ByteReader, StoredBlob, StoredEntry } from "./blob_store.ts";
 
 /** A file read at positions; seeks only when the position is not where the last read ended. */
 class FileReader implements ByteReader {
@@ -47,7 +47,7 @@ function versionOf({ dev, ino }: Deno.FileInfo): string | undefined {
   return ino === null ? undefined : `${dev}:${ino}`;
 }
 
-class FileDraft implements Draft {
+class FileDraft implements BlobWriter {
   readonly #file: Deno.FsFile;
   readonly #path: string;
   readonly #target: string;
@@ -162,7 +162,7 @@ export class FileStore implements BlobStore {
     }
   }
 
-  async begin(digest: string): Promise<Draft> {
+  async begin(digest: string): Promise<BlobWriter> {
     const target = this.#path(digest);
     const path = `${this.#dir}/fills/${digest.split(":")[1]}.${++this.#drafts}.part`;
     const file = await openNew(path);

@@ -14,9 +14,9 @@ import { isStorable } from "../../oci/digest.ts";
 import {
   BlobReplacedError,
   type BlobStore,
+  type BlobWriter,
+  type BlobWriterOptions,
   type ByteReader,
-  type Draft,
-  type DraftOptions,
   type StoredBlob,
   type StoredEntry,
 } from "./blob_store.ts";
@@ -162,7 +162,7 @@ export class RedisStore implements BlobStore {
     return published && new RedisBlob(this.#redis, { ...published, digest });
   }
 
-  async begin(digest: string, options?: DraftOptions): Promise<Draft> {
+  async begin(digest: string, options?: BlobWriterOptions): Promise<BlobWriter> {
     checked(digest);
     return new RedisDraft({
       redis: this.#redis,
@@ -266,11 +266,11 @@ interface RedisDraftOptions {
   readonly digest: string;
   /** Bytes of chunks that stay for readers only. */
   readonly retired: string;
-  readonly local: Draft;
+  readonly local: BlobWriter;
   readonly open: () => Promise<StoredBlob | undefined>;
 }
 
-class RedisDraft implements Draft {
+class RedisDraft implements BlobWriter {
   readonly #options: RedisDraftOptions;
   readonly #generation = crypto.randomUUID();
   #written = 0;

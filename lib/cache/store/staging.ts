@@ -3,28 +3,28 @@
  *
  * @module
  */
-import type { BlobStore, ByteReader, Draft, DraftOptions } from "./blob_store.ts";
+import type { BlobStore, BlobWriter, BlobWriterOptions, ByteReader } from "./blob_store.ts";
 
 /**
  * A draft cannot be kept here. Of room in the store that tells nothing: nothing has to leave it.
  */
-export class DraftError extends Error {
+export class BlobWriterError extends Error {
   override readonly name = "DraftError";
 }
 
-/** Options for {@linkcode Drafts}. */
-export interface DraftsOptions {
+/** Options for {@linkcode Staging}. */
+export interface StagingOptions {
   /** Bytes of all drafts together. */
   readonly maxSize: number;
 }
 
 /** The drafts. */
-export class Drafts implements Pick<BlobStore, "begin" | "sweep"> {
+export class Staging implements Pick<BlobStore, "begin" | "sweep"> {
   readonly #files: Pick<BlobStore, "begin" | "sweep">;
   readonly #maxSize: number;
   #held = 0;
 
-  constructor(files: Pick<BlobStore, "begin" | "sweep">, { maxSize }: DraftsOptions) {
+  constructor(files: Pick<BlobStore, "begin" | "sweep">, { maxSize }: StagingOptions) {
     this.#files = files;
     this.#maxSize = maxSize;
   }
@@ -34,8 +34,8 @@ export class Drafts implements Pick<BlobStore, "begin" | "sweep"> {
     return this.#held;
   }
 
-  /** Throws a {@linkcode DraftError} where `size`, or what is written beyond it, finds no room. */
-  async begin(digest: string, { size = 0 }: DraftOptions = {}): Promise<Draft> {
+  /** Throws a {@linkcode BlobWriterError} where `size`, or what is written beyond it, finds no room. */
+  async begin(digest: string, { size = 0 }: BlobWriterOptions = {}): Promise<BlobWriter> {
     this.#take(size);
     try {
       const local = await this.#files.begin(digest);
@@ -56,15 +56,15 @@ export class Drafts implements Pick<BlobStore, "begin" | "sweep"> {
 
   #take(bytes: number): void {
     if (this.#held + bytes > this.#maxSize) {
-      throw new DraftError("No room for more downloads under way: CACHE_FILLS_SIZE");
+      throw new BlobWriterError("No room for more downloads under way: CACHE_FILLS_SIZE");
     }
     this.#held += bytes;
   }
 }
 
-function draftError(cause: unknown): DraftError {
+function draftError(cause: unknown): BlobWriterError {
   const what = cause instanceof Error ? cause.message : String(cause);
-  return new DraftError(`Cannot keep a download under way: ${what}`, { cause });
+  return new BlobWriterError(`Cannot keep a download under way: ${what}`, { cause });
 }
 
 interface Budget {
@@ -74,13 +74,13 @@ interface Budget {
   give(bytes: number): void;
 }
 
-class CountedDraft implements Draft {
-  readonly #local: Draft;
+class CountedDraft implements BlobWriter {
+  readonly #local: BlobWriter;
   readonly #budget: Budget;
   #taken: number;
   #written = 0;
 
-  constructor(local: Draft, budget: Budget) {
+  constructor(local: BlobWriter, budget: Budget) {
     this.#local = local;
     this.#budget = budget;
     this.#taken = budget.size;

@@ -19,9 +19,9 @@ import {
   targetOf,
   TlsHelloError,
 } from "./head.ts";
-import type { Held, Waiting } from "./connections.ts";
+import type { ManagedConnection, Waiting } from "./connections.ts";
 import type { Handler, QuickAnswer, Scheme } from "./handler.ts";
-import { Outbound } from "./response_writer.ts";
+import { ResponseWriter } from "./response_writer.ts";
 import { replyFraming, replyHead } from "../../response/wire.ts";
 import { type Slabs, SMALL_BUFFER } from "./slabs.ts";
 import type { Socket } from "./socket.ts";
@@ -64,7 +64,7 @@ const WITH_BODY: ReadonlySet<string> = new Set(["POST"]);
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
 
 /** A connection. */
-export class Connection implements Held {
+export class Connection implements ManagedConnection {
   readonly #conn: Socket;
   readonly #context: ConnectionContext;
   readonly #client: string;
@@ -78,7 +78,7 @@ export class Connection implements Held {
   #isClosed = false;
   /** What the request under way takes of the memory for all, bytes. */
   #asked = 0;
-  readonly #out: Outbound;
+  readonly #out: ResponseWriter;
   /** Of the request that is being answered, where somebody wants to know that its client has left. */
   #left: AbortController | undefined;
 
@@ -87,7 +87,7 @@ export class Connection implements Held {
     this.#context = context;
     this.#since = context.now;
     this.#buffer = context.slabs.take();
-    this.#out = new Outbound(conn, {
+    this.#out = new ResponseWriter(conn, {
       buffers: context.buffers,
       memory: context.memory,
       onProgress: () => this.#since = context.now,
@@ -150,7 +150,7 @@ export class Connection implements Held {
   }
 
   /** Takes no request more: one that is not in the middle of something ends. */
-  retire(): void {
+  drain(): void {
     if (this.#waiting === "request") this.close();
   }
 

@@ -4,16 +4,16 @@
  * @module
  */
 
-import { countedAs, plainAddress } from "../../transforms/policy.ts";
+import { plainAddress, rateLimitKey } from "../../transforms/policy.ts";
 
 /** What a connection waits for. */
 export type Waiting = "request" | "rest of request" | "answer" | "client" | "goodbye";
 
 /** How long, ms, a connection may wait for something before it is broken off. */
-export type Patience = Readonly<Record<Waiting, number>>;
+export type Timeouts = Readonly<Record<Waiting, number>>;
 
 /** What is held of a connection. */
-export interface Held {
+export interface ManagedConnection {
   /** What it waits for, and since when: ms, by the clock of {@linkcode Connections.check}. */
   readonly waiting: { readonly on: Waiting; readonly since: number };
   /** The address at its other end, where it has one. */
@@ -21,12 +21,12 @@ export interface Held {
   /** What it takes of the memory of requests and answers under way, bytes. @default {0} */
   readonly memory?: number;
   /** Takes no request more: ends when what it has been asked is answered. */
-  retire(): void;
+  drain(): void;
   /** Breaks it off. */
   close(): void;
 }
 
-const PATIENCE: Patience = {
+const PATIENCE: Timeouts = {
   /** Longer than clients and load balancers keep theirs: they should be the first to close. */
   "request": 120_000,
   "rest of request": 30_000,
@@ -57,19 +57,19 @@ export interface ConnectionsOptions {
   /** Called for each that is turned away because its address has too many that are busy. */
   readonly onRefused?: () => void;
   /** @default {as a registry needs it} */
-  readonly patience?: Partial<Patience>;
+  readonly patience?: Partial<Timeouts>;
 }
 
 /** All connections of a listener. */
 export class Connections {
-  readonly #held = new Set<Held>();
+  readonly #held = new Set<ManagedConnection>();
   readonly #most: number;
-  readonly #patience: Patience;
+  readonly #patience: Timeouts;
   readonly #mostOfOne: number;
   readonly #isProxy: (address: string) => boolean;
   readonly #onRefused: () => void;
   /** Those of one address, in the order they came. */
-  readonly #byAddress = new Map<string, Set<Held>>();
+  readonly #byAddress = new Map<string, Set<ManagedConnection>>();
 
   constructor(options: ConnectionsOptions = {}) {
     const { most = MOST, mostOfOne = MOST_OF_ONE, patience } = options;
@@ -86,7 +86,7 @@ export class Connections {
   }
 
   /** Holds `held` as long as `work` lasts. */
-  async hold<T>(held: Held, work: () => Promise<T>): Promise<T> {
+  async hold<T>(held: ManagedConnection, work: () => Promise<T>): Promise<T> {
     this.#held.add(held);
     const key = this.#keyOf(held.address);
     let own = key === undefined ? undefined : this.#byAddress.get(key);
@@ -105,7 +105,7 @@ export class Connections {
 
   #keyOf(address: string | undefined): string | undefined {
     if (!address || this.#isProxy(address)) return undefined;
-    return countedAs(plainAddress(address) ?? address);
+    return rateLimitKey(plainAddress(address) ?? address);
   }
 
   /**
@@ -116,7 +116,7 @@ export class Connections {
     const key = this.#keyOf(address);
     const own = key === undefined ? undefined : this.#byAddress.get(key);
     if (!own || own.size < this.#mostOfOne) return true;
-    let idlest: Held | undefined;
+    let idlest: ManagedConnection | undefined;
     for (const held of own) {
       const { on, since } = held.waiting;
       if (on !== "request" && on !== "rest of request") continue;
@@ -134,11 +134,11 @@ export class Connections {
 
   /** Whether there is room for another. It is made, where somebody who asks for nothing can go. */
   hasRoom(): boolean {
-    return this.#held.size < this.#most || this.shed();
+    return this.#held.size < this.#most || this.closeIdle();
   }
 
   /** Breaks off those who have waited longest without asking for anything. Returns whether there were any. */
-  shed(): boolean {
+  closeIdle(): boolean {
     const idle = [...this.#held]
       .map((held) => ({ held, ...held.waiting }))
       .filter(({ on }) => on === "request" || on === "rest of request")
@@ -183,8 +183,8 @@ export class Connections {
   }
 
   /** Tells all that they are to end. */
-  retire(): void {
-    for (const held of this.#held) held.retire();
+  drain(): void {
+    for (const held of this.#held) held.drain();
   }
 
   /** Breaks all off. */

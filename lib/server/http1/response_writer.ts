@@ -14,8 +14,8 @@ import type { Socket } from "./socket.ts";
 const JOINED = 16 * 1024;
 const LAST_CHUNK = Buffer.from("0\r\n\r\n", "latin1");
 
-/** Options for {@linkcode Outbound}. */
-export interface OutboundOptions {
+/** Options for {@linkcode ResponseWriter}. */
+export interface ResponseWriterOptions {
   readonly buffers: Buffers;
   /** Where what the client has not taken yet is counted. */
   readonly memory: MemoryBudget;
@@ -24,14 +24,14 @@ export interface OutboundOptions {
 }
 
 /** One connection's way out. Everything throws when the client has left or a body breaks off. */
-export class Outbound {
+export class ResponseWriter {
   readonly #conn: Socket;
-  readonly #options: OutboundOptions;
+  readonly #options: ResponseWriterOptions;
   /** Ends the body that is being sent. */
   #stopBody: (() => void) | undefined;
   #pending = 0;
 
-  constructor(conn: Socket, options: OutboundOptions) {
+  constructor(conn: Socket, options: ResponseWriterOptions) {
     this.#conn = conn;
     this.#options = options;
   }

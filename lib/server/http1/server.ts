@@ -12,7 +12,7 @@ import { underWay } from "../../response/under_way.ts";
 import type { MemoryBudget } from "../../util/memory_budget.ts";
 import { Buffers } from "./buffers.ts";
 import { Connection, type ConnectionContext } from "./connection.ts";
-import { Connections, type ConnectionsOptions, type Held } from "./connections.ts";
+import { Connections, type ConnectionsOptions, type ManagedConnection } from "./connections.ts";
 import type { Handler, Scheme } from "./handler.ts";
 import { Slabs } from "./slabs.ts";
 import type { Socket } from "./socket.ts";
@@ -135,7 +135,7 @@ async function serve(conn: Deno.TcpConn, server: Server): Promise<void> {
 }
 
 /** Where connections come in. */
-export interface Door {
+export interface Acceptor {
   readonly addr: Deno.NetAddr;
   close(): void;
 }
@@ -159,7 +159,7 @@ export class Server implements Http1Server, ConnectionContext {
   readonly scheme: Scheme;
   readonly host: string;
   readonly connections: Connections;
-  readonly #door: Door;
+  readonly #door: Acceptor;
   readonly #ended = Promise.withResolvers<void>();
   readonly #timer: ReturnType<typeof setInterval>;
   readonly #collector = new BurstCollector();
@@ -174,7 +174,7 @@ export class Server implements Http1Server, ConnectionContext {
   readonly #tickMs: number;
   #ticked = performance.now();
 
-  constructor(door: Door, { handler, options, scheme = "http" }: ServerParts) {
+  constructor(door: Acceptor, { handler, options, scheme = "http" }: ServerParts) {
     this.#door = door;
     this.scheme = scheme;
     this.handler = handler;
@@ -197,7 +197,7 @@ export class Server implements Http1Server, ConnectionContext {
   }
 
   /** As {@linkcode Connections.hold}: what is held is waited for at the end. */
-  async hold<T>(held: Held, work: () => Promise<T>): Promise<T> {
+  async hold<T>(held: ManagedConnection, work: () => Promise<T>): Promise<T> {
     try {
       return await this.connections.hold(held, work);
     } finally {
@@ -207,7 +207,7 @@ export class Server implements Http1Server, ConnectionContext {
 
   /** After `error`, for want of handles mostly: some who ask for nothing go. Says so once in a while. */
   makeRoom(error: unknown): void {
-    this.connections.shed();
+    this.connections.closeIdle();
     if (this.now < this.#quietUntil) return;
     this.#quietUntil = this.now + QUIET;
     programLog.warn("Cannot accept a connection: {cause}", { cause: (error as Error).message });
@@ -250,7 +250,7 @@ export class Server implements Http1Server, ConnectionContext {
 
   async shutdown(): Promise<void> {
     this.#stopAccepting();
-    this.connections.retire();
+    this.connections.drain();
     this.#endIfDone();
     await this.finished;
   }

@@ -8,7 +8,7 @@
 import { createServer, type Server as NetServer, type Socket as NetSocket } from "node:net";
 import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
 import { within } from "../../util/deadline.ts";
-import type { Door } from "../http1/server.ts";
+import type { Acceptor } from "../http1/server.ts";
 import { requestLog } from "../../telemetry/log.ts";
 import { startTimeout } from "../../util/timeout.ts";
 
@@ -42,7 +42,7 @@ export interface TlsOptions {
 /**
  * Listens. Rejects with `Deno.errors.AddrInUse` for a port that is taken, and for a certificate that is none.
  */
-export async function openTls(options: TlsOptions): Promise<Door> {
+export async function openTls(options: TlsOptions): Promise<Acceptor> {
   check(options.tls);
   const door = new TlsDoor(options);
   await door.open();
@@ -60,7 +60,7 @@ interface Knock {
   heard(): void;
 }
 
-class TlsDoor implements Door {
+class TlsDoor implements Acceptor {
   addr: Deno.NetAddr;
   readonly #options: TlsOptions;
   readonly #context: SecureContext;

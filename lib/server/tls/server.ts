@@ -4,7 +4,7 @@
  * @module
  */
 import type { TLSSocket } from "node:tls";
-import { notePassing } from "../../util/gc.ts";
+import { trackAllocation } from "../../util/gc.ts";
 import type { Handler } from "../http1/handler.ts";
 import { type Http1Server, type ServeOptions, Server } from "../http1/server.ts";
 import { type Certificate, handshake, openTls } from "./acceptor.ts";
@@ -28,7 +28,7 @@ export async function serveTls(options: ServeTlsOptions, handler: Handler): Prom
   const { hostname, port, tls, watch } = options;
   let server: Server | undefined = undefined;
   const onConnection = (socket: TLSSocket) => {
-    notePassing(GARBAGE);
+    trackAllocation(GARBAGE);
     const { remoteAddress: address = "" } = socket;
     // No answer can be read before a handshake, which would cost more than the refusal spares.
     const isWelcome = server?.connections.hasRoomOf(address) && server.connections.hasRoom();
@@ -52,7 +52,7 @@ async function greet(socket: TLSSocket, server: Server): Promise<void> {
   const close = () => client.close();
   const waiting = { on: "rest of request", since: server.now } as const;
   try {
-    const held = { waiting, address: hostname, retire: close, close };
+    const held = { waiting, address: hostname, drain: close, close };
     await server.hold(held, () => handshake(socket));
   } catch {
     return close(); // it came to nothing

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { notePassing } from "../../util/gc.ts";
+import { trackAllocation } from "../../util/gc.ts";
 import { OciError } from "../../oci/error.ts";
 import { nextTurn } from "../../util/time_slice.ts";
 import { startTimeout, withTimeout } from "../../util/timeout.ts";
@@ -83,7 +83,7 @@ export function withIdleLimit(
 }
 
 /** `body`, when its first bytes are here. Throws what breaks it before that. */
-export async function begun(
+export async function firstByte(
   body: ReadableStream<Uint8Array>,
 ): Promise<ReadableStream<Uint8Array>> {
   const reader = body.getReader();
@@ -175,7 +175,7 @@ export async function readBounded(
     return await readAll(response, options);
   } finally {
     release();
-    notePassing(GARBAGE * bytes);
+    trackAllocation(GARBAGE * bytes);
   }
 }
 

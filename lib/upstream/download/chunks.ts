@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { notePassing } from "../../util/gc.ts";
+import { trackAllocation } from "../../util/gc.ts";
 import { nextTurn } from "../../util/time_slice.ts";
 import { ChunkCount, readWithin, within } from "./body.ts";
 
@@ -63,7 +63,7 @@ export class ChunkReader implements Chunks {
 
   async #next(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Uint8Array | undefined> {
     const { value } = await readWithin(reader, this.#idle);
-    if (value) notePassing(value.byteLength);
+    if (value) trackAllocation(value.byteLength);
     return value;
   }
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import { type Admission, Space } from "../../../lib/cache/content/capacity.ts";
+import { type Admission, Capacity } from "../../../lib/cache/content/capacity.ts";
 import type { Index } from "../../../lib/cache/index/index.ts";
 import { SqliteIndex } from "../../../lib/cache/index/sqlite_index.ts";
 import { Stats } from "../../../lib/telemetry/stats.ts";
@@ -22,7 +22,7 @@ function setUp(maxSize: number) {
   store.now = now;
   const stats = new Stats();
   const removed: string[] = [];
-  const space = new Space({
+  const space = new Capacity({
     index,
     store,
     maxSize,
@@ -91,7 +91,7 @@ Deno.test("links and tags leave with the content that is evicted", async () => {
   assert(await t.fill(2, 60));
   assertEquals(t.index.link({ ...KEY, digest: digest(1), kind: "blob" }), undefined);
   assertEquals(t.index.tag(KEY, "latest"), undefined);
-  assertEquals(t.index.unsettled(), []);
+  assertEquals(t.index.pending(), []);
 });
 
 Deno.test("content on its way counts before it is here, and no longer when it is not coming", async () => {
@@ -142,7 +142,7 @@ Deno.test("so they do where the index is far away", async () => {
     },
   });
   const { store, stats } = t;
-  const space = new Space({ index: far, store, stats, maxSize: 100, now: () => t.clock.now });
+  const space = new Capacity({ index: far, store, stats, maxSize: 100, now: () => t.clock.now });
   const asked = await Promise.all([15, 15, 15, 25].map((bytes) => space.reserve(bytes)));
   assert(asked.every((admission) => admission !== undefined));
   assertEquals(t.here(), [7, 8, 9]);
@@ -341,7 +341,7 @@ Deno.test("on a disk too full for a note of it, content can still be evicted", a
   const refuse = () => {
     if (isFull) throw new Error("database or disk is full");
   };
-  for (const name of ["unsettle", "touch", "removeBlob"] as const) {
+  for (const name of ["markPending", "touch", "removeBlob"] as const) {
     const method = index[name].bind(index) as (argument: unknown) => void;
     index[name] = (argument: unknown) => {
       refuse();
@@ -386,7 +386,7 @@ Deno.test("damaged bytes are out of reach before the index forgets them; others 
   );
   await assertRejects(() => t.space.remove(digest(2), "removed"));
   assertEquals(t.index.blob(digest(2)), undefined);
-  assertEquals(t.index.unsettled().sort(), [digest(1), digest(2)]);
+  assertEquals(t.index.pending().sort(), [digest(1), digest(2)]);
 });
 
 Deno.test("content that leaves and comes back at once is here in the end", async () => {

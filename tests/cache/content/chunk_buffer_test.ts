@@ -1,12 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { Pieces } from "../../../lib/cache/content/chunk_buffer.ts";
+import { ChunkBuffer } from "../../../lib/cache/content/chunk_buffer.ts";
 import { concat } from "../../../lib/upstream/download/body.ts";
 import { cut } from "../../support/bodies.ts";
 import { randomBytes } from "../../support/content.ts";
 
 /** Receives `bytes` in memory that was taken, as a body does that is read into it. */
-function receive(pieces: Pieces, bytes: Uint8Array): void {
+function receive(pieces: ChunkBuffer, bytes: Uint8Array): void {
   const memory = pieces.take().transfer();
   new Uint8Array(memory).set(bytes);
   pieces.giveBack(memory);
@@ -14,7 +14,7 @@ function receive(pieces: Pieces, bytes: Uint8Array): void {
 }
 
 /** Writes what is next, which becomes what was written last. */
-function write(pieces: Pieces, at = 0): Uint8Array<ArrayBuffer> {
+function write(pieces: ChunkBuffer, at = 0): Uint8Array<ArrayBuffer> {
   const piece = pieces.next();
   assert(piece);
   pieces.written(piece, at);
@@ -29,7 +29,7 @@ Deno.test("what comes in whatever pieces, in memory taken here or not, is writte
     fc.infiniteStream(fc.boolean()),
     fc.integer({ min: 1, max: 300 }),
     (cuts, choices, size) => {
-      const pieces = new Pieces(size);
+      const pieces = new ChunkBuffer(size);
       const written: Uint8Array<ArrayBuffer>[] = [];
       let length = 0;
       const writeOne = () => {
@@ -54,7 +54,7 @@ Deno.test("what comes in whatever pieces, in memory taken here or not, is writte
 });
 
 Deno.test("what is received while nothing waits is written from where it was received", () => {
-  const pieces = new Pieces(100);
+  const pieces = new ChunkBuffer(100);
   const memory = pieces.take();
   pieces.giveBack(memory);
   pieces.push(new Uint8Array(memory, 0, 80));
@@ -62,14 +62,14 @@ Deno.test("what is received while nothing waits is written from where it was rec
 });
 
 Deno.test("what is small is put together as long as it waits", () => {
-  const pieces = new Pieces(100);
+  const pieces = new ChunkBuffer(100);
   for (const byte of [1, 2, 3]) receive(pieces, new Uint8Array([byte]));
   assertEquals([...pieces.next()!], [1, 2, 3]);
   assertEquals(pieces.next(), undefined);
 });
 
 Deno.test("it is full when as much waits as one piece holds", () => {
-  const pieces = new Pieces(100);
+  const pieces = new ChunkBuffer(100);
   receive(pieces, new Uint8Array(60));
   assertEquals(pieces.isFull, false);
   receive(pieces, new Uint8Array(40));
@@ -79,7 +79,7 @@ Deno.test("it is full when as much waits as one piece holds", () => {
 });
 
 Deno.test("memory of others is neither kept nor written to", () => {
-  const pieces = new Pieces(4);
+  const pieces = new ChunkBuffer(4);
   const theirs = new Uint8Array([1, 2, 3, 4]);
   pieces.push(theirs);
   write(pieces);
@@ -91,7 +91,7 @@ Deno.test("memory of others is neither kept nor written to", () => {
 });
 
 Deno.test("what was written last is lent, from any place in it, and nothing else is", () => {
-  const pieces = new Pieces(4);
+  const pieces = new ChunkBuffer(4);
   receive(pieces, new Uint8Array([1, 2, 3, 4]));
   assertEquals(pieces.lend(0, 4), undefined);
   write(pieces);
@@ -105,7 +105,7 @@ Deno.test("what was written last is lent, from any place in it, and nothing else
 });
 
 Deno.test("what is lent stays as it is until all have let it go, and its memory is used again then", () => {
-  const pieces = new Pieces(1);
+  const pieces = new ChunkBuffer(1);
   receive(pieces, new Uint8Array([1]));
   const { buffer } = write(pieces);
   const [one, another] = [pieces.lend(0, 1)!, pieces.lend(0, 1)!];
@@ -121,7 +121,7 @@ Deno.test("what is lent stays as it is until all have let it go, and its memory 
 });
 
 Deno.test("memory that somebody may still send from is never used again", () => {
-  const pieces = new Pieces(1);
+  const pieces = new ChunkBuffer(1);
   receive(pieces, new Uint8Array([1]));
   write(pieces);
   const { bytes, letGo } = pieces.lend(0, 1)!;
@@ -134,7 +134,7 @@ Deno.test("memory that somebody may still send from is never used again", () => 
 });
 
 Deno.test("the slow do not keep more and more of it: nothing is lent while four pieces are still out", () => {
-  const pieces = new Pieces(1);
+  const pieces = new ChunkBuffer(1);
   const loans = Array.from({ length: 5 }, (_, i) => {
     receive(pieces, new Uint8Array([i]));
     write(pieces, i);

@@ -3,7 +3,7 @@ import { compare } from "../../../lib/cache/content/compare.ts";
 import { Content } from "../../../lib/cache/content/content.ts";
 import { RedisIndex } from "../../../lib/cache/index/redis_index.ts";
 import { SqliteIndex } from "../../../lib/cache/index/sqlite_index.ts";
-import { SurvivingIndex } from "../../../lib/cache/index/buffered_index.ts";
+import { BufferedIndex } from "../../../lib/cache/index/buffered_index.ts";
 import { Stats } from "../../../lib/telemetry/stats.ts";
 import { digestOf, randomBytes } from "../../support/content.ts";
 import { MemoryStore } from "../../support/memory_store.ts";
@@ -46,7 +46,7 @@ Deno.test("content without a row goes when it is older than the grace time, and 
   const orphan = await t.put(2);
   const gone = await t.put(3);
   await t.index.removeBlob(orphan);
-  t.index.unsettle(orphan);
+  t.index.markPending(orphan);
   t.store.content.delete(gone);
   assertEquals(await compare(t.target, t.options), { orphans: 0, missing: 0 });
   t.clock.now += 3 * MINUTE;
@@ -55,7 +55,7 @@ Deno.test("content without a row goes when it is older than the grace time, and 
   assertEquals(await compare(t.target, t.options), { orphans: 1, missing: 1 });
   assertEquals([...t.store.content.keys()].sort(), [kept, young].sort());
   assertEquals((await Array.fromAsync(t.index.blobs())).map(({ digest }) => digest), [kept]);
-  assertEquals(t.index.unsettled(), []);
+  assertEquals(t.index.pending(), []);
   assertEquals(t.index.totals().bytes, 100);
 });
 
@@ -94,7 +94,7 @@ Deno.test("a comparison goes page by page with pauses, and what breaks off loses
 Deno.test("while the index takes no notes nothing is published, and clients are not told of a full disk", async () => {
   await using made = await fakeRedis();
   const remote = new RedisIndex(made.redis, { instance: "a", inUse: 0 });
-  const index = new SurvivingIndex(remote);
+  const index = new BufferedIndex(remote);
   const store = new MemoryStore();
   const stats = new Stats();
   const content = new Content({ index, store, maxSize: 10_000, stats, idle: 1, justFilled: 0 });
@@ -113,7 +113,7 @@ Deno.test("where Redis is full, tags used longest ago make room for new content,
   await using made = await fakeRedis();
   const { fake } = made;
   const remote = new RedisIndex(made.redis, { instance: "a", inUse: 0 });
-  const index = new SurvivingIndex(remote);
+  const index = new BufferedIndex(remote);
   const store = new MemoryStore();
   const options = { index, store, maxSize: 10_000, stats: new Stats(), idle: 1, justFilled: 0 };
   const content = new Content(options);

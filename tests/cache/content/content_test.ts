@@ -108,7 +108,7 @@ Deno.test("a fill that is verified becomes content, and gives back the room it h
   assertEquals(t.index.totals(), { bytes: 1_000, entries: 1, reserved: 0 });
   assertEquals(t.content.filling(fill.digest), undefined);
   assertEquals(await read(t.content, fill.digest), bytes);
-  assertEquals(t.index.unsettled(), []);
+  assertEquals(t.index.pending(), []);
 });
 
 Deno.test("of a fill with wrong bytes nothing is kept, and its client's stream breaks", async () => {

@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { Content } from "../../../lib/cache/content/content.ts";
-import type { Engines } from "../../../lib/cache/backends.ts";
+import type { Backends } from "../../../lib/cache/backends.ts";
 import { SqliteIndex } from "../../../lib/cache/index/sqlite_index.ts";
-import { Upkeep } from "../../../lib/cache/content/maintenance.ts";
+import { Maintenance } from "../../../lib/cache/content/maintenance.ts";
 import { Stats } from "../../../lib/telemetry/stats.ts";
 import { digestOf, randomBytes } from "../../support/content.ts";
 import { MemoryStore } from "../../support/memory_store.ts";
@@ -28,7 +28,7 @@ async function setUp({ maxSize = 1_000 } = {}) {
   }
   await content.space.flush();
   const kept = new Content({ index, store, maxSize, stats: new Stats(), now, idle: 1 });
-  const engines: Engines = {
+  const engines: Backends = {
     store,
     index,
     wasKilled: false,
@@ -56,7 +56,7 @@ Deno.test("what is not used for CACHE_BLOB_TTL leaves every ten minutes, and wha
   using t = await setUp();
   using intervals = captureIntervals();
   const { content, engines } = t;
-  const upkeep = new Upkeep({ content, engines, blobTtl: 2.5 * DAY });
+  const upkeep = new Maintenance({ content, engines, blobTtl: 2.5 * DAY });
   upkeep.start();
   t.content.space.use(t.digests[0]!);
   intervals.every.get(5_000)!();
@@ -71,7 +71,7 @@ Deno.test("what is more than the cap all at once, as after an index came back, l
   using t = await setUp();
   using intervals = captureIntervals();
   const { content, engines } = t;
-  const upkeep = new Upkeep({ content, engines, blobTtl: 365 * DAY });
+  const upkeep = new Maintenance({ content, engines, blobTtl: 365 * DAY });
   upkeep.start();
   const { now } = t.clock;
   const row = { size: 800, createdAt: now, usedAt: now, verifiedAt: now };
@@ -87,7 +87,7 @@ Deno.test("of what is more than the cap as much leaves as may, and nothing that 
   using _ = captureIntervals();
   const { content, engines } = t;
   const unpin = content.space.pin(t.digests[0]!);
-  const upkeep = new Upkeep({ content, engines, blobTtl: 365 * DAY });
+  const upkeep = new Maintenance({ content, engines, blobTtl: 365 * DAY });
   upkeep.start();
   await upkeep.stop();
   assertEquals(t.here(), [t.digests[0]]);
@@ -98,7 +98,7 @@ Deno.test("a cap that was lowered is kept from the start on", async () => {
   using t = await setUp({ maxSize: 250 });
   using _ = captureIntervals();
   const { content, engines } = t;
-  const upkeep = new Upkeep({ content, engines, blobTtl: 365 * DAY });
+  const upkeep = new Maintenance({ content, engines, blobTtl: 365 * DAY });
   upkeep.start();
   await upkeep.stop();
   assertEquals(t.here(), t.digests.slice(2));

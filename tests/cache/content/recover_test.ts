@@ -22,9 +22,9 @@ Deno.test("bytes whose row a crash prevented get one, and are to be hashed; a ro
   const [appeared, left, whole] = await Promise.all(
     [1, 2, 3].map((seed) => store(files, randomBytes(100, seed))),
   ) as [string, string, string];
-  index.unsettle(appeared);
-  index.unsettle(left);
-  index.unsettle(whole);
+  index.markPending(appeared);
+  index.markPending(left);
+  index.markPending(whole);
   index.restoreBlobs([row(left, 100), row(whole, 100)]);
   index.addLink({ ...KEY, digest: left, kind: "blob" }, { mediaType: "" });
   await files.remove(left);
@@ -34,7 +34,7 @@ Deno.test("bytes whose row a crash prevented get one, and are to be hashed; a ro
   assertEquals(index.link({ ...KEY, digest: left, kind: "blob" }), undefined);
   assertEquals(index.blob(whole), row(whole, 100));
   assertEquals(index.totals().bytes, files.bytes);
-  assertEquals(index.unsettled(), []);
+  assertEquals(index.pending(), []);
   index.close();
 });
 
@@ -80,7 +80,7 @@ for (
     const first = (await openIndex(dir.path, { store: files })).index;
     for (let n = 0; n < 500; n++) {
       first.setTag(KEY, `v${n}`, { digest, checkedAt: 1 });
-      first.unsettle(digestOf(new Uint8Array([n, n >> 8])));
+      first.markPending(digestOf(new Uint8Array([n, n >> 8])));
     }
     first.close();
     await Deno.writeFile(path, damage(await Deno.readFile(path)));

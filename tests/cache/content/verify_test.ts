@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { BlobUnavailableError } from "../../../lib/cache/store/blob_store.ts";
 import { Content } from "../../../lib/cache/content/content.ts";
-import { patrol } from "../../../lib/cache/content/scrubber.ts";
+import { scrub } from "../../../lib/cache/content/scrubber.ts";
 import { SqliteIndex } from "../../../lib/cache/index/sqlite_index.ts";
 import { verify, type VerifyProgress } from "../../../lib/cache/content/verify.ts";
 import { Stats } from "../../../lib/telemetry/stats.ts";
@@ -170,7 +170,7 @@ async function walk(
 ): Promise<number> {
   const ending = new AbortController();
   let waited = 0;
-  await patrol(t.target, {
+  await scrub(t.target, {
     signal: ending.signal,
     isSuspect,
     isOurs,

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { RedisIndex } from "../../../lib/cache/index/redis_index.ts";
 import {
-  SurvivingIndex,
+  BufferedIndex,
   type SurvivingIndexOptions,
 } from "../../../lib/cache/index/buffered_index.ts";
 import { RedisDownError } from "../../../lib/cache/store/redis.ts";
@@ -16,7 +16,7 @@ function instance(
   redis: Awaited<ReturnType<typeof fakeRedis>>["redis"],
   options?: SurvivingIndexOptions,
 ) {
-  return new SurvivingIndex(new RedisIndex(redis, { instance: crypto.randomUUID() }), options);
+  return new BufferedIndex(new RedisIndex(redis, { instance: crypto.randomUUID() }), options);
 }
 
 Deno.test("while Redis is away a remembered mark ends by its own time, and where upstream is never asked it does not", async () => {
@@ -81,7 +81,7 @@ Deno.test("a change that Redis refuses for good is dropped and told, and those a
   await using made = await fakeRedis();
   using logs = await captureLogs();
   const remote = new RedisIndex(made.redis, { instance: "a" });
-  const index = new SurvivingIndex(remote);
+  const index = new BufferedIndex(remote);
   const setTag = remote.setTag.bind(remote);
   let isAway = true;
   remote.setTag = (key, tag, row) => {
@@ -105,7 +105,7 @@ Deno.test("a change that Redis refuses for good is dropped and told, and those a
 Deno.test("while Redis goes away again what is left of the changes is kept", async () => {
   await using made = await fakeRedis();
   const remote = new RedisIndex(made.redis, { instance: "a" });
-  const index = new SurvivingIndex(remote);
+  const index = new BufferedIndex(remote);
   const setTag = remote.setTag.bind(remote);
   let allowed = 0;
   remote.setTag = (key, tag, row) =>

@@ -34,13 +34,13 @@ Deno.test("SqliteIndex: what was entered is there after it is opened again, prom
   const first = new SqliteIndex(path);
   assert(first.isNew);
   first.addBlob(ROW);
-  first.unsettle("sha256:" + "b".repeat(64));
+  first.markPending("sha256:" + "b".repeat(64));
   assert(first.reserve(10, 100));
   first.close();
   const second = new SqliteIndex(path);
   assert(!second.isNew);
   assertEquals(second.blob(ROW.digest), ROW);
-  assertEquals(second.unsettled(), ["sha256:" + "b".repeat(64)]);
+  assertEquals(second.pending(), ["sha256:" + "b".repeat(64)]);
   assertEquals(second.totals(), { bytes: 5, entries: 1, reserved: 0 });
   second.close();
 });
@@ -128,8 +128,8 @@ Deno.test("SqliteIndex: no question asked for a request or an admission reads a 
     index.setPublic(key, undefined);
     for (let cursor = index.prune(0); cursor !== undefined;) cursor = index.prune(0, cursor);
     index.removeBlob(ROW.digest);
-    index.unsettle(ROW.digest);
-    index.settle(ROW.digest);
+    index.markPending(ROW.digest);
+    index.clearPending(ROW.digest);
     await Array.fromAsync(index.tags());
     await Array.fromAsync(index.blobs());
   } finally {

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import type { Draft } from "../../../lib/cache/store/blob_store.ts";
+import type { BlobWriter } from "../../../lib/cache/store/blob_store.ts";
 import { Content } from "../../../lib/cache/content/content.ts";
-import { DraftError, Drafts } from "../../../lib/cache/store/staging.ts";
+import { BlobWriterError, Staging } from "../../../lib/cache/store/staging.ts";
 import { SqliteIndex } from "../../../lib/cache/index/sqlite_index.ts";
 import { Stats } from "../../../lib/telemetry/stats.ts";
 import { digestOf, randomBytes } from "../../support/content.ts";
@@ -11,9 +11,9 @@ import { diskFull, MemoryStore } from "../../support/memory_store.ts";
 const digest = (n: number) => digestOf(new Uint8Array([n]));
 
 Deno.test("drafts that say their size have their room from the beginning, and give it back", async () => {
-  const drafts = new Drafts(new MemoryStore(), { maxSize: 100 });
+  const drafts = new Staging(new MemoryStore(), { maxSize: 100 });
   const one = await drafts.begin(digest(1), { size: 60 });
-  await assertRejects(() => drafts.begin(digest(2), { size: 41 }), DraftError);
+  await assertRejects(() => drafts.begin(digest(2), { size: 41 }), BlobWriterError);
   const two = await drafts.begin(digest(2), { size: 40 });
   await one.write(new Uint8Array(60));
   await one.commit();
@@ -23,13 +23,13 @@ Deno.test("drafts that say their size have their room from the beginning, and gi
 });
 
 Deno.test("a draft that grows beyond the room of all is refused, and still gives back what it took", async () => {
-  const drafts = new Drafts(new MemoryStore(), { maxSize: 100 });
+  const drafts = new Staging(new MemoryStore(), { maxSize: 100 });
   const one = await drafts.begin(digest(1));
   await one.write(new Uint8Array(60));
   const two = await drafts.begin(digest(2), { size: 10 });
   await two.write(new Uint8Array(10));
   await two.write(new Uint8Array(30));
-  await assertRejects(() => two.write(new Uint8Array(1)), DraftError);
+  await assertRejects(() => two.write(new Uint8Array(1)), BlobWriterError);
   await two.discard();
   await one.write(new Uint8Array(40));
   await one.discard();
@@ -46,8 +46,8 @@ Deno.test("whatever becomes of drafts, what is written of them stays within the 
   });
   await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
     const files = new MemoryStore();
-    const drafts = new Drafts(files, { maxSize: 100 });
-    const open = new Map<number, { draft: Draft; written: number }>();
+    const drafts = new Staging(files, { maxSize: 100 });
+    const open = new Map<number, { draft: BlobWriter; written: number }>();
     for (const { draft: n, action, bytes, fails } of steps) {
       files.fail = () => fails ? diskFull() : undefined;
       const at = open.get(n);
@@ -65,7 +65,7 @@ Deno.test("whatever becomes of drafts, what is written of them stays within the 
           open.delete(n);
         }
       } catch (error) {
-        assert(error instanceof DraftError, String(error));
+        assert(error instanceof BlobWriterError, String(error));
       }
       const written = [...open.values()].reduce((sum, { written }) => sum + written, 0);
       assert(written <= drafts.held && drafts.held <= 100);
@@ -80,7 +80,7 @@ Deno.test("a full disk under drafts makes nothing leave a store elsewhere, and c
     const index = new SqliteIndex(":memory:");
     const files = new MemoryStore();
     const begin = files.begin.bind(files);
-    const drafts = new Drafts({ begin, sweep: () => files.sweep() }, { maxSize: 1_000_000 });
+    const drafts = new Staging({ begin, sweep: () => files.sweep() }, { maxSize: 1_000_000 });
     files.begin = (digest) => drafts.begin(digest);
     const stats = new Stats();
     const content = new Content({

@@ -10,14 +10,14 @@ import {
   BlobReplacedError,
   type BlobStore,
   BlobUnavailableError,
+  type BlobWriter,
+  type BlobWriterOptions,
   type ByteReader,
-  type Draft,
-  type DraftOptions,
   type StoredBlob,
   type StoredEntry,
 } from "../blob_store.ts";
 import { BodyReader } from "../body_reader.ts";
-import { Permits } from "../../../util/semaphore.ts";
+import { Semaphore } from "../../../util/semaphore.ts";
 import type { S3Body, S3Objects, S3Stat } from "./objects.ts";
 import type { UploadedPart } from "./uploads.ts";
 
@@ -66,7 +66,7 @@ export class S3Store implements BlobStore {
   readonly #drafts: Pick<BlobStore, "begin">;
   readonly #idle: number;
   readonly #now: () => number;
-  readonly #permits = new Permits(PARTS_AT_ONCE);
+  readonly #permits = new Semaphore(PARTS_AT_ONCE);
   /** What was there a while ago, and until when that is believed, ms since the epoch. */
   readonly #seen = new ByteLru<{ size: number; until: number }>({
     bytes: 4 * 2 ** 20,
@@ -86,7 +86,7 @@ export class S3Store implements BlobStore {
     return found && new S3Blob({ objects: this.#objects, key, idle: this.#idle, ...found });
   }
 
-  async begin(digest: string, options: DraftOptions = {}): Promise<Draft> {
+  async begin(digest: string, options: BlobWriterOptions = {}): Promise<BlobWriter> {
     return new S3Draft({
       isOurs: options.isOurs ?? (() => true),
       objects: this.#objects,
@@ -249,12 +249,12 @@ interface S3DraftOptions {
   readonly isOurs: () => boolean;
   readonly objects: S3Objects;
   readonly key: string;
-  readonly local: Draft;
-  readonly permits: Permits;
+  readonly local: BlobWriter;
+  readonly permits: Semaphore;
   readonly open: () => Promise<StoredBlob | undefined>;
 }
 
-class S3Draft implements Draft {
+class S3Draft implements BlobWriter {
   readonly #options: S3DraftOptions;
   #written = 0;
   #uploaded = 0;
