@@ -370,6 +370,13 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     ),
     "#chosenAt": inner("registry's id and the operator's account", "Whose turn it is"),
   },
+  "lib/limits/request_limit.ts": {
+    "#underWay": asked(
+      "client address, an IPv6 one by its network",
+      "The limit is one for each client, whatever it asks for",
+      "tests/limits/request_limit_test.ts: “addresses of one IPv6 network are one client”",
+    ),
+  },
   "lib/limits/rate_limit.ts": { "#wholeAt": generic("MemoryRateCounter"), "named": local },
   "lib/telemetry/log.ts": { "said": local },
   "lib/util/lru.ts": { "#boxes": generic("ByteLru") },

@@ -39,6 +39,7 @@ const REJECTIONS: readonly Rejection[] = [
   "rate_misses",
   "fill_queue",
   "passthrough_queue",
+  "requests",
   "connections",
 ];
 

@@ -27,6 +27,7 @@ export type Rejection =
   | "rate_misses"
   | "fill_queue"
   | "passthrough_queue"
+  | "requests"
   | "connections";
 
 /** Options for {@linkcode Gate}. */

@@ -17,6 +17,7 @@ import type { CachedResponse, HotRequest } from "../response/response_cache.ts";
 import type { QuickAnswer } from "../server/http1/handler.ts";
 import type { DownloadQueues } from "../limits/downloads.ts";
 import type { Quotas } from "../limits/quota.ts";
+import type { RequestLimit } from "../limits/request_limit.ts";
 import { requestLog, withRequestId } from "../telemetry/log.ts";
 import { OciError, renderError } from "../oci/error.ts";
 import { pullScope } from "../oci/scope.ts";
@@ -75,6 +76,11 @@ export class Proxy {
   /** Where downloads wait for a place. */
   get queues(): DownloadQueues {
     return this.#made.queues;
+  }
+
+  /** Which clients have requests under way. */
+  get requestLimit(): RequestLimit {
+    return this.#made.requestLimit;
   }
 
   /** The open cache, for who operates it; undefined without one, and before `ready`. */
@@ -154,18 +160,27 @@ export class Proxy {
   }
 
   async #handle(context: RequestContext, { parts, meaning }: Handling): Promise<Answer> {
-    const { method, url, client } = context;
+    const { method, client } = context;
     const peer = parts.cache?.peer(context);
     if (peer) return plainAnswer(peer);
-    const { customDomain, registries, fallback, upstreamIdleTimeout: idle } = this.config;
-    const table = { customDomain, registries, fallback };
-    const found = route(context, table);
+    const found = route(context, this.config);
     meaning.kind = found.kind;
     if ("registry" in found) meaning.registry = found.registry.name;
     tellRoute(context, found);
     checkMethod(method, found);
+    const work = () => this.#dispatch(context, { found, parts, meaning });
     // Whoever looks after the process asks for its health from where it likes.
-    if (found.kind !== "health") this.#made.gate?.admitClient(client);
+    if (found.kind === "health") return await work();
+    this.#made.gate?.admitClient(client);
+    return await this.#made.requestLimit.run(client, work);
+  }
+
+  async #dispatch(
+    context: RequestContext,
+    { found, parts, meaning }: Handling & { readonly found: Route },
+  ): Promise<Answer> {
+    const { url, client } = context;
+    const { upstreamIdleTimeout: idle } = this.config;
     const { upstream, stats } = this.#made;
     switch (found.kind) {
       case "home":
@@ -178,7 +193,11 @@ export class Proxy {
         return jsonAnswer({ routes: found.routes, message: "No registry at this host" }, 404);
       case "token": {
         const { registry, pathMode, hosted } = found;
-        const work = { table, tokens: upstream.tokens, hasCache: parts.cache !== undefined };
+        const work = {
+          table: this.config,
+          tokens: upstream.tokens,
+          hasCache: parts.cache !== undefined,
+        };
         await this.#made.gate?.budget(client)?.takeMiss();
         const onRegistry = ({ name }: Registry) => meaning.registry = name;
         return await answerToken(context, { registry, pathMode, hosted, onRegistry, ...work });

@@ -11,6 +11,7 @@ import type { WarmScheduler } from "../warm/scheduler.ts";
 import { type DownloadQueues, downloadQueues } from "../limits/downloads.ts";
 import { Gate } from "../limits/gate.ts";
 import { Quotas } from "../limits/quota.ts";
+import { RequestLimit } from "../limits/request_limit.ts";
 import { Passthrough } from "../upstream/passthrough.ts";
 import { Stats } from "../telemetry/stats.ts";
 import { startTracing } from "../telemetry/trace.ts";
@@ -41,6 +42,7 @@ export class Services {
   /** Where downloads wait for a place. */
   readonly queues: DownloadQueues;
   readonly gate: Gate | undefined;
+  readonly requestLimit: RequestLimit;
   /** Undefined where every request has to be looked at: its client's address decides, or its count. */
   readonly hot: ResponseCache | undefined;
   /** Settles when the cache is open; rejects with a `CacheOpenError`. */
@@ -71,6 +73,7 @@ export class Services {
       onRetry: ({ name }) => stats.upstreamRetried(name),
     });
     this.gate = Gate.of(config, { stats });
+    this.requestLimit = new RequestLimit({ onRejected: () => stats.rejected.add("requests") });
     this.hot = cache && !limits.clients && !limits.rate ? new ResponseCache() : undefined;
     this.queues = downloadQueues({ maxFills: limits.maxFills, stats });
     this.ready = this.#open();

@@ -232,6 +232,23 @@ export function headOf(answer: Answer): ReplyHead {
   return answer.head ?? answer.response;
 }
 
+/** What `work` answers; `end` is called once, when its body has ended, or when there is none. */
+export async function whileDelivered(
+  work: () => Promise<Answer>,
+  end: () => void,
+): Promise<Answer> {
+  let answer: Answer;
+  try {
+    answer = await work();
+  } catch (error) {
+    end();
+    throw error;
+  }
+  if (answer.delivered instanceof Promise) answer.delivered.finally(end);
+  else end();
+  return answer;
+}
+
 /** `body` as it is, and how it ended. */
 export function watchBody(
   body: ReadableStream<Uint8Array> | null,

@@ -13,6 +13,7 @@ import {
   contentAnswer,
   heldBody,
   watchBody,
+  whileDelivered,
 } from "../response/answer.ts";
 import { upstreamLog } from "../telemetry/log.ts";
 import { type DownloadQueues, ownerOf } from "../limits/downloads.ts";
@@ -254,19 +255,6 @@ export interface PassthroughOptions {
   readonly stats: Stats;
   /** Where blobs wait that are passed through. @default {nowhere} */
   readonly queues?: Pick<DownloadQueues, "passthrough">;
-}
-
-/** What `work` answers; `end` is called when its body has ended, or when there is none. */
-async function whileDelivered(work: () => Promise<Answer>, end: () => void): Promise<Answer> {
-  try {
-    const answer = await work();
-    if (answer.delivered instanceof Promise) answer.delivered.finally(end);
-    else end();
-    return answer;
-  } catch (error) {
-    end();
-    throw error;
-  }
 }
 
 /** Passes requests through. */
