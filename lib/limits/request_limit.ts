@@ -8,7 +8,7 @@
  */
 import { OciError } from "../oci/error.ts";
 import { type Answer, whileDelivered } from "../response/answer.ts";
-import { countedAs } from "../transforms/policy.ts";
+import { rateLimitKey } from "../transforms/policy.ts";
 
 /** Requests of one client address under way at once: as many as it may have connections. */
 export const MAX_REQUESTS_PER_CLIENT = 256;
@@ -46,7 +46,7 @@ export class RequestLimit {
    */
   async run(client: string | undefined, work: () => Promise<Answer>): Promise<Answer> {
     if (client === undefined) return await work();
-    const key = countedAs(client);
+    const key = rateLimitKey(client);
     const count = this.#underWay.get(key) ?? 0;
     if (count >= this.#perClient) {
       this.#onRejected();
