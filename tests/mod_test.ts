@@ -58,7 +58,7 @@ Deno.test("without a listener's help, a request is answered as it is", async () 
 /** The examples, as they stand in the documents. */
 function examples(): Record<string, string> {
   const found: Record<string, string> = {};
-  for (const name of ["README.md", "README.zh-CN.md", "mod.ts"]) {
+  for (const name of ["docs/library.md", "mod.ts"]) {
     const text = Deno.readTextFileSync(join(ROOT, name)).replaceAll(/^ \* ?/gm, "");
     const blocks = [...text.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, code = ""]) => code);
     assertEquals(blocks.length, 1, `${name}: expected one example`);

@@ -9,58 +9,29 @@ import { suggest } from "../util/suggest.ts";
 import { parsePlatforms, type Platforms } from "../oci/platform.ts";
 import { VERSION } from "../util/version.ts";
 
-/** What `help` prints. */
-export const HELP = `deno-docker-proxy ${VERSION}: a caching proxy for container registries
-
-Usage: deno-docker-proxy [command] [flags]
-
-Commands:
-  serve              answer clients (the default)
-  warm IMAGE...      bring images into the cache, with all that belongs to them
-  ls [PATTERN...]    list the images that are in the cache
-  rm IMAGE...        remove them: by tag, or without one all tags of the repository
-  stats              print how much is in the cache, and what it was good for
-  verify             hash everything that is stored
-  config             print what is in force, secrets masked
-  config CLIENT      print what makes a client use this proxy:
-                     ${CLIENT_KINDS.join(", ")}
-  health             ask a running instance on this host; exit code 0 or 1
-  version            print the version
-  help               print this
-
-Flags:
-  --platform LIST    of which platforms to warm: linux/amd64,linux/arm64 (default: all)
-  --url URL          where clients reach this proxy, for config CLIENT
-  --json             print JSON
-  --host ADDRESS     listen there instead of HOST
-  --port PORT        listen there instead of PORT
-  --env-file FILE    read settings from FILE; the environment wins
-  -h, --help         print this
-  -v, --version      print the version
-
-warm, ls, rm and stats ask the running instance that has the cache, at ADMIN_ADDR; where none runs they
-open the cache themselves.
-
-Settings are environment variables: see README.md or .env.example.
-`;
-
 /** How many arguments a command takes, and which flags besides those that all take. */
 interface Shape {
   readonly least?: number;
   /** @default {0} */
   readonly most?: number;
   readonly flags?: readonly ("json" | "platform" | "url")[];
+  /**
+   * Whether it works on the cache, which belongs to one process: a running instance is asked to do it.
+   *
+   * @default {false}
+   */
+  readonly usesCache?: boolean;
 }
 
 const SHAPES = {
   serve: {},
   health: {},
   config: { most: 1, flags: ["json", "url"] },
-  warm: { least: 1, most: Infinity, flags: ["json", "platform"] },
-  ls: { most: Infinity, flags: ["json"] },
-  rm: { least: 1, most: Infinity, flags: ["json"] },
-  stats: { flags: ["json"] },
-  verify: { flags: ["json"] },
+  warm: { least: 1, most: Infinity, flags: ["json", "platform"], usesCache: true },
+  ls: { most: Infinity, flags: ["json"], usesCache: true },
+  rm: { least: 1, most: Infinity, flags: ["json"], usesCache: true },
+  stats: { flags: ["json"], usesCache: true },
+  verify: { flags: ["json"], usesCache: true },
   version: {},
   help: {},
 } as const satisfies Record<string, Shape>;
@@ -68,8 +39,16 @@ const SHAPES = {
 /** A command. */
 export type Command = keyof typeof SHAPES;
 
+/** The names of all commands. */
+export const COMMANDS = Object.keys(SHAPES) as readonly Command[];
+
+/** The commands that a running instance is asked to carry out. */
+export const CACHE_COMMANDS: readonly Command[] = COMMANDS.filter((name) =>
+  (SHAPES[name] as Shape).usesCache
+);
+
 /** What a flag takes. */
-const FLAGS: Readonly<
+export const FLAGS: Readonly<
   Record<string, { readonly type: "string" | "boolean"; readonly short?: string }>
 > = {
   "host": { type: "string" },
@@ -83,6 +62,43 @@ const FLAGS: Readonly<
 };
 /** Flags that belong to some commands only. */
 const OWN = ["json", "platform", "url"];
+
+/** What `help` prints. */
+export const HELP = `deno-docker-proxy ${VERSION}: a caching proxy for container registries
+
+Usage: deno-docker-proxy [command] [flags]
+
+Commands:
+  serve              answer clients (the default)
+  warm IMAGE...      download images into the cache, with everything they need
+  ls [PATTERN...]    list the cached images
+  rm IMAGE...        remove images: one tag, or all tags of the repository
+  stats              print the size and the hit ratio of the cache
+  verify             hash everything that is stored
+  config             print the settings in force, with secrets masked
+  config CLIENT      print a client's configuration:
+                     ${CLIENT_KINDS.join(", ")}
+  health             check a running instance on this host; exit code 0 or 1
+  version            print the version
+  help               print this
+
+Flags:
+  --platform LIST    platforms for warm: linux/amd64,linux/arm64 (default: all)
+  --url URL          where clients reach this proxy, for config CLIENT
+  --json             print JSON
+  --host ADDRESS     listen there instead of at HOST
+  --port PORT        listen there instead of at PORT
+  --env-file FILE    read settings from FILE; the environment wins
+  -h, --help         print this
+  -v, --version      print the version
+
+${CACHE_COMMANDS.slice(0, -1).join(", ")} and ${
+  CACHE_COMMANDS.at(-1)
+} ask the running instance at ADMIN_ADDR. If none runs, they open the cache
+themselves.
+
+Settings are environment variables: see docs/settings.md or .env.example.
+`;
 
 /** A command line that was read. */
 export interface CommandLine {

@@ -1,5 +1,5 @@
 /**
- * Every setting that has a fixed name, with its default: the table in README.md, as a schema.
+ * Every setting that has a fixed name, with its default: the table in docs/settings.md, as a schema.
  *
  * @module
  */

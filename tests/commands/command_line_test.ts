@@ -1,10 +1,23 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { readCommandLine } from "../../lib/commands/command_line.ts";
+import {
+  CACHE_COMMANDS,
+  COMMANDS,
+  FLAGS,
+  HELP,
+  readCommandLine,
+} from "../../lib/commands/command_line.ts";
 
 Deno.test("without words it serves", () => {
   const { command, args, problems } = readCommandLine([]);
   assertEquals([command, args, problems], ["serve", [], []]);
+});
+
+Deno.test("help names every command and flag, and the commands that ask the running instance", () => {
+  for (const name of COMMANDS) assert(HELP.includes(`\n  ${name} `), name);
+  for (const name of Object.keys(FLAGS)) assert(HELP.includes(`--${name} `), name);
+  assertEquals(CACHE_COMMANDS, ["warm", "ls", "rm", "stats", "verify"]);
+  assert(HELP.includes("\nwarm, ls, rm, stats and verify ask the running instance"), HELP);
 });
 
 Deno.test("images and flags may come in any order", () => {

@@ -1,4 +1,4 @@
-/** The Caddy configuration of the README, in front of a proxy. */
+/** The Caddy configuration of docs/tls.md, in front of a proxy. */
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { makeCertificate } from "../support/certificate.ts";
@@ -11,10 +11,10 @@ import { requestLines } from "../support/request_lines.ts";
 import { toolTest, which } from "../support/requirements.ts";
 import { freePort, tempDir } from "../support/temp.ts";
 
-/** The site of the README, at this port and with these files. */
+/** The site of docs/tls.md, at this port and with these files. */
 async function site(to: { port: number; proxy: string; cert: string; key: string }) {
-  const readme = await Deno.readTextFile(join(ROOT, "README.md"));
-  const [, text = ""] = /```caddy\n([^]*?)```/.exec(readme)!;
+  const page = await Deno.readTextFile(join(ROOT, "docs/tls.md"));
+  const [, text = ""] = /```caddy\n([^]*?)```/.exec(page)!;
   const [names = "", ...rest] = text.split("\n");
   assert(
     /^example\.com, docker\.example\.com, .*\{$/.test(names) && text.includes("127.0.0.1:8080"),
@@ -30,7 +30,7 @@ async function site(to: { port: number; proxy: string; cert: string; key: string
 }
 
 toolTest(
-  "behind the Caddy of the README a client pulls by https, and is sent to https for its token",
+  "behind the Caddy of docs/tls.md a client pulls by https, and is sent to https for its token",
   {
     needs: ["root", "unshare", "caddy", "crane", "openssl"],
     async fn() {

@@ -1,4 +1,4 @@
-/** The nginx configuration of the README, in front of a proxy. */
+/** The nginx configuration of docs/tls.md, in front of a proxy. */
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { makeCertificate } from "../support/certificate.ts";
@@ -10,22 +10,24 @@ import { ROOT, startProxy } from "../support/proxy_process.ts";
 import { toolTest, which } from "../support/requirements.ts";
 import { freePort, tempDir } from "../support/temp.ts";
 
-/** The server block of the README, for these files and ports. */
+/** The server block of docs/tls.md, for these files and ports. */
 async function serverBlock(to: { port: number; proxy: string; cert: string; key: string }) {
-  const readme = await Deno.readTextFile(join(ROOT, "README.md"));
-  const [, block = ""] = /```nginx\n([^]*?)```/.exec(readme)!;
+  const page = await Deno.readTextFile(join(ROOT, "docs/tls.md"));
+  const [, block = ""] = /```nginx\n([^]*?)```/.exec(page)!;
   return [
     ["listen 443 ssl", `listen 127.0.0.1:${to.port} ssl`],
     ["/etc/ssl/example.com/fullchain.pem", to.cert],
     ["/etc/ssl/example.com/privkey.pem", to.key],
     ["http://127.0.0.1:8080", to.proxy],
   ].reduce((text, [from, into]) => {
-    if (!text.includes(from!)) throw new Error(`${from} is not in the README's nginx example`);
+    if (!text.includes(from!)) {
+      throw new Error(`${from} is not in the nginx example of docs/tls.md`);
+    }
     return text.replace(from!, into!);
   }, block);
 }
 
-toolTest("behind the nginx of the README clients get https URLs, and layers whole and in part", {
+toolTest("behind the nginx of docs/tls.md clients get https URLs, and layers whole and in part", {
   needs: ["nginx", "openssl"],
   async fn() {
     await using dir = await tempDir();
