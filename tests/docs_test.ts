@@ -432,6 +432,16 @@ Deno.test("every path that a document names exists", () => {
   }
 });
 
+Deno.test("every source file that ARCHITECTURE.md names exists, and it opens with a picture", () => {
+  const text = read("ARCHITECTURE.md");
+  assert(text.startsWith("# Architecture\n\n```mermaid\nflowchart "));
+  const files = ["lib", "tests", "std"].flatMap(walk).concat("main.ts", "mod.ts");
+  const named = [...text.matchAll(/`((?:[\w-]+\/)*[\w-]+\.ts)`/g)].map(([, path = ""]) => path);
+  assertGreater(named.length, 30);
+  const missing = named.filter((path) => !files.some((file) => `/${file}`.endsWith(`/${path}`)));
+  assertEquals(missing, []);
+});
+
 Deno.test("each promise of SECURITY.md has a test, and the tests it names exist", () => {
   const [, table = ""] = /^## Promises$([^]*?)^## /m.exec(read("SECURITY.md"))!;
   const rows = table.split("\n").filter((line) => /^\| [^-]/.test(line)).slice(1);
