@@ -14,7 +14,7 @@ import { credentialOf } from "../lib/transforms/auth.ts";
 import { rewriteLink } from "../lib/transforms/headers.ts";
 import { clientAddress } from "../lib/transforms/policy.ts";
 import { ifNoneMatch, ifRangeAllows, parseRange } from "../lib/transforms/range.ts";
-import { isIpLiteral } from "../lib/transforms/route.ts";
+import { isIpLiteral } from "../lib/oci/registry_table.ts";
 import { causeOf } from "../lib/upstream/transport/send.ts";
 import { superlinear, superlinearParser } from "./support/growth.ts";
 import { patternsBelow, patternsIn } from "./support/patterns.ts";

@@ -4,11 +4,11 @@
  *
  * @module
  */
-import { subjectOf } from "../cache/attachments.ts";
+import { subjectOf } from "../oci/attachment_tag.ts";
 import type { Cache } from "../cache/cache.ts";
 import type { TagEntry } from "../cache/index/index.ts";
 import { type HeldImage, Inventory } from "../cache/content/inventory.ts";
-import { clientName, resolveImage } from "../transforms/image_name.ts";
+import { clientName, resolveImage } from "../oci/image_name.ts";
 import { OciError } from "../oci/error.ts";
 import { type Descriptor, readManifest } from "../oci/manifest.ts";
 import { isIndex } from "../oci/media_type.ts";

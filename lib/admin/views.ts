@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { clientName } from "../transforms/image_name.ts";
+import { clientName } from "../oci/image_name.ts";
 import type { Proxy } from "../proxy/proxy.ts";
 import type { Counter } from "../telemetry/stats.ts";
 import { causeOf } from "../upstream/transport/send.ts";

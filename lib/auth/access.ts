@@ -4,16 +4,10 @@
  *
  * @module
  */
+import type { Registry, RepositoryKey, ServiceCredential } from "../oci/registry.ts";
 import { ByteLru } from "../util/lru.ts";
-import type { Registry, ServiceCredential } from "../oci/registry.ts";
 import type { Credential } from "../transforms/auth.ts";
 import { credentialId } from "./credential.ts";
-
-/** A repository of a registry: the registry's `id` (not its name) and the upstream's repository name. */
-export interface RepositoryKey {
-  readonly registry: string;
-  readonly repository: string;
-}
 
 /** Where proofs that a repository is public are kept. */
 export interface PublicMarks {

@@ -5,25 +5,13 @@
  *
  * @module
  */
+import { subjectOf } from "../oci/attachment_tag.ts";
 import type { Answer } from "../response/answer.ts";
 import { OciError } from "../oci/error.ts";
 import type { TargetRequest } from "../upstream/passthrough.ts";
 import { type RegistryClient, repositoryKey } from "../upstream/registry_client.ts";
-import { NOTES } from "./referrers.ts";
+import { NOTES } from "./index/referrers_note.ts";
 import type { BestEffortIndex } from "./index/best_effort_index.ts";
-
-/** What cosign appends to the tag of a digest. */
-export const COSIGN_SUFFIXES = [".sig", ".att", ".sbom"];
-
-/**
- * The digest that a tag is about: cosign's `sha256-<hex>.sig`, and `sha256-<hex>` (OCI distribution specification,
- * "Referrers Tag Schema"). Undefined for any other tag.
- */
-export function subjectOf(tag: string): string | undefined {
-  const [, hex, suffix = ""] = /^sha256-([0-9a-f]{64})(\.[a-z]+)?$/.exec(tag) ?? [];
-  if (hex === undefined || suffix !== "" && !COSIGN_SUFFIXES.includes(suffix)) return undefined;
-  return `sha256:${hex}`;
-}
 
 /** Options for {@linkcode Attachments}. */
 export interface AttachmentsOptions {

@@ -30,7 +30,8 @@ import { type Known, lookUp } from "./lookup.ts";
 import type { BestEffortIndex } from "./index/best_effort_index.ts";
 import { chooseSample, isSameSample, type Sample } from "./content/sample.ts";
 import { drop, type StoppedPart } from "./content/stopped_fills.ts";
-import type { Claim, Coordinator, Turn } from "./cluster/coordinator.ts";
+import type { Coordinator, Turn } from "./cluster/coordinator.ts";
+import type { Claim } from "./content/claim.ts";
 
 /** What asking upstream came to, for everybody who waited for it. */
 export type Opened =

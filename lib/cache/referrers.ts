@@ -4,7 +4,9 @@
  *
  * @module
  */
-import type { Access, RepositoryKey } from "../auth/access.ts";
+import { NOTES } from "./index/referrers_note.ts";
+import type { Access } from "../auth/access.ts";
+import type { RepositoryKey } from "../oci/registry.ts";
 import { type Answer, bytesAnswer, plainAnswer } from "../response/answer.ts";
 import { cacheLog } from "../telemetry/log.ts";
 import { API_VERSION } from "../oci/api_version.ts";
@@ -40,20 +42,9 @@ const NOBODY = new TextEncoder().encode(
   JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, manifests: [] }),
 );
 
-/**
- * What the tags begin with under which is noted what is attached to what. They must not be ones that a
- * manifest can have: no tag contains a slash.
- */
-export const NOTES = "referrers/";
-
 /** The tag that a list is noted under. */
 function noteOf(subject: string): string {
   return `${NOTES}${subject}`;
-}
-
-/** Whether `tag` is a note and no tag that somebody could pull. */
-export function isReferrersNote(tag: string): boolean {
-  return tag.startsWith(NOTES);
 }
 
 /** Options for {@linkcode Referrers}. */

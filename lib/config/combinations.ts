@@ -6,7 +6,7 @@
  */
 import * as v from "valibot";
 import { checkEngines } from "./engine_url.ts";
-import { resolveImage } from "../transforms/image_name.ts";
+import { resolveImage } from "../oci/image_name.ts";
 import type { Registry } from "../oci/registry.ts";
 import { Environment } from "./environment.ts";
 import { isLoopback } from "./values.ts";

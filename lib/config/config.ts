@@ -6,17 +6,17 @@
  */
 import * as v from "valibot";
 import { checkEngines, type IndexSetting, type StoreSetting } from "./engine_url.ts";
-import type { QuotaThreshold } from "../limits/quota.ts";
-import type { RateLimits } from "../limits/rate_limit.ts";
+import type { QuotaThreshold, RateLimits, RepositoryRules } from "./values.ts";
 import type { Platforms } from "../oci/platform.ts";
 import { isDockerHub, type Registry, registryOf } from "../oci/registry.ts";
 import { OUTBOUND_PROXY, warningsAbout } from "./warnings.ts";
-import { Environment, type LogLevel } from "./environment.ts";
+import { Environment } from "./environment.ts";
+import type { LogSettings } from "../telemetry/log.ts";
 import { cacheProblems, combinationProblems } from "./combinations.ts";
 import { readRegistries } from "./upstreams.ts";
-import type { RepositoryRules } from "../transforms/policy.ts";
 
-export { type LogLevel, SETTINGS } from "./environment.ts";
+export { SETTINGS } from "./environment.ts";
+export { type LogLevel } from "../telemetry/log.ts";
 export { UPSTREAM_SUFFIXES } from "./upstreams.ts";
 
 /** Everything the proxy may be told, parsed. Durations in milliseconds, sizes in bytes. */
@@ -101,7 +101,7 @@ export interface Config {
   readonly upstreamIdleTimeout: number;
   /** How long transfers may go on after SIGTERM. */
   readonly shutdownTimeout: number;
-  readonly log: { readonly level: LogLevel; readonly format: "text" | "json" };
+  readonly log: LogSettings;
   readonly debug: boolean;
   /** What looks like a setting and is none, a line each: to be told, not to stop for. */
   readonly doubts: readonly string[];

@@ -5,8 +5,7 @@
  */
 import type { Config } from "./config.ts";
 import { describeEngine } from "./engine_url.ts";
-import { formatThreshold } from "../limits/quota.ts";
-import { formatRateLimits } from "../limits/rate_limit.ts";
+import { formatRateLimits, formatThreshold } from "./values.ts";
 import type { Registry } from "../oci/registry.ts";
 import { formatDuration, formatExactSize } from "../util/units.ts";
 

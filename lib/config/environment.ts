@@ -3,13 +3,9 @@
  *
  * @module
  */
+import type { LogLevel } from "../telemetry/log.ts";
 import * as v from "valibot";
 import { parseIndexSetting, parseStoreSetting } from "./engine_url.ts";
-import { parseThreshold } from "../limits/quota.ts";
-import { parseRateLimits } from "../limits/rate_limit.ts";
-import { parsePlatforms } from "../oci/platform.ts";
-import { parseNetwork, parsePattern } from "../transforms/policy.ts";
-import { parseDuration, parseSize } from "../util/units.ts";
 import {
   listOf,
   parseAdminAddress,
@@ -20,14 +16,17 @@ import {
   parseHost,
   parseHosts,
   parseList,
+  parseNetwork,
+  parsePattern,
   parsePort,
+  parseRateLimits,
+  parseThreshold,
   parseTrust,
   parseUpstream,
   parseWait,
 } from "./values.ts";
-
-/** The least severe level that is logged. */
-export type LogLevel = "debug" | "info" | "warning" | "error";
+import { parsePlatforms } from "../oci/platform.ts";
+import { parseDuration, parseSize } from "../util/units.ts";
 
 /** What `parse` makes of a string; the message of what it throws becomes the problem's. */
 function parsed<T>(parse: (text: string) => T) {

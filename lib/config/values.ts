@@ -4,10 +4,11 @@
  *
  * @module
  */
+import { formatDuration, parseDuration } from "../util/units.ts";
+
+import { plainAddress } from "../util/address.ts";
 import { isIP } from "node:net";
 import type { ServiceCredential } from "../oci/registry.ts";
-import { parseNetwork } from "../transforms/policy.ts";
-import { parseDuration } from "../util/units.ts";
 
 /** `true`, `1`, `yes`, `on`, or their opposites, in any case. */
 export function parseBoolean(text: string): boolean {
@@ -145,4 +146,114 @@ export function parseCredentials(text: string): ServiceCredential[] {
 /** Host names; a leading `.` or `*.` of one means nothing. */
 export function parseHosts(text: string): readonly string[] {
   return Object.freeze(parseList(text).map((host) => parseDomain(host.replace(/^\*?\./, ""))));
+}
+
+/** Which repositories may be read. Patterns as {@linkcode parsePattern} gives them. */
+export interface RepositoryRules {
+  /** Empty: all of them. */
+  readonly allow: readonly string[];
+  /** Wins over `allow`. */
+  readonly deny: readonly string[];
+}
+
+/**
+ * Returns the pattern in `text`: a registry's name, host or alias, and a repository, with `*` for any
+ * characters, a slash too, and `?` for one: `docker.io/library/*`, `ghcr.io/*`.
+ *
+ * @throws {RangeError} for one without a registry, which would silently match nothing.
+ */
+export function parsePattern(text: string): string {
+  const pattern = text.toLowerCase();
+  if (!/^[a-z0-9.:*?_-]+(\/[a-z0-9.*?_-]+)+$/.test(pattern)) {
+    throw new RangeError(`Expected registry/repository such as docker.io/library/*: ${text}`);
+  }
+  return pattern;
+}
+
+/**
+ * Returns the network in `text`, `10.0.0.0/8`, `2001:db8::/32` or a single address, for
+ * {@linkcode addressSet}.
+ *
+ * @throws {RangeError} for what is none.
+ */
+export function parseNetwork(text: string): string {
+  const [, base = "", length] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  const address = plainAddress(base);
+  const bits = address === undefined ? 0 : isIP(address) === 4 ? 32 : 128;
+  const prefix = length === undefined ? bits : Number(length);
+  if (address === undefined || prefix > bits) {
+    throw new RangeError(`Expected an address or a network such as 10.0.0.0/8: ${text}`);
+  }
+  return `${address}/${prefix}`;
+}
+
+/** Below which a quota is low: a number of pulls, or a share of the limit from 0 to 1. */
+export type QuotaThreshold = { readonly count: number } | { readonly share: number };
+
+/** Returns the threshold in `text`: `20%` or `30`. Throws a `RangeError` that says what is accepted. */
+export function parseThreshold(text: string): QuotaThreshold {
+  const [, digits, percent] = /^(\d{1,9})(%)?$/.exec(text.trim()) ?? [];
+  const value = Number(digits ?? NaN);
+  if (percent ? value <= 100 : value >= 0) {
+    return percent ? { share: value / 100 } : { count: value };
+  }
+  throw new RangeError(`Expected a number of pulls or a share such as 20%: ${text}`);
+}
+
+/** `threshold` as {@linkcode parseThreshold} reads it. */
+export function formatThreshold(threshold: QuotaThreshold): string {
+  return "count" in threshold
+    ? String(threshold.count)
+    : `${Number((threshold.share * 100).toFixed())}%`;
+}
+
+/** At most `count` times in any `period` ms. */
+export interface Rate {
+  readonly count: number;
+  readonly period: number;
+}
+
+/** Returns the rate in `text`: `500/3h`. Throws a `RangeError` that says what is accepted. */
+export function parseRate(text: string): Rate {
+  const [, count = "", period = ""] = /^\s*(\d{1,9})\s*\/\s*(\S+)\s*$/.exec(text) ?? [];
+  if (!(Number(count) > 0)) throw new RangeError(`Expected a rate such as 500/3h: ${text}`);
+  const rate = {
+    count: Number(count),
+    period: parseDuration(/^\d/.test(period) ? period : `1${period}`),
+  };
+  if (rate.period <= 0) throw new RangeError(`Expected a rate such as 500/3h: ${text}`);
+  return rate;
+}
+
+/** Budgets of one client; absent: without limit. A hit costs a disk read, a miss costs upstream. */
+export interface RateLimits {
+  readonly hits?: Rate;
+  readonly misses?: Rate;
+}
+
+/**
+ * Returns the limits in `text`: `500/3h` for hits and for misses, each counted by itself, or one by name:
+ * `misses=500/3h,hits=20000/1h`. Throws a `RangeError` that says what is accepted.
+ */
+export function parseRateLimits(text: string): RateLimits {
+  const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
+  const named = new Map<string, Rate>();
+  for (const part of parts) {
+    const [, name, rate = ""] = /^(?:(hits|misses)\s*=)?\s*(.*)$/.exec(part) ?? [];
+    if (name === undefined && parts.length > 1) {
+      throw new RangeError(`Expected 500/3h, or misses=500/3h,hits=20000/1h: ${text}`);
+    }
+    for (const key of name === undefined ? ["hits", "misses"] : [name]) {
+      if (named.has(key)) throw new RangeError(`Expected one rate for ${key}: ${text}`);
+      named.set(key, parseRate(rate));
+    }
+  }
+  return { hits: named.get("hits"), misses: named.get("misses") };
+}
+
+/** `limits` as {@linkcode parseRateLimits} reads them. */
+export function formatRateLimits({ hits, misses }: RateLimits): string {
+  const format = ({ count, period }: Rate) => `${count}/${formatDuration(period)}`;
+  return [misses && `misses=${format(misses)}`, hits && `hits=${format(hits)}`]
+    .filter(Boolean).join(",");
 }

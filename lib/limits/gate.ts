@@ -17,7 +17,8 @@ import {
   repositoryPolicy,
 } from "../transforms/policy.ts";
 import type { Target } from "../transforms/route.ts";
-import { MemoryRateCounter, type RateCounter, type RateLimits } from "./rate_limit.ts";
+import { MemoryRateCounter, type RateCounter } from "./rate_limit.ts";
+import type { RateLimits } from "../config/values.ts";
 
 /** Why a request was turned away, as it is counted. */
 export type Rejection =

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { QuotaThreshold } from "../config/values.ts";
 import type { Registry, ServiceCredential } from "../oci/registry.ts";
 import type { Credential } from "../transforms/auth.ts";
 
@@ -22,26 +23,6 @@ export interface Quota {
   readonly seenAt: number;
   /** From when on this says nothing any more. */
   readonly until: number;
-}
-
-/** Below which a quota is low: a number of pulls, or a share of the limit from 0 to 1. */
-export type QuotaThreshold = { readonly count: number } | { readonly share: number };
-
-/** Returns the threshold in `text`: `20%` or `30`. Throws a `RangeError` that says what is accepted. */
-export function parseThreshold(text: string): QuotaThreshold {
-  const [, digits, percent] = /^(\d{1,9})(%)?$/.exec(text.trim()) ?? [];
-  const value = Number(digits ?? NaN);
-  if (percent ? value <= 100 : value >= 0) {
-    return percent ? { share: value / 100 } : { count: value };
-  }
-  throw new RangeError(`Expected a number of pulls or a share such as 20%: ${text}`);
-}
-
-/** `threshold` as {@linkcode parseThreshold} reads it. */
-export function formatThreshold(threshold: QuotaThreshold): string {
-  return "count" in threshold
-    ? String(threshold.count)
-    : `${Number((threshold.share * 100).toFixed())}%`;
 }
 
 /** The number and window (in ms) of a header such as `76;w=21600`; undefined for what is none. */

@@ -3,26 +3,8 @@
  *
  * @module
  */
+import type { Rate } from "../config/values.ts";
 import { ByteLru } from "../util/lru.ts";
-import { formatDuration, parseDuration } from "../util/units.ts";
-
-/** At most `count` times in any `period` ms. */
-export interface Rate {
-  readonly count: number;
-  readonly period: number;
-}
-
-/** Returns the rate in `text`: `500/3h`. Throws a `RangeError` that says what is accepted. */
-export function parseRate(text: string): Rate {
-  const [, count = "", period = ""] = /^\s*(\d{1,9})\s*\/\s*(\S+)\s*$/.exec(text) ?? [];
-  if (!(Number(count) > 0)) throw new RangeError(`Expected a rate such as 500/3h: ${text}`);
-  const rate = {
-    count: Number(count),
-    period: parseDuration(/^\d/.test(period) ? period : `1${period}`),
-  };
-  if (rate.period <= 0) throw new RangeError(`Expected a rate such as 500/3h: ${text}`);
-  return rate;
-}
 
 /**
  * Counts by key. The embedded one answers at once; one that instances share answers later, and must answer
@@ -81,37 +63,4 @@ export class MemoryRateCounter implements RateCounter {
     const over = next - now - period;
     return { wait: over > 1e-6 * period ? Math.max(1, Math.ceil(over)) : 0, next };
   }
-}
-
-/** Budgets of one client; absent: without limit. A hit costs a disk read, a miss costs upstream. */
-export interface RateLimits {
-  readonly hits?: Rate;
-  readonly misses?: Rate;
-}
-
-/**
- * Returns the limits in `text`: `500/3h` for hits and for misses, each counted by itself, or one by name:
- * `misses=500/3h,hits=20000/1h`. Throws a `RangeError` that says what is accepted.
- */
-export function parseRateLimits(text: string): RateLimits {
-  const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
-  const named = new Map<string, Rate>();
-  for (const part of parts) {
-    const [, name, rate = ""] = /^(?:(hits|misses)\s*=)?\s*(.*)$/.exec(part) ?? [];
-    if (name === undefined && parts.length > 1) {
-      throw new RangeError(`Expected 500/3h, or misses=500/3h,hits=20000/1h: ${text}`);
-    }
-    for (const key of name === undefined ? ["hits", "misses"] : [name]) {
-      if (named.has(key)) throw new RangeError(`Expected one rate for ${key}: ${text}`);
-      named.set(key, parseRate(rate));
-    }
-  }
-  return { hits: named.get("hits"), misses: named.get("misses") };
-}
-
-/** `limits` as {@linkcode parseRateLimits} reads them. */
-export function formatRateLimits({ hits, misses }: RateLimits): string {
-  const format = ({ count, period }: Rate) => `${count}/${formatDuration(period)}`;
-  return [misses && `misses=${format(misses)}`, hits && `hits=${format(hits)}`]
-    .filter(Boolean).join(",");
 }

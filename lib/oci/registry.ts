@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { withoutTrailingSlashes } from "../util/text.ts";
 
 /** A service credential of the operator's. It raises rate limits; it never widens access. */
@@ -108,4 +109,17 @@ function hostWithPort({ protocol, host, port }: URL): string {
 /** The path that the registry's API is below: empty, or `/base` without a trailing slash. */
 export function basePath(registry: Pick<Registry, "url">): string {
   return registry.url.pathname.replace(/\/$/, "");
+}
+
+const LIBRARY = "library/";
+
+/** Returns the repository that `name` is at `registry`: "nginx" is "library/nginx" at Docker Hub. */
+export function libraryScopeName(registry: Registry, name: string): string {
+  return registry.library && !name.includes("/") ? LIBRARY + name : name;
+}
+
+/** A repository of a registry: the registry's `id` (not its name) and the upstream's repository name. */
+export interface RepositoryKey {
+  readonly registry: string;
+  readonly repository: string;
 }

@@ -4,10 +4,10 @@
  * @module
  */
 import type { Config } from "../config/config.ts";
-import { clientName, resolveImage } from "../transforms/image_name.ts";
+import { clientName, resolveImage } from "../oci/image_name.ts";
 import type { Registry } from "../oci/registry.ts";
 import { publicScheme } from "../transforms/auth.ts";
-import { registryNamed, type RouteTable, stripRegistry } from "../transforms/route.ts";
+import { registryNamed, type RouteTable, stripRegistry } from "../oci/registry_table.ts";
 
 /** The clients there is configuration for. */
 export const CLIENT_KINDS = ["docker", "containerd", "podman", "buildkit", "kubernetes"] as const;

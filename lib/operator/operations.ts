@@ -8,7 +8,7 @@ import type { Total } from "./history.ts";
 import type { Cache } from "../cache/cache.ts";
 import { type HeldImage, Inventory } from "../cache/content/inventory.ts";
 import { type Removal, removeImages } from "../cache/content/removal.ts";
-import { clientName, resolveImage } from "../transforms/image_name.ts";
+import { clientName, resolveImage } from "../oci/image_name.ts";
 import type { Quota } from "../limits/quota.ts";
 import { OciError } from "../oci/error.ts";
 import { parseImage } from "../oci/reference.ts";

@@ -14,7 +14,7 @@ import { type OpenParts, Services } from "./services.ts";
 import type { Cache } from "../cache/cache.ts";
 import type { Config } from "../config/config.ts";
 import type { CachedResponse, HotRequest } from "../response/response_cache.ts";
-import type { QuickAnswer } from "../server/http1/handler.ts";
+import type { QuickAnswer } from "../response/wire.ts";
 import type { DownloadQueues } from "../limits/downloads.ts";
 import type { Quotas } from "../limits/quota.ts";
 import type { RequestLimit } from "../limits/request_limit.ts";

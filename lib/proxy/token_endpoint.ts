@@ -18,7 +18,7 @@ import {
   isSameRegistry,
   upstreamScopes,
 } from "../transforms/auth.ts";
-import type { RouteTable } from "../transforms/route.ts";
+import type { RouteTable } from "../oci/registry_table.ts";
 import { readBounded } from "../upstream/download/body.ts";
 import { basicAuthorization } from "../auth/credential.ts";
 import { isUpstreamTrouble } from "../upstream/failure.ts";

@@ -42,9 +42,6 @@ export const MAX_PASSWORD = 7 * 1024;
 /** The longest refresh token, characters. */
 export const MAX_REFRESH_TOKEN = MAX_AUTHORIZATION;
 
-/** The longest value that a log line has, characters. */
-export const MAX_LOGGED = 2 * 1024;
-
 /** Whether a header field is longer than it may be; `name` in lower case. */
 export function isFieldTooLong(name: string, value: string): boolean {
   return value.length > (name === "authorization" ? MAX_AUTHORIZATION : MAX_FIELD);

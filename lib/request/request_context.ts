@@ -10,7 +10,8 @@ import type { Config } from "../config/config.ts";
 import { OciError } from "../oci/error.ts";
 import { checkRequest } from "./bounds.ts";
 import { publicScheme } from "../transforms/auth.ts";
-import { type AddressSet, addressSet, clientAddress, plainAddress } from "../transforms/policy.ts";
+import { type AddressSet, addressSet, clientAddress } from "../transforms/policy.ts";
+import { plainAddress } from "../util/address.ts";
 
 /** What is known of a connection besides its request. `Deno.ServeHandlerInfo` is one. */
 export interface ConnectionInfo {

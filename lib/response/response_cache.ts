@@ -6,7 +6,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { RepositoryKey } from "../auth/access.ts";
+import type { RepositoryKey } from "../oci/registry.ts";
 import { httpDate, statusLine } from "./wire.ts";
 import { ByteLru, detached, stringBytes } from "../util/lru.ts";
 import { accepts } from "../oci/media_type.ts";

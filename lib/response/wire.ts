@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { Buffer } from "node:buffer";
 import { STATUS_TEXT } from "@std/http";
 
@@ -84,4 +85,12 @@ export function statusLine(status: number): string {
 export function connectionLine(keepAlive: boolean, minor: number): string {
   if (!keepAlive) return "connection: close\r\n";
   return minor === 0 ? "connection: keep-alive\r\n" : "";
+}
+
+/** An answer from memory. */
+export interface QuickAnswer {
+  /** As they go on the wire, body included. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Called when they were sent. */
+  sent(): void;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { AsyncLocalStorage } from "node:async_hooks";
 import {
   configure,
@@ -13,9 +14,7 @@ import {
   type LogRecord,
   withContext,
 } from "@logtape/logtape";
-import type { Config } from "../config/config.ts";
 import { LineWriter } from "./line_writer.ts";
-import { MAX_LOGGED } from "../request/bounds.ts";
 import { cut } from "../util/text.ts";
 
 const CATEGORY = "proxy";
@@ -167,8 +166,14 @@ function missingRecord(lines: number): LogRecord {
   };
 }
 
+/** What is logged, and how. */
+export interface LogSettings {
+  readonly level: LogLevel;
+  readonly format: "text" | "json";
+}
+
 /** Starts writing to standard output. Returns what flushes and ends it. */
-export async function startLogging(log: Config["log"]): Promise<() => Promise<void>> {
+export async function startLogging(log: LogSettings): Promise<() => Promise<void>> {
   const format = log.format === "json" ? formatJson : formatText;
   const lines = new LineWriter({
     write: (bytes) => Deno.stdout.write(bytes),
@@ -193,3 +198,9 @@ export async function startLogging(log: Config["log"]): Promise<() => Promise<vo
     await lines.end();
   };
 }
+
+/** The longest value that a log line has, characters. */
+export const MAX_LOGGED = 2 * 1024;
+
+/** The least severe level that is logged. */
+export type LogLevel = "debug" | "info" | "warning" | "error";

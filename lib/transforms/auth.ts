@@ -7,15 +7,14 @@ import { Buffer } from "node:buffer";
 import { formatBearer } from "../oci/challenge.ts";
 import { OciError } from "../oci/error.ts";
 import { formatScope, parseScope, splitScopes } from "../oci/scope.ts";
-import type { Registry } from "../oci/registry.ts";
-import { libraryScopeName } from "./library.ts";
+import { libraryScopeName, type Registry } from "../oci/registry.ts";
 import {
   defaultRegistry,
   hostnameOf,
   isIpLiteral,
   type RouteTable,
   stripRegistry,
-} from "./route.ts";
+} from "../oci/registry_table.ts";
 
 /** The service that every challenge of this proxy names. */
 export const SERVICE = "deno-docker-proxy";

@@ -3,10 +3,8 @@
  *
  * @module
  */
-import type { Registry } from "../oci/registry.ts";
+import { libraryScopeName } from "../oci/registry.ts";
 import type { Target, TargetKind } from "./route.ts";
-
-const LIBRARY = "library/";
 
 const SUFFIX: Readonly<Record<TargetKind, (reference: string) => string>> = {
   manifest: (reference) => `/manifests/${reference}`,
@@ -23,9 +21,4 @@ export function library(target: Target): string | undefined {
   const { registry, repository, kind, reference, base } = target;
   const name = libraryScopeName(registry, repository);
   return name === repository ? undefined : base + name + SUFFIX[kind](reference);
-}
-
-/** Returns the repository that `name` is at `registry`: "nginx" is "library/nginx" at Docker Hub. */
-export function libraryScopeName(registry: Registry, name: string): string {
-  return registry.library && !name.includes("/") ? LIBRARY + name : name;
 }

@@ -3,33 +3,13 @@
  *
  * @module
  */
+import type { RepositoryRules } from "../config/values.ts";
+import { plainAddress } from "../util/address.ts";
 import { BlockList, isIP } from "node:net";
 import type { Registry } from "../oci/registry.ts";
 
-/** Which repositories may be read. Patterns as {@linkcode parsePattern} gives them. */
-export interface RepositoryRules {
-  /** Empty: all of them. */
-  readonly allow: readonly string[];
-  /** Wins over `allow`. */
-  readonly deny: readonly string[];
-}
-
 /** Whether a repository of a registry may be read. */
 export type RepositoryPolicy = (registry: Registry, repository: string) => boolean;
-
-/**
- * Returns the pattern in `text`: a registry's name, host or alias, and a repository, with `*` for any
- * characters, a slash too, and `?` for one: `docker.io/library/*`, `ghcr.io/*`.
- *
- * @throws {RangeError} for one without a registry, which would silently match nothing.
- */
-export function parsePattern(text: string): string {
-  const pattern = text.toLowerCase();
-  if (!/^[a-z0-9.:*?_-]+(\/[a-z0-9.*?_-]+)+$/.test(pattern)) {
-    throw new RangeError(`Expected registry/repository such as docker.io/library/*: ${text}`);
-  }
-  return pattern;
-}
 
 /** Whether all of `text` matches `pattern`. Takes time in proportion to both lengths, whatever they hold. */
 export function matchesPattern(pattern: string, text: string): boolean {
@@ -87,35 +67,6 @@ export function repositoryPolicy(
 /** Addresses, singly and by network. */
 export interface AddressSet {
   has(address: string): boolean;
-}
-
-/** No address is longer, its zone, brackets and blanks around it included. */
-const MAX_ADDRESS = 128;
-
-/** The address in `text` without brackets and zone, an IPv4 one inside of IPv6 as itself; else undefined. */
-export function plainAddress(text: string): string | undefined {
-  if (text.length > MAX_ADDRESS) return undefined;
-  const [bare = ""] = text.trim().replace(/^\[(.*)\]$/, "$1").toLowerCase().split("%", 1);
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(bare)?.[1];
-  const address = mapped ?? bare;
-  return isIP(address) === 0 ? undefined : address;
-}
-
-/**
- * Returns the network in `text`, `10.0.0.0/8`, `2001:db8::/32` or a single address, for
- * {@linkcode addressSet}.
- *
- * @throws {RangeError} for what is none.
- */
-export function parseNetwork(text: string): string {
-  const [, base = "", length] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
-  const address = plainAddress(base);
-  const bits = address === undefined ? 0 : isIP(address) === 4 ? 32 : 128;
-  const prefix = length === undefined ? bits : Number(length);
-  if (address === undefined || prefix > bits) {
-    throw new RangeError(`Expected an address or a network such as 10.0.0.0/8: ${text}`);
-  }
-  return `${address}/${prefix}`;
 }
 
 /** The set of `networks`, as {@linkcode parseNetwork} gives them. What is no address is in no set. */

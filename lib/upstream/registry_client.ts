@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Access, Caller, RepositoryKey } from "../auth/access.ts";
+import type { Access, Caller } from "../auth/access.ts";
+import type { RepositoryKey } from "../oci/registry.ts";
 import { SingleFlight } from "../util/single_flight.ts";
 import { upstreamLog } from "../telemetry/log.ts";
 import { isDigest } from "../oci/digest.ts";

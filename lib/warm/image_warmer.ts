@@ -5,10 +5,10 @@
  */
 import type { Caller } from "../auth/access.ts";
 import type { Answer } from "../response/answer.ts";
-import { COSIGN_SUFFIXES } from "../cache/attachments.ts";
+import { COSIGN_SUFFIXES } from "../oci/attachment_tag.ts";
 import type { Cache } from "../cache/cache.ts";
 import { orAborted } from "../util/deadline.ts";
-import type { ImageName } from "../transforms/image_name.ts";
+import type { ImageName } from "../oci/image_name.ts";
 import { isDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/error.ts";
 import { type Descriptor, readManifest } from "../oci/manifest.ts";

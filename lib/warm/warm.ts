@@ -7,7 +7,7 @@
  */
 import type { Cache } from "../cache/cache.ts";
 import type { Config } from "../config/config.ts";
-import { type ImageName, resolveImage } from "../transforms/image_name.ts";
+import { type ImageName, resolveImage } from "../oci/image_name.ts";
 import { OciError } from "../oci/error.ts";
 import type { Platforms } from "../oci/platform.ts";
 import { causeOf } from "../upstream/transport/send.ts";

@@ -38,7 +38,7 @@ Deno.test("without any setting everything has its default", () => {
   const config = parseConfig({});
   assertEquals(config.customDomain, "localhost");
   assertEquals(config.listen, { host: "0.0.0.0", port: 8080, tls: undefined });
-  assertEquals(config.cache?.dir, "../cache");
+  assertEquals(config.cache?.dir, "./cache");
   assertEquals(config.cache?.maxSize, 10 * 2 ** 30);
   assertEquals(config.cache?.manifestTtl, HOUR / 12);
   assertEquals(config.cache?.blobTtl, 365 * 24 * HOUR);

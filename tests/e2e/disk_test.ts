@@ -4,8 +4,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { digestOfStream, whole } from "../support/http.ts";
-import { generated } from "../support/content.ts";
-import type { Content } from "../support/content.ts";
+import { type Content, generated } from "../support/content.ts";
 import { makeImage } from "../support/image.ts";
 import { type ProxyProcess, startProxy } from "../support/proxy_process.ts";
 import { type Tool, toolTest } from "../support/requirements.ts";

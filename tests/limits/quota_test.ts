@@ -1,13 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import {
-  formatThreshold,
-  parseQuotaHeader,
-  parseThreshold,
-  type Quota,
-  Quotas,
-  retryAfterMs,
-} from "../../lib/limits/quota.ts";
+import { parseQuotaHeader, type Quota, Quotas, retryAfterMs } from "../../lib/limits/quota.ts";
+import { formatThreshold, parseThreshold } from "../../lib/config/values.ts";
 import { registryOf } from "../../lib/oci/registry.ts";
 import type { Credential } from "../../lib/transforms/auth.ts";
 

@@ -1,11 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import {
-  formatRateLimits,
-  MemoryRateCounter,
-  parseRate,
-  parseRateLimits,
-} from "../../lib/limits/rate_limit.ts";
+import { MemoryRateCounter } from "../../lib/limits/rate_limit.ts";
+import { formatRateLimits, parseRate, parseRateLimits } from "../../lib/config/values.ts";
 
 const SECOND = 1000;
 

@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { RepositoryKey } from "../../lib/auth/access.ts";
+import type { RepositoryKey } from "../../lib/oci/registry.ts";
 import type { BlobRow, Index, LinkKey } from "../../lib/cache/index/index.ts";
 import { moveClock, type MovedClock } from "./clock.ts";
 import { type Tool, toolTest } from "./requirements.ts";

@@ -4,8 +4,7 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import type { Redis } from "../../lib/cache/store/redis.ts";
-import { script } from "../../lib/cache/store/redis.ts";
+import { type Redis, script } from "../../lib/cache/store/redis.ts";
 import { type Tool, toolTest } from "./requirements.ts";
 
 /** A Redis to try, with no key under the prefix of `redis`. */

@@ -15,7 +15,7 @@ import {
   type PublicSchemeOptions,
   upstreamScopes,
 } from "../../lib/transforms/auth.ts";
-import type { RouteTable } from "../../lib/transforms/route.ts";
+import type { RouteTable } from "../../lib/oci/registry_table.ts";
 
 const table: RouteTable = {
   customDomain: "proxy.example",

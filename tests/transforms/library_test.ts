@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { registryOf } from "../../lib/oci/registry.ts";
-import { library, libraryScopeName } from "../../lib/transforms/library.ts";
+import { libraryScopeName, registryOf } from "../../lib/oci/registry.ts";
+import { library } from "../../lib/transforms/library.ts";
 import type { Target } from "../../lib/transforms/route.ts";
 
 const hub = registryOf("docker", new URL("https://registry-1.docker.io"), { library: true });

@@ -6,12 +6,11 @@ import {
   addressSet,
   clientAddress,
   matchesPattern,
-  parseNetwork,
-  parsePattern,
-  plainAddress,
   rateLimitKey,
   repositoryPolicy,
 } from "../../lib/transforms/policy.ts";
+import { parseNetwork, parsePattern } from "../../lib/config/values.ts";
+import { plainAddress } from "../../lib/util/address.ts";
 
 const { registries } = parseConfig({ UPSTREAM_CORP: "https://registry.corp.example:5000" });
 const named = (name: string) => registries.find((registry) => registry.name === name)!;

@@ -3,18 +3,16 @@ import fc from "fast-check";
 import { parseConfig } from "../../lib/config/config.ts";
 import { OciError } from "../../lib/oci/error.ts";
 import { DEFAULT_REGISTRIES, type Registry, registryOf } from "../../lib/oci/registry.ts";
+import { type Route, route, routesOf } from "../../lib/transforms/route.ts";
 import {
   defaultRegistry,
   hostnameOf,
   isIpLiteral,
   isPathHost,
   registryNamed,
-  type Route,
-  route,
-  routesOf,
   type RouteTable,
   stripRegistry,
-} from "../../lib/transforms/route.ts";
+} from "../../lib/oci/registry_table.ts";
 
 const DIGEST = `sha256:${"0a".repeat(32)}`;
 const DOMAIN = "proxy.example";

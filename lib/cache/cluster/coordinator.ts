@@ -3,7 +3,9 @@
  *
  * @module
  */
-import type { Caller, RepositoryKey } from "../../auth/access.ts";
+import type { Claim } from "../content/claim.ts";
+import type { Caller } from "../../auth/access.ts";
+import type { RepositoryKey } from "../../oci/registry.ts";
 import { cacheLog } from "../../telemetry/log.ts";
 import type { BlobStore } from "../store/blob_store.ts";
 import type { Fill } from "../content/fill.ts";
@@ -29,15 +31,6 @@ import { RedisRateCounter, SharedQuotas } from "./shared_limits.ts";
 const LOOK_AGAIN = 50;
 /** How long the answer of another instance is waited for before upstream is asked here too, ms. */
 const PATIENCE = 5_000;
-
-/** A right to publish. */
-export interface Claim {
-  /** Whether the draft should go ahead to the store while it grows. */
-  readonly isOurs: () => boolean;
-  /** Whether what was downloaded may be published by us. Asked at the end; it may take some time, but not beyond `closing`. */
-  mayPublish(closing?: Promise<void>): Promise<boolean>;
-  release(): Promise<void>;
-}
 
 /** Who downloads: we, by a claim, or another instance, which is followed. */
 export type Turn =

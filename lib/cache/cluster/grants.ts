@@ -4,7 +4,8 @@
  * @module
  */
 import { createHmac, randomBytes } from "node:crypto";
-import type { RepositoryKey, SharedGrants } from "../../auth/access.ts";
+import type { SharedGrants } from "../../auth/access.ts";
+import type { RepositoryKey } from "../../oci/registry.ts";
 import { cacheLog } from "../../telemetry/log.ts";
 import type { Credential } from "../../transforms/auth.ts";
 import { credentialText } from "../../auth/credential.ts";

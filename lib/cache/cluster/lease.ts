@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Redis, script } from "../store/redis.ts";
+import { LEASE_LIFE, type Redis, script } from "../store/redis.ts";
 
 /** How others reach who has a lease. */
 export interface LeaseHolder {
@@ -31,9 +31,6 @@ export interface Leases {
   /** Whether `holder` has it. */
   isHeldBy(name: string, holder: LeaseHolder): Promise<boolean>;
 }
-
-/** A lease ends this long after its last heartbeat, ms. */
-export const LEASE_LIFE = 10_000;
 
 const ACQUIRE = script(`
   local p, name, url, key, life = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]

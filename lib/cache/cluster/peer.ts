@@ -11,7 +11,8 @@ import type { Source } from "../../upstream/download/download.ts";
 import { startTimeout } from "../../util/timeout.ts";
 import type { BlobStore, StoredBlob } from "../store/blob_store.ts";
 import type { Fill } from "../content/fill.ts";
-import { type Lease, LEASE_LIFE, type LeaseHolder, type Leases } from "./lease.ts";
+import type { Lease, LeaseHolder, Leases } from "./lease.ts";
+import { LEASE_LIFE } from "../store/redis.ts";
 
 /** Where instances ask each other. No registry's route can begin so. */
 export const PEER_PATH = "/.fills/";

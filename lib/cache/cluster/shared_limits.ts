@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { MemoryRateCounter, type Rate, type RateCounter } from "../../limits/rate_limit.ts";
+import { MemoryRateCounter, type RateCounter } from "../../limits/rate_limit.ts";
+import type { Rate } from "../../config/values.ts";
 import type { Quota, Quotas } from "../../limits/quota.ts";
 import { type Redis, script } from "../store/redis.ts";
 

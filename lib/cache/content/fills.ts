@@ -9,7 +9,7 @@ import type { Stats } from "../../telemetry/stats.ts";
 import { causeOf } from "../../upstream/transport/send.ts";
 import type { BlobStore, BlobWriter } from "../store/blob_store.ts";
 import type { Admission } from "./capacity.ts";
-import type { Claim } from "../cluster/coordinator.ts";
+import type { Claim } from "./claim.ts";
 import { Fill, type Source } from "./fill.ts";
 import { drop, StoppedFills, type StoppedPart } from "./stopped_fills.ts";
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { clientName } from "../../transforms/image_name.ts";
+import { clientName } from "../../oci/image_name.ts";
 import { type Descriptor, readManifest } from "../../oci/manifest.ts";
 import { formatImage } from "../../oci/reference.ts";
 import { ByteLru, stringBytes } from "../../util/lru.ts";
@@ -12,7 +12,7 @@ import { MAX_MANIFEST } from "../../upstream/passthrough.ts";
 import type { Registry } from "../../oci/registry.ts";
 import type { BlobStore } from "../store/blob_store.ts";
 import { type Index, type TagEntry, tagPosition } from "../index/index.ts";
-import { isReferrersNote } from "../referrers.ts";
+import { isReferrersNote } from "../index/referrers_note.ts";
 import { parseJson } from "../../util/json.ts";
 import { TimeSlice } from "../../util/time_slice.ts";
 

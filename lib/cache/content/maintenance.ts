@@ -8,10 +8,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { cacheLog } from "../../telemetry/log.ts";
 import { causeOf } from "../../upstream/transport/send.ts";
 import { TimeSlice } from "../../util/time_slice.ts";
-import { UnreachableError } from "../store/blob_store.ts";
+import type { Index } from "../index/index.ts";
+import { type BlobStore, UnreachableError } from "../store/blob_store.ts";
 import { compare, type CompareOptions } from "./compare.ts";
 import type { Content } from "./content.ts";
-import type { Backends } from "../backends.ts";
 import { scrub } from "./scrubber.ts";
 
 /** From the end of one comparison of store and index to the next, ms; and so many times as long as it took. */
@@ -26,10 +26,24 @@ const TIDY_EVERY = 10 * 60_000;
 /** A link or tag without its content may be of a download that is under way. */
 const PRUNE_AFTER = 24 * 60 * 60_000;
 
+/** Store and index of an open cache, as far as they need upkeep. */
+export interface MaintainedBackends {
+  readonly store: BlobStore;
+  readonly index: Index;
+  /** Where several instances share them: whether this one does the work for all. */
+  readonly leader?: { isOurs(): Promise<boolean> };
+  /** Whether the machine may have gone down with the last process, so that store and index may disagree. */
+  readonly wasKilled: boolean;
+  /** Whether another instance works on a digest. */
+  isRunning?(digest: string): Promise<boolean>;
+  /** Makes a damaged index whole again. */
+  readonly repair?: () => Promise<void>;
+}
+
 /** Options for {@linkcode Maintenance}. */
 export interface MaintenanceOptions {
   readonly content: Content;
-  readonly engines: Backends;
+  readonly engines: MaintainedBackends;
   /** Content that was not used for this long leaves, ms. */
   readonly blobTtl: number;
 }

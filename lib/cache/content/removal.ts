@@ -4,11 +4,11 @@
  * @module
  */
 import { TimeSlice } from "../../util/time_slice.ts";
-import { isReferrersNote } from "../referrers.ts";
-import { clientName } from "../../transforms/image_name.ts";
+import { isReferrersNote } from "../index/referrers_note.ts";
+import { clientName } from "../../oci/image_name.ts";
 import { formatImage } from "../../oci/reference.ts";
 import type { Registry } from "../../oci/registry.ts";
-import { subjectOf } from "../attachments.ts";
+import { subjectOf } from "../../oci/attachment_tag.ts";
 import type { Index, TagEntry, TagPage } from "../index/index.ts";
 import { Inventory, type InventorySource, isSelected, type Selection } from "./inventory.ts";
 

@@ -8,7 +8,7 @@ import { cacheLog } from "../../telemetry/log.ts";
 import type { BlobWriter } from "../store/blob_store.ts";
 import type { Admission } from "./capacity.ts";
 import type { StoppedFill } from "./fill.ts";
-import type { Claim } from "../cluster/coordinator.ts";
+import type { Claim } from "./claim.ts";
 
 /** The right to publish a draft, which changes hands when another fill goes on with it. */
 export interface Ownership {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { RepositoryKey } from "../../auth/access.ts";
+import type { RepositoryKey } from "../../oci/registry.ts";
 import { cacheLog } from "../../telemetry/log.ts";
 import { ByteLru, stringBytes } from "../../util/lru.ts";
 import { causeOf } from "../../upstream/transport/send.ts";

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import type { Proofs, RepositoryKey } from "../../auth/access.ts";
+import type { Proofs } from "../../auth/access.ts";
+import type { RepositoryKey } from "../../oci/registry.ts";
 
 /** The index does not take the note that content needs: it must not be in the store then. */
 export class NoteRefusedError extends Error {

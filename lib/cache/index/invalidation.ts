@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { RepositoryKey } from "../../auth/access.ts";
+import type { RepositoryKey } from "../../oci/registry.ts";
 import type { Awaitable, Index } from "./index.ts";
 
 /** Who is told. Each call comes when the change is in the index, or may be. */

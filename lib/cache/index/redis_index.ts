@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { RepositoryKey } from "../../auth/access.ts";
+import type { RepositoryKey } from "../../oci/registry.ts";
 import {
   type Budgets,
   budgetsOf,
@@ -29,9 +29,8 @@ import type {
   TagRow,
   Totals,
 } from "./index.ts";
-import { LEASE_LIFE } from "../cluster/lease.ts";
-import { NOTES } from "../referrers.ts";
-import type { Redis, Reply } from "../store/redis.ts";
+import { LEASE_LIFE, type Redis, type Reply } from "../store/redis.ts";
+import { NOTES } from "./referrers_note.ts";
 import * as scripts from "./redis_scripts.ts";
 
 /** Content used within this is not offered for eviction: another instance may be sending it, ms. */

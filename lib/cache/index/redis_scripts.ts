@@ -19,7 +19,7 @@
  */
 import { ROW_BYTES } from "./budgets.ts";
 import { script } from "../store/redis.ts";
-import { NOTES } from "../referrers.ts";
+import { NOTES } from "./referrers_note.ts";
 
 /** Redis' own clock: the instances' may differ. */
 const NOW = `

@@ -4,7 +4,7 @@
  * @module
  */
 import type { SQLOutputValue } from "node:sqlite";
-import type { RepositoryKey } from "../../auth/access.ts";
+import type { RepositoryKey } from "../../oci/registry.ts";
 import { nextTurn, TimeSlice } from "../../util/time_slice.ts";
 import {
   type Budgets,
@@ -32,7 +32,7 @@ import {
   type TagRow,
   type Totals,
 } from "./index.ts";
-import { NOTES } from "../referrers.ts";
+import { NOTES } from "./referrers_note.ts";
 import { SqliteFile } from "./sqlite_file.ts";
 
 const SCHEMA_VERSION = 2;

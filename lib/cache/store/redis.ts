@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { createClient, createCluster, createSentinel, ErrorReply, RESP_TYPES } from "redis";
@@ -258,3 +259,6 @@ export class Redis {
     this.#driver.close();
   }
 }
+
+/** A lease ends this long after its last heartbeat, ms. */
+export const LEASE_LIFE = 10_000;

@@ -20,9 +20,9 @@ import {
   TlsHelloError,
 } from "./head.ts";
 import type { ManagedConnection, Waiting } from "./connections.ts";
-import type { Handler, QuickAnswer, Scheme } from "./handler.ts";
+import type { Handler, Scheme } from "./handler.ts";
+import { type QuickAnswer, replyFraming, replyHead } from "../../response/wire.ts";
 import { ResponseWriter } from "./response_writer.ts";
-import { replyFraming, replyHead } from "../../response/wire.ts";
 import { type Slabs, SMALL_BUFFER } from "./slabs.ts";
 import type { Socket } from "./socket.ts";
 import { noteRequest } from "../../telemetry/loop_lag.ts";

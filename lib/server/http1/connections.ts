@@ -4,7 +4,8 @@
  * @module
  */
 
-import { plainAddress, rateLimitKey } from "../../transforms/policy.ts";
+import { rateLimitKey } from "../../transforms/policy.ts";
+import { plainAddress } from "../../util/address.ts";
 
 /** What a connection waits for. */
 export type Waiting = "request" | "rest of request" | "answer" | "client" | "goodbye";

@@ -3,16 +3,9 @@
  *
  * @module
  */
+import type { QuickAnswer } from "../../response/wire.ts";
 import type { Answer } from "../../response/answer.ts";
 import type { HotRequest } from "../../response/response_cache.ts";
-
-/** An answer from memory. */
-export interface QuickAnswer {
-  /** As they go on the wire, body included. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Called when they were sent. */
-  sent(): void;
-}
 
 /** Who answers. */
 export interface Handler {

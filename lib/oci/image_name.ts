@@ -3,17 +3,16 @@
  *
  * @module
  */
-import { OciError } from "../oci/error.ts";
-import { formatImage, parseImage } from "../oci/reference.ts";
-import { DEFAULT_REGISTRIES, type Registry } from "../oci/registry.ts";
-import { libraryScopeName } from "./library.ts";
+import { OciError } from "./error.ts";
+import { formatImage, parseImage } from "./reference.ts";
+import { DEFAULT_REGISTRIES, libraryScopeName, type Registry } from "./registry.ts";
 import {
   defaultRegistry,
   isPathHost,
   registryNamed,
   type RouteTable,
   stripRegistry,
-} from "./route.ts";
+} from "./registry_table.ts";
 
 /** An image at one of this proxy's registries. */
 export interface ImageName {

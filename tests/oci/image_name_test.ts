@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { parseConfig } from "../../lib/config/config.ts";
-import { resolveImage } from "../../lib/transforms/image_name.ts";
+import { resolveImage } from "../../lib/oci/image_name.ts";
 import { OciError } from "../../lib/oci/error.ts";
 
 const DIGEST = `sha256:${"a".repeat(64)}`;
