@@ -114,10 +114,12 @@ export class BlobFetch {
     const flight = this.#flights.run(key, () => {
       isFirst = true;
       if (isHead) return this.#head(request);
-      if (!this.#queue) return this.#getNow(request);
+      if (!this.#queue) return this.#getNow({ ...request, left: undefined });
       const audience = new Audience(this.#queue);
       this.#audiences.set(key, audience);
-      return this.#get(request, audience.place).finally(() => this.#audiences.delete(key));
+      // It is for all who wait: the first of them may leave before the others.
+      const shared = { ...request, left: () => audience.left };
+      return this.#get(shared, audience.place).finally(() => this.#audiences.delete(key));
     });
     this.#audiences.get(key)?.add(request);
     return { opened: await flight, isFirst };
@@ -388,8 +390,13 @@ export class BlobFetch {
       first.cancel().catch(() => {}); // no room here: straight from upstream, then
       return PASS_ON;
     }
-    const opened = await this.#prove(request);
-    return opened.kind === "here" ? { kind: "fill", fill } : opened;
+    const letGo = fill.hold();
+    try {
+      const opened = await this.#prove(request);
+      return opened.kind === "here" ? { kind: "fill", fill } : opened;
+    } finally {
+      setTimeout(letGo); // by then those who wait for it hold it themselves
+    }
   }
 
   /**
@@ -529,10 +536,10 @@ async function readFill(fill: Fill, part: Part): Promise<Uint8Array | undefined>
   }
 }
 
-/** Whose content a fill is. */
-function originOf({ target, warming }: TargetRequest) {
+/** Whose content a fill is, and who wants it. */
+function originOf({ target, warming, left }: TargetRequest) {
   const { registry: { name: registry }, repository } = target;
-  return { registry, repository, origin: memberKey(target), warming };
+  return { registry, repository, origin: memberKey(target), warming, left: left?.() };
 }
 
 /** Whether `response` is exactly what `part` is missing. */
@@ -555,6 +562,7 @@ class Audience {
   readonly #place = Promise.withResolvers<() => void>();
   /** Aborted when a place was found, and when all have left: nobody need wait for one any more. */
   readonly #end = new AbortController();
+  readonly #left = new AbortController();
   /** Clients whose turn is waited for, or was. */
   readonly #owners = new Set<string>();
   #size = 0;
@@ -570,6 +578,11 @@ class Audience {
     return this.#place.promise;
   }
 
+  /** Aborted when all have left. */
+  get left(): AbortSignal {
+    return this.#left.signal;
+  }
+
   /** Adds one, who leaves when its `left` is aborted. */
   add(request: TargetRequest): void {
     this.#size++;
@@ -579,7 +592,9 @@ class Audience {
       this.#enter(owner);
     }
     const leave = () => {
-      if (--this.#size === 0) this.#end.abort(new OciError("UNKNOWN", "The client has left", GONE));
+      if (--this.#size > 0) return;
+      this.#end.abort(clientLeft());
+      this.#left.abort();
     };
     const left = request.left?.();
     if (left?.aborted) leave();
@@ -602,5 +617,7 @@ class Audience {
   }
 }
 
-/** What nginx logs; no client sees it. */
-const GONE = { status: 499 };
+/** What becomes of a request whose client has left. The status is nginx's; no client sees it. */
+export function clientLeft(): OciError {
+  return new OciError("UNKNOWN", "The client has left", { status: 499 });
+}

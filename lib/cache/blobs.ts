@@ -27,7 +27,8 @@ import { type RegistryClient, repositoryKey } from "../upstream/registry_client.
 import type { Chunks } from "../upstream/download/chunks.ts";
 import { causeOf } from "../upstream/transport/send.ts";
 import { verifiedStream } from "../upstream/download/verified.ts";
-import { BlobFetch, type BlobFetchOptions } from "./blob_fetch.ts";
+import { orAborted } from "../util/deadline.ts";
+import { BlobFetch, type BlobFetchOptions, clientLeft } from "./blob_fetch.ts";
 import type { Content, OpenedContent } from "./content/content.ts";
 import { storedSource, type StoredSourceOptions } from "./content/stored_source.ts";
 import type { Known } from "./lookup.ts";
@@ -262,7 +263,7 @@ export class Blobs {
   ): Promise<Answer | undefined> {
     const { digest, size } = fill;
     // A client can do more with an error than with a connection that breaks; headers alone are of no use to it.
-    if (request.method !== "HEAD") await fill.firstByte;
+    if (request.method !== "HEAD") await firstByteOf(fill, request.left?.());
     if (fill.state === "failed") refuseBroken(fill.error);
     const source: Body["source"] = (part, onEnd) => fill.source(part, onEnd);
     if (size !== undefined) {
@@ -310,8 +311,12 @@ export class Blobs {
         return await this.#relay.answer(request); // the store is in trouble: that is not the client's
       }
       case "fill": {
-        const answer = await this.#fromFill(request, opened.fill, isFirst ? "MISS" : "HIT");
+        const { fill } = opened;
+        const answer = await this.#fromFill(request, fill, isFirst ? "MISS" : "HIT");
         if (answer) return answer;
+        // Those it was started for had left, and it was stopped when this client came.
+        const isStopped = fill.state === "stopped" && !isAgain;
+        if (isStopped) return await this.#open(request, { isStoreTried, isAgain: true });
         return await this.#relay.answer(request);
       }
       case "size": {
@@ -330,6 +335,15 @@ export class Blobs {
         return await this.#relay.answer(request);
       }
     }
+  }
+}
+
+/** Waits until `fill` has a byte or has ended. Throws an `OciError` (499) when the client leaves before. */
+async function firstByteOf(fill: Fill, left: AbortSignal | undefined): Promise<void> {
+  try {
+    await orAborted(fill.firstByte, left);
+  } catch {
+    throw clientLeft();
   }
 }
 

@@ -9,6 +9,7 @@ import { whole } from "../support/http.ts";
 import { type Image, makeImage } from "../support/image.ts";
 import { type ProxyProcess, startProxy } from "../support/proxy_process.ts";
 import { tempDir } from "../support/temp.ts";
+import { until } from "../support/until.ts";
 
 const ROUNDS = 10;
 const CAP = 3_000_000;
@@ -61,7 +62,8 @@ Deno.test(`a proxy killed ${ROUNDS} times in the middle of pulls serves right by
           }
         }
       });
-      await new Promise((resolve) => setTimeout(resolve, random() * 600)); // the random moment
+      const enough = whole200 + Math.floor(random() * 25);
+      await Promise.race([until(() => whole200 >= enough), ...clients]); // the random moment
       isKilled = true;
       await proxy.kill();
       await Promise.all(clients);

@@ -164,6 +164,28 @@ Deno.test("downloads that were begun by requests that read nothing are unread to
   await until(() => t.open().length === MAX_UNWANTED);
 });
 
+Deno.test("downloads whose clients leave before the first byte are unread, and stopped", async () => {
+  await using t = await setUp({ count: 30 });
+  t.registry.faults.add(KIND, { stallAt: 0 });
+  const left = new AbortController();
+  const all = t.blobs.map((blob, i) =>
+    fetch(t.urlOf(blob), {
+      signal: left.signal,
+      headers: { "x-forwarded-for": `192.0.2.${i}` },
+    }).catch(() => {})
+  );
+  await until(() => t.open().length === 30 && [...t.content.fills].length === 30);
+  left.abort();
+  await Promise.all(all);
+  await until(() => t.open().length === MAX_UNWANTED);
+  assertEquals(t.proxy.proxy.requestLimit.clients, 0);
+  // Whoever asks later gets it.
+  t.registry.faults.clear();
+  const stopped = t.blobs.find((blob) => t.askedFor(blob).every(({ end }) => end))!;
+  const answer = await whole(t.urlOf(stopped));
+  assertEquals([answer.status, answer.digest], [200, stopped.digest]);
+});
+
 Deno.test("clients that leave while they wait for a place are asked for nothing", async () => {
   await using t = await setUp({ count: 20 });
   t.registry.faults.add(KIND, { stallAt: HALF });

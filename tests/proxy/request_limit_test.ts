@@ -71,3 +71,19 @@ for (const listener of LISTENERS.filter((name) => name !== "Deno's HTTP/2")) {
     }
   });
 }
+
+for (const listener of LISTENERS) {
+  for (const [when, stallAt] of [["before", 0], ["in the middle of", HALF]] as const) {
+    Deno.test(`a request is under way no longer once its client has left ${when} the answer, with ${listener}`, async () => {
+      await using t = await setUp(listener);
+      const stall = t.docker.faults.add(BLOB, { stallAt });
+      const left = new AbortController();
+      const answers = Array.from({ length: 5 }, (_, i) => t.blob(`192.0.2.${i}`, left.signal));
+      for (const answer of answers) answer.catch(() => {}); // those that leave
+      await until(() => t.limit.clients === 5 && stall.hits > 0);
+      if (stallAt > 0) await Promise.all(answers);
+      left.abort();
+      await until(() => t.limit.clients === 0);
+    });
+  }
+}

@@ -29,6 +29,8 @@ export interface FillStart {
   readonly origin?: string;
   /** Whether it goes on though no client reads it. @default {false} */
   readonly warming?: boolean;
+  /** Aborted when all clients that it is started for have left. @default {they stay until its first byte} */
+  readonly left?: AbortSignal;
   /** For counters: the registry's name. */
   readonly registry: string;
   /** For who watches: whose content it is. */
@@ -230,7 +232,10 @@ export class Fills {
     start.onBegun?.(fill);
     // Those it was started for have come by the time that they can be answered, or want nothing of it.
     const letGo = fill.hold();
-    void fill.firstByte.then(() => setTimeout(letGo));
+    const letGoSoon = () => setTimeout(letGo);
+    void fill.firstByte.then(letGoSoon);
+    if (start.left?.aborted) letGoSoon();
+    else start.left?.addEventListener("abort", letGoSoon, { once: true });
     const keeping = { draft, admission, ownership, origin: start.origin ?? registry };
     const settling = this.#settle(fill, keeping, start.onVerified).finally(() => {
       claim?.release();
