@@ -16,8 +16,23 @@ import type { Config } from "./lib/config/config.ts";
 import { type ConnectionInfo, Proxy } from "./lib/proxy/proxy.ts";
 
 export { type Config, ConfigError, type ConfigOptions, parseConfig } from "./lib/config/config.ts";
+export type {
+  IndexSetting,
+  RedisLocation,
+  S3Setting,
+  StoreSetting,
+} from "./lib/config/engine_url.ts";
+export type { QuotaThreshold, Rate, RateLimits, RepositoryRules } from "./lib/config/values.ts";
+export type { Platforms } from "./lib/oci/platform.ts";
+export type { RouteTable } from "./lib/oci/registry_table.ts";
+export type { LogLevel, LogSettings } from "./lib/telemetry/log.ts";
 export type { ConnectionInfo } from "./lib/proxy/proxy.ts";
-export { type Registry, registryOf } from "./lib/oci/registry.ts";
+export {
+  type Registry,
+  registryOf,
+  type RegistryOptions,
+  type ServiceCredential,
+} from "./lib/oci/registry.ts";
 export { OciError, type OciErrorCode, renderError } from "./lib/oci/error.ts";
 export * from "./lib/transforms/auth.ts";
 export * from "./lib/transforms/headers.ts";

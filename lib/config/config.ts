@@ -21,7 +21,9 @@ export { UPSTREAM_SUFFIXES } from "./upstreams.ts";
 
 /** Everything the proxy may be told, parsed. Durations in milliseconds, sizes in bytes. */
 export interface Config {
+  /** The domain below which each registry has a host name of its own. */
   readonly customDomain: string;
+  /** Where clients connect. */
   readonly listen: {
     readonly host: string;
     readonly port: number;
@@ -81,14 +83,17 @@ export interface Config {
   };
   /** From when on pulls are spared, and how long tags are fresh then. */
   readonly quota: { readonly threshold: QuotaThreshold; readonly manifestTtl: number };
+  /** The upstream registries. */
   readonly registries: readonly Registry[];
   /** Where every unmatched host goes (`TARGET_UPSTREAM`, only with `DEBUG`). */
   readonly fallback?: Registry;
+  /** Which redirects are followed here, beside those that always are. */
   readonly redirects: {
     readonly followAll: boolean;
     readonly blockedHosts: readonly string[];
     readonly storageHosts: readonly string[];
   };
+  /** Whether upstreams may name private, loopback and link-local addresses. */
   readonly allowPrivateNetworks: boolean;
   /** Whether an outbound proxy (`HTTPS_PROXY` and its kin) makes the connections. */
   readonly outboundProxy: boolean;
@@ -96,12 +101,15 @@ export interface Config {
   readonly authoritiesFile?: string;
   /** Whose X-Forwarded headers are believed: nobody's, whoever's it is that connects, or these networks'. */
   readonly trustProxy: boolean | readonly string[];
+  /** The scheme that clients are told; absent: found out for each request. */
   readonly publicScheme?: "http" | "https";
   /** How long an upstream body may stand still before it is cut and resumed. */
   readonly upstreamIdleTimeout: number;
   /** How long transfers may go on after SIGTERM. */
   readonly shutdownTimeout: number;
+  /** What is logged, and how. */
   readonly log: LogSettings;
+  /** Whether `DEBUG` is on. */
   readonly debug: boolean;
   /** What looks like a setting and is none, a line each: to be told, not to stop for. */
   readonly doubts: readonly string[];
@@ -109,9 +117,12 @@ export interface Config {
 
 /** A configuration that cannot be used: every problem, one line each. */
 export class ConfigError extends Error {
+  /** Tells it from other errors. */
   override readonly name = "ConfigError";
+  /** The problems, one line each. */
   readonly problems: readonly string[];
 
+  /** Makes the error of `problems`. */
   constructor(problems: readonly string[]) {
     super(problems.join("\n"));
     this.problems = problems;

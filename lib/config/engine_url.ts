@@ -7,12 +7,19 @@ import { withoutTrailingSlashes } from "../util/text.ts";
 
 /** A Redis or Valkey, single, a cluster or behind sentinels. */
 export interface RedisLocation {
+  /** Tells settings apart. */
   readonly engine: "redis";
+  /** One server, a cluster, or one behind sentinels. */
   readonly mode: "single" | "cluster" | "sentinel";
+  /** Every node or sentinel that the URL names. */
   readonly hosts: readonly { readonly host: string; readonly port: number }[];
+  /** Whether connections use TLS. */
   readonly tls: boolean;
+  /** Of an ACL user. */
   readonly username?: string;
+  /** Of the user, or of Redis as a whole. */
   readonly password?: string;
+  /** The number of the database; 0 in a cluster. */
   readonly database: number;
   /** What the sentinels call it. */
   readonly master?: string;
@@ -22,16 +29,23 @@ export interface RedisLocation {
 
 /** A bucket of an S3-compatible service. */
 export interface S3Setting {
+  /** Tells settings apart. */
   readonly engine: "s3";
+  /** The URL of the service. */
   readonly endpoint: string;
+  /** What requests are signed for. */
   readonly region: string;
+  /** The name of the bucket. */
   readonly bucket: string;
   /** Before every key; empty, or without a slash at either end. */
   readonly prefix: string;
   /** Whether the bucket stands in the path and not in the host name. */
   readonly pathStyle: boolean;
+  /** `AWS_ACCESS_KEY_ID`. */
   readonly accessKey?: string;
+  /** `AWS_SECRET_ACCESS_KEY`. */
   readonly secretKey?: string;
+  /** `AWS_SESSION_TOKEN`. */
   readonly sessionToken?: string;
 }
 

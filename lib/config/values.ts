@@ -209,7 +209,9 @@ export function formatThreshold(threshold: QuotaThreshold): string {
 
 /** At most `count` times in any `period` ms. */
 export interface Rate {
+  /** How many. */
   readonly count: number;
+  /** Milliseconds. */
   readonly period: number;
 }
 
@@ -227,7 +229,9 @@ export function parseRate(text: string): Rate {
 
 /** Budgets of one client; absent: without limit. A hit costs a disk read, a miss costs upstream. */
 export interface RateLimits {
+  /** Of answers from the cache. */
   readonly hits?: Rate;
+  /** Of everything that upstream is asked. */
   readonly misses?: Rate;
 }
 

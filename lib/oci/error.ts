@@ -55,12 +55,18 @@ export interface OciErrorOptions {
 
 /** An error that has an answer: thrown anywhere, rendered at the edge by {@linkcode renderError}. */
 export class OciError extends Error {
+  /** Tells it from other errors. */
   override readonly name = "OciError";
+  /** The code of the distribution API. */
   readonly code: OciErrorCode;
+  /** The status of the answer. */
   readonly status: number;
+  /** What the answer says beside the message. */
   readonly detail?: unknown;
+  /** Headers of the answer. */
   readonly headers?: Readonly<Record<string, string>>;
 
+  /** Makes an error; the status is the code's own unless the options say another. */
   constructor(code: OciErrorCode, message: string, options: OciErrorOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.code = code;

@@ -8,7 +8,9 @@ import { withoutTrailingSlashes } from "../util/text.ts";
 
 /** A service credential of the operator's. It raises rate limits; it never widens access. */
 export interface ServiceCredential {
+  /** Without a colon. */
   readonly username: string;
+  /** May be empty. */
   readonly password: string;
 }
 
@@ -70,14 +72,15 @@ export function isDockerHub({ hostname }: URL): boolean {
 
 /** Options for {@linkcode registryOf}. */
 export interface RegistryOptions {
-  /** @default {[]} */
+  /** Other names of it. @default {[]} */
   readonly aliases?: readonly string[];
-  /** @default {false} */
+  /** Whether a repository of one component lives under `library/`. @default {false} */
   readonly library?: boolean;
-  /** @default {[]} */
+  /** The operator's accounts. @default {[]} */
   readonly credentials?: readonly ServiceCredential[];
+  /** The file that some of them came from. */
   readonly credentialsFile?: Registry["credentialsFile"];
-  /** @default {false} */
+  /** Whether what only these accounts can read may be served to everybody. @default {false} */
   readonly sharePrivate?: boolean;
 }
 

@@ -7,7 +7,9 @@ import { DEFAULT_REGISTRY, type Registry } from "./registry.ts";
 
 /** What routing depends on. */
 export interface RouteTable {
+  /** The domain below which each registry has a host name of its own. */
   readonly customDomain: string;
+  /** The upstream registries. */
   readonly registries: readonly Registry[];
   /** Where every host that matches nothing goes (`TARGET_UPSTREAM` with `DEBUG=true`). */
   readonly fallback?: Registry;

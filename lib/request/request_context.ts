@@ -15,6 +15,7 @@ import { plainAddress } from "../util/address.ts";
 
 /** What is known of a connection besides its request. `Deno.ServeHandlerInfo` is one. */
 export interface ConnectionInfo {
+  /** The address at the other end. */
   readonly remoteAddr?: Deno.Addr;
   /** Path and query as they were sent, where that is known; `request.url` is normalized. */
   readonly target?: string;

@@ -168,7 +168,9 @@ function missingRecord(lines: number): LogRecord {
 
 /** What is logged, and how. */
 export interface LogSettings {
+  /** The lowest level that is logged. */
   readonly level: LogLevel;
+  /** Lines for people, or for programs. */
   readonly format: "text" | "json";
 }
 

@@ -53,6 +53,7 @@ export function publicScheme(options: PublicSchemeOptions): "http" | "https" {
 
 /** What a challenge is made of. */
 export interface ChallengeOptions {
+  /** The scheme that clients reach this proxy by. */
   readonly scheme: "http" | "https";
   /** Port included. */
   readonly host: string;
@@ -91,7 +92,9 @@ export function chooseTokenRegistry(
 
 /** Options for {@linkcode upstreamScopes}. */
 export interface UpstreamScopesOptions {
+  /** Whether scopes begin with the registry. */
   readonly pathMode: boolean;
+  /** The registries to choose from. */
   readonly table: RouteTable;
 }
 
@@ -133,7 +136,9 @@ export function clientScope(scope: string, prefix: string): string {
 
 /** A username (without a colon) and password. */
 export interface BasicCredential {
+  /** Without a colon. */
   readonly username: string;
+  /** May be empty. */
   readonly password: string;
 }
 

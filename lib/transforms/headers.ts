@@ -53,6 +53,7 @@ export function upstreamHeaders(headers: Headers, options: { kind: ExchangeKind 
 
 /** Options for {@linkcode replyHeaders}. */
 export interface ReplyHeadersOptions {
+  /** What was asked for. */
   readonly kind: ExchangeKind;
   /** Of upstream's answer: Retry-After is kept with 429 and 503 only. */
   readonly status: number;
@@ -112,12 +113,15 @@ export function rewriteLink(link: string | null, options: LinkOptions): string |
 
 /** What the headers of a manifest or blob say. */
 export interface ContentOptions {
+  /** What it is. */
   readonly kind: "manifest" | "blob";
+  /** Of the whole content. */
   readonly digest: string;
   /** Of the whole content, in bytes. */
   readonly size: number;
-  /** @default {"application/octet-stream"} */
+  /** Of the content. @default {"application/octet-stream"} */
   readonly mediaType?: string;
+  /** How the cache answered: `X-Cache`. */
   readonly cache: "HIT" | "MISS" | "STALE" | "BYPASS";
   /** How long ago upstream last said so, in seconds. */
   readonly ageSeconds?: number;

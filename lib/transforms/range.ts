@@ -7,7 +7,9 @@
 
 /** A part of a blob: the first and the last byte, both included. */
 export interface Part {
+  /** The offset of the first byte. */
   readonly start: number;
+  /** The offset of the last byte. */
   readonly end: number;
 }
 

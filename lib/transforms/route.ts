@@ -21,9 +21,11 @@ import { cut } from "../util/text.ts";
 
 /** One thing of one repository, named by a request. */
 export interface Target {
+  /** Where it is. */
   readonly registry: Registry;
   /** The name as the registry knows it. */
   readonly repository: string;
+  /** What of the repository. */
   readonly kind: TargetKind;
   /** Tag or digest; "" for `tags`. */
   readonly reference: string;
@@ -64,6 +66,7 @@ export interface HostedRoute {
 
 /** What routing looks at. */
 export interface RouteRequest {
+  /** Normalized, as the client sees it. */
   readonly url: URL;
   /** The host as the client named it, port included. */
   readonly host: string;
