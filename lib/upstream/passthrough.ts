@@ -48,7 +48,7 @@ import {
 } from "./download/body.ts";
 import type { UpstreamAnswer } from "./client.ts";
 import { Download, MismatchError, type Source } from "./download/download.ts";
-import { firstOf, ofLength, partLength } from "./download/part.ts";
+import { firstOf, ofLength, partOf } from "./download/part.ts";
 import { isList, isManifest, isManifestHead } from "./proof.ts";
 import { causeOf } from "./transport/send.ts";
 import { blobSource } from "./blob_source.ts";
@@ -385,8 +385,9 @@ export class Passthrough {
   }
 
   /**
-   * A blob on its way to one client, verified as it passes where it is whole and can be: then it is noted that the
-   * caller may read it. Throws an `OciError` (502) where it breaks before its first byte: a client can do more with that than with a broken connection.
+   * A blob on its way to one client, verified as it passes where it is whole, as `bytes=0-` is too, and can be: then it is
+   * noted that the caller may read it. A part of it is checked for its length alone. Throws an `OciError` (502) where it
+   * breaks before its first byte: a client can do more with that than with a broken connection.
    */
   async blob(answer: TargetAnswer, request: TargetRequest): Promise<Answer> {
     const { response } = answer;
@@ -399,20 +400,22 @@ export class Passthrough {
     reply.set("x-cache", "BYPASS");
     if (!reply.has("content-type")) reply.set("content-type", "application/octet-stream");
     const init = { status: response.status, headers: reply };
-    if (!response.body) return watchBody(null, init, "BYPASS");
-    if (response.status !== 200 || !isStorable(digest)) {
-      const length = response.status === 200
-        ? undefined
-        : partLength(response, request.headers.get("range"));
-      if (length !== undefined) reply.set("content-length", String(length));
-      const body = withIdleLimit(response.body, this.idle);
-      const part = length === undefined ? body : ofLength(body, length);
-      return watchBody(await firstByte(part).catch(refuseBroken), init, "BYPASS");
+    const part = response.status === 200
+      ? undefined
+      : partOf(response, request.headers.get("range"));
+    if (part) reply.set("content-length", String(part.length));
+    const first = response.body ?? new Blob().stream();
+    if (part && !part.isWhole || !isStorable(digest)) {
+      const body = withIdleLimit(first, this.idle);
+      const passed = part ? ofLength(body, part.length) : body;
+      return watchBody(await firstByte(passed).catch(refuseBroken), init, "BYPASS");
     }
-    const size = this.sizeOf(response, target);
+    const size = part ? part.length : this.sizeOf(response, target);
+    const headers = new Headers(response.headers);
+    if (part) headers.set("content-length", String(size)); // as an answer about the whole has it
     const download = new Download({
-      source: this.source(request, response.headers),
-      first: response.body,
+      source: this.source(request, headers),
+      first,
       size,
       idle: this.idle,
       onResume: (offset, cause) => this.resumed(target, { offset, cause }),

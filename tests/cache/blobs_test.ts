@@ -109,6 +109,35 @@ Deno.test("a ranged client of what finds no room is given its range, and the who
   assertEquals(t.aborted, [`GET blobs/${digest}`]);
 });
 
+Deno.test("a range that is all of a blob is verified like the whole where it passes through", async () => {
+  for (const range of ["bytes=0-", `bytes=0-${SIZE - 1}`, `bytes=-${SIZE + 1}`]) {
+    for (const said of [String(SIZE), "*"]) {
+      if (said === "*" && range === `bytes=0-${SIZE - 1}`) continue; // nothing says that there is no more
+      await using t = startPolicies({ maxSize: SIZE - 1 });
+      const send = (bytes: Uint8Array<ArrayBuffer>) =>
+        t.handle((_, __, headers) =>
+          headers.get("range") === null ? whole("GET") : new Response(
+            bodyOf([bytes.slice(0, 70_000), bytes.slice(70_000)]),
+            { status: 206, headers: { "content-range": `bytes 0-${SIZE - 1}/${said}` } },
+          )
+        );
+      send(BYTES);
+      const right = await t.ask("blob", digest, { headers: { range } });
+      assertEquals([right.status, right.cache, right.body.length], [206, "BYPASS", SIZE]);
+      assertEquals(digestOf(right.body), digest);
+      const wrong = BYTES.slice();
+      wrong[0]! ^= 1;
+      send(wrong);
+      await assertRejects(
+        () => t.ask("blob", digest, { headers: { range } }),
+        Error,
+        "Digest of the body",
+      );
+      assertEquals(t.stats.cacheEvents.get("mismatch"), 1);
+    }
+  }
+});
+
 Deno.test("while the disk fails blobs pass through, verified as ever", async () => {
   await using t = startPolicies();
   t.store.fail = (operation) => operation === "begin" ? new Error("Disk error") : undefined;

@@ -328,6 +328,8 @@ export class Fill {
     const next = async (buffer: Uint8Array<ArrayBuffer>) => {
       while (isOpen && position < wanted()) {
         if (rest) return (await rest.read()).value;
+        // What is known to be wrong nobody needs to the end.
+        if (this.#error instanceof MismatchError) throw this.#error;
         const end = this.#readable(wanted());
         if (position < end) {
           loan = this.#pieces.lend(position, Math.min(end - position, buffer.byteLength));
@@ -343,6 +345,8 @@ export class Fill {
             return await this.#read(reader, { position, buffer: target });
           } catch (error) {
             if (!isOpen) throw error;
+            // The draft of a download that failed is removed: that is no trouble of the disk's.
+            if (this.#state === "failed") throw this.#error;
             // What is written cannot be read, here or in the store that it has gone to.
             this.#options.observer?.unreadable?.(error);
             rest = this.#anew(position, part).getReader();
@@ -415,14 +419,17 @@ export class Fill {
     return await bytes;
   }
 
-  /** What upstream has from `position` on, for one client, verified from the first byte on. */
+  /**
+   * What upstream has from `position` on, for one client, verified from the first byte on. The client has had what was
+   * written before, of which nobody knows yet whether it is right: that has to be the same.
+   */
   #anew(position: number, wanted: Part | undefined): ReadableStream<Uint8Array<ArrayBuffer>> {
     const { digest, size } = this;
-    const part = { start: position, end: wanted?.end ?? Infinity };
     return verifiedStream(new Download({ ...this.#upstream(), offset: 0, size }), {
       digest,
       size,
-      part,
+      part: { start: position, end: wanted?.end ?? Infinity },
+      before: { length: this.#written, hash: this.#hash.copy() },
     });
   }
 

@@ -1,11 +1,11 @@
 /**
- * A part of a blob on its way through: it cannot be verified by itself, but it can be the part that was asked
- * for, and all of it.
+ * A part of a blob on its way through: unless it is all of the blob it cannot be verified by itself, but it can be the
+ * part that was asked for, and all of that.
  *
  * @module
  */
 import { OciError } from "../../oci/error.ts";
-import { parseRange } from "../../transforms/range.ts";
+import { parseRange, type Part } from "../../transforms/range.ts";
 import { codingOf } from "./body.ts";
 import type { Chunks } from "./chunks.ts";
 
@@ -17,11 +17,22 @@ function refused(response: Response, reason: string): OciError {
   });
 }
 
+/** What of a blob an answer has. */
+export interface AnsweredPart extends Part {
+  /** In bytes. */
+  readonly length: number;
+  /** Whether that is all of the blob, as `bytes=0-` asks for. */
+  readonly isWhole: boolean;
+}
+
+/** More bytes than anything has. */
+const ENDLESS = Number.MAX_SAFE_INTEGER;
+
 /**
- * The length in bytes of `response`, an answer to a request with the Range header `asked`. Throws an
- * `OciError` (502) for anything but 206 with exactly that part: clients put parts together blindly.
+ * The part that `response` has, an answer to a request with the Range header `asked`. Throws an `OciError` (502) for
+ * anything but 206 with exactly what was asked for: clients put parts together blindly.
  */
-export function partLength(response: Response, asked: string | null): number {
+export function partOf(response: Response, asked: string | null): AnsweredPart {
   const { status, headers } = response;
   if (status !== 206 || asked === null) throw refused(response, "no part was asked for");
   if (codingOf(headers) !== undefined) throw refused(response, "it is encoded");
@@ -30,15 +41,19 @@ export function partLength(response: Response, asked: string | null): number {
   const [start, end] = [Number(first), Number(last)];
   const length = end - start + 1;
   if (!(length > 0)) throw refused(response, `Content-Range is ${said}`);
-  const wanted = size === "*" ? undefined : parseRange(asked, Number(size));
-  const isAnother = wanted &&
+  const wanted = parseRange(asked, size === "*" ? ENDLESS : Number(size));
+  const isAnother = size !== "*" &&
     (wanted.kind !== "part" || wanted.start !== start || wanted.end !== end);
   if (isAnother) throw refused(response, `Content-Range is ${said}`);
   const announced = headers.get("content-length");
   if (announced !== null && announced !== String(length)) {
     throw refused(response, `Content-Length is ${announced}`);
   }
-  return length;
+  // Where its size is not said, less than was asked for means that there is no more.
+  const isEnd = size === "*"
+    ? wanted.kind !== "part" || wanted.end !== end
+    : length === Number(size) - start;
+  return { start, end, length, isWhole: start === 0 && isEnd };
 }
 
 /** `body`, which errors where it is shorter or longer than `length` bytes. */

@@ -21,6 +21,11 @@ export interface VerifiedOptions {
   readonly size?: number;
   /** What of the content is delivered; what is outside of it is read and hashed only. */
   readonly part?: Part;
+  /**
+   * What the client has had from elsewhere, of the same content: the hash of its first `length` bytes. Others make the
+   * stream error. Only with `offset` 0.
+   */
+  readonly before?: { readonly length: number; readonly hash: Hash };
   /** Called when the bytes are not the digest's, or not as many as `size` says. */
   readonly onMismatch?: (reason: string) => void;
   /** Called once, with the bytes delivered and whether that was all. */
@@ -28,8 +33,9 @@ export interface VerifiedOptions {
 }
 
 /**
- * The bytes of `chunks`, the last of which is held back until the whole agrees with the digest; otherwise
- * the stream errors. A part that ends before the last byte is delivered without waiting for the rest.
+ * The bytes of `chunks`, the last of which is held back until the whole agrees with the digest, and with what the client
+ * had `before`; otherwise the stream errors. A part that ends before the last byte is delivered without waiting for the
+ * rest.
  */
 export function verifiedStream(
   chunks: Chunks,
@@ -44,6 +50,17 @@ export function verifiedStream(
   let sent = 0;
   let isDone = false;
   let ended = false;
+  let before = options.before;
+  const update = (chunk: Uint8Array) => {
+    const left = before ? before.length - offset : Infinity;
+    hash.update(left < chunk.byteLength ? chunk.subarray(0, left) : chunk);
+    if (!before || chunk.byteLength < left) return;
+    if (hash.copy().digest("hex") !== before.hash.copy().digest("hex")) {
+      throw new MismatchError(`The first ${before.length} bytes are not what they were before`);
+    }
+    before = undefined;
+    if (left < chunk.byteLength) hash.update(chunk.subarray(left));
+  };
   const finish = (complete: boolean) => {
     if (!ended) options.onEnd?.(sent, complete);
     ended = true;
@@ -68,7 +85,7 @@ export function verifiedStream(
         isDone = true;
         return held;
       }
-      hash.update(value);
+      update(value);
       const from = Math.max(0, start - offset);
       const to = Math.min(value.byteLength, end - offset);
       offset += value.byteLength;

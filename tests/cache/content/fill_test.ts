@@ -430,6 +430,45 @@ Deno.test("when what was written cannot be read, its reader goes on from upstrea
   }
 });
 
+Deno.test("a client that had wrong bytes of a fill is never given right ones after them", async () => {
+  const wrong = BYTES.slice();
+  wrong[10]! ^= 1;
+  for (const isRunning of [true, false]) {
+    for (const isWrong of [true, false]) {
+      const unreadable: unknown[] = [];
+      const draft = memoryDraft();
+      draft.reader = () => Promise.reject(new Deno.errors.NotFound("It has been removed"));
+      const source = sourceOf((offset) => bodyOf(cut(BYTES.slice(offset), [70_000, 150_000])));
+      const fed = fedBody({ type: "bytes" });
+      const { fill } = startFill({
+        first: fed.body,
+        source,
+        draft,
+        observer: { unreadable: (error) => unreadable.push(error) },
+      });
+      const reader = fill.stream(undefined, () => {}).getReader();
+      fed.push((isWrong ? wrong : BYTES).slice(0, 100_000));
+      const first = (await reader.read()).value!;
+      assert(first.byteLength > 10 && first.byteLength < 100_000);
+      fed.push((isWrong ? wrong : BYTES).slice(100_000));
+      await clearPending(); // what the client has not read is not in memory any more
+      if (!isRunning) {
+        fed.end();
+        await fill.done;
+      }
+      const { bytes, error } = await drain(releasedStream(reader));
+      if (isRunning) fed.end();
+      const isFailed = isWrong && !isRunning;
+      // A download that failed is not asked for again, and no trouble of the disk's.
+      assertEquals([unreadable.length, source.offsets.length], isFailed ? [0, 0] : [1, 1]);
+      assertEquals(error?.name, isWrong ? "MismatchError" : undefined);
+      const length = first.byteLength + bytes.byteLength;
+      assert(isWrong ? length < SIZE : length === SIZE, `${length} bytes`);
+      await fill.done;
+    }
+  }
+});
+
 Deno.test("a client of a fill whose disk failed does not notice that upstream breaks as well", async () => {
   const source = sourceOf((offset, n) =>
     bodyOf([BYTES.slice(offset, n === 1 ? 200_000 : SIZE)], { end: n === 1 ? RESET : "close" })

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { OciError } from "../../../lib/oci/error.ts";
-import { ofLength, partLength } from "../../../lib/upstream/download/part.ts";
+import { ofLength, partOf } from "../../../lib/upstream/download/part.ts";
 import { bodyOf, drain, fedBody } from "../../support/bodies.ts";
 import { randomBytes } from "../../support/content.ts";
 
@@ -37,10 +37,29 @@ for (const [range, status, headers, length] of PARTS) {
   Deno.test(`${what} is ${length ?? "not"} what was asked for with ${range}`, () => {
     const fed = fedBody();
     const response = new Response(fed.body, { status, headers });
-    if (length !== undefined) return assertEquals(partLength(response, range), length);
-    const error = assertThrows(() => partLength(response, range), OciError);
+    if (length !== undefined) return assertEquals(partOf(response, range).length, length);
+    const error = assertThrows(() => partOf(response, range), OciError);
     assertEquals(error.status, 502);
     assert(fed.cancelled);
+  });
+}
+
+/** Range, Content-Range, and whether that is all of the blob. */
+const WHOLES: [range: string, contentRange: string, isWhole: boolean][] = [
+  ["bytes=0-", "bytes 0-99/100", true],
+  ["bytes=0-", "bytes 0-99/*", true],
+  ["bytes=0-99", "bytes 0-99/100", true],
+  ["bytes=0-200", "bytes 0-99/*", true],
+  ["bytes=-200", "bytes 0-99/100", true],
+  ["bytes=0-99", "bytes 0-99/*", false],
+  ["bytes=0-99", "bytes 0-99/101", false],
+  ["bytes=1-", "bytes 1-99/100", false],
+  ["bytes=1-", "bytes 1-99/*", false],
+];
+for (const [range, contentRange, isWhole] of WHOLES) {
+  Deno.test(`${contentRange} in answer to ${range} is ${isWhole ? "all" : "not all"} of it`, () => {
+    const response = new Response("", { status: 206, headers: { "content-range": contentRange } });
+    assertEquals(partOf(response, range).isWhole, isWhole);
   });
 }
 
@@ -71,7 +90,12 @@ Deno.test("a part is as long as its Content-Range says, and no header makes it t
     const size = end + 1 + beyond;
     const headers = { "content-range": `bytes ${start}-${end}/${size}` };
     const response = new Response(null, { status: 206, headers });
-    assertEquals(partLength(response, `bytes=${start}-${end}`), end - start + 1);
+    assertEquals(partOf(response, `bytes=${start}-${end}`), {
+      start,
+      end,
+      length: end - start + 1,
+      isWhole: start === 0 && beyond === 0,
+    });
   }));
   const header = fc.oneof(
     fc.string({ unit: fc.constantFrom(..."0123456789-/* bytes=") }),
@@ -84,7 +108,7 @@ Deno.test("a part is as long as its Content-Range says, and no header makes it t
     const response = new Response(null, { status: 206, headers: { "content-range": header } });
     if (length !== undefined) response.headers.set("content-length", String(length));
     try {
-      const found = partLength(response, asked);
+      const { length: found } = partOf(response, asked);
       assert(found > 0 && found === (length ?? found));
     } catch (error) {
       assert(error instanceof OciError && error.status === 502, `${error}`);

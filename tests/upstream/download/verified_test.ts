@@ -118,6 +118,21 @@ Deno.test("a body that goes on from an offset is verified with the hash of what 
   assertEquals(wrong.mismatches.length, 1);
 });
 
+Deno.test("what the client had before has to be the beginning of the content, however that is cut", async () => {
+  const cuts = fc.array(fc.integer({ min: 0, max: size }), { maxLength: 8 });
+  const length = fc.integer({ min: 1, max: size });
+  await fc.assert(fc.asyncProperty(cuts, length, fc.boolean(), async (cuts, length, isWrong) => {
+    const had = BYTES.slice(0, length);
+    if (isWrong) had[length - 1]! ^= 0xff;
+    const before = { length, hash: createHasher(digest).update(had) };
+    const part = { start: length, end: Infinity };
+    const { bytes, error } = await deliver(BYTES, { cuts, size, before, part });
+    assertEquals(error?.name, isWrong ? "MismatchError" : undefined);
+    if (isWrong) assert(length === size || bytes.byteLength < size - length);
+    else assertEquals(bytes, BYTES.slice(length));
+  }));
+});
+
 Deno.test("a connection that breaks is no mismatch", async () => {
   const mismatches: string[] = [];
   const ends: [number, boolean][] = [];
