@@ -5,6 +5,7 @@ import { parse as parseYaml } from "@std/yaml";
 import { parse } from "dotenv";
 import { Metrics } from "../lib/admin/metrics.ts";
 import { CACHE_COMMANDS, COMMANDS, FLAGS, readCommandLine } from "../lib/commands/command_line.ts";
+import { RENAMED } from "../lib/config/environment.ts";
 import { parseConfig, SETTINGS, UPSTREAM_SUFFIXES } from "../lib/config/config.ts";
 import { describeConfig } from "../lib/config/describe.ts";
 import { parseDuration } from "../lib/util/units.ts";
@@ -36,6 +37,7 @@ const README_LINES = 200;
 
 /** Names in capitals that are no settings of this program, and whose they are. */
 const NOT_SETTINGS: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(Object.keys(RENAMED).map((name) => [name, "an old name of a setting"])),
   HTTP_PROXY: "Deno",
   HTTPS_PROXY: "Deno",
   NO_PROXY: "Deno",

@@ -50,7 +50,7 @@ export interface CacheOptions {
   /** How long upstream's body may stand still, ms. */
   readonly idle: number;
   readonly stats: Stats;
-  /** Where this instance listens: others that share the cache reach it there, unless `PEER_URL` says. */
+  /** Where this instance listens: others that share the cache reach it there, unless `ADVERTISE_URL` says. */
   readonly listen?: Config["listen"];
 }
 

@@ -141,7 +141,7 @@ async function openTogether(
     ? new RedisStore(redis, { drafts, maxSize: cache.maxSize })
     : openS3(cache.store as S3Setting, { drafts, options });
   const remote = new RedisIndex(redis, { instance: crypto.randomUUID(), size: cache.indexSize });
-  // With CACHE_ONLY nobody can be asked again.
+  // With OFFLINE nobody can be asked again.
   const index = new BufferedIndex(remote, { marksHold: cache.only ? Infinity : undefined });
   const self = {
     url: cache.peerUrl ?? (options.listen ? ownUrl(options.listen) : ""),

@@ -42,7 +42,7 @@ export function combinationProblems(set: Readonly<Record<string, string>>): stri
 
 const CacheSettings = v.pick(Environment, [
   "CACHE_ENABLED",
-  "CACHE_ONLY",
+  "OFFLINE",
   "CUSTOM_DOMAIN",
   "WARM_IMAGES",
 ]);
@@ -54,10 +54,10 @@ export function cacheProblems(
 ): string[] {
   const settings = v.safeParse(CacheSettings, set);
   if (!settings.success) return [];
-  const { CACHE_ENABLED, CACHE_ONLY, CUSTOM_DOMAIN: customDomain, WARM_IMAGES } = settings.output;
+  const { CACHE_ENABLED, OFFLINE, CUSTOM_DOMAIN: customDomain, WARM_IMAGES } = settings.output;
   const problems: string[] = [];
-  if (CACHE_ENABLED === false && CACHE_ONLY) {
-    problems.push("CACHE_ONLY: Needs the cache, and CACHE_ENABLED is false");
+  if (CACHE_ENABLED === false && OFFLINE) {
+    problems.push("OFFLINE: Needs the cache, and CACHE_ENABLED is false");
   }
   if (CACHE_ENABLED === false && WARM_IMAGES.length > 0) {
     problems.push("WARM_IMAGES: Needs the cache, and CACHE_ENABLED is false");

@@ -10,7 +10,7 @@ import type { QuotaThreshold, RateLimits, RepositoryRules } from "./values.ts";
 import type { Platforms } from "../oci/platform.ts";
 import { isDockerHub, type Registry, registryOf } from "../oci/registry.ts";
 import { OUTBOUND_PROXY, warningsAbout } from "./warnings.ts";
-import { Environment } from "./environment.ts";
+import { Environment, withCurrentNames } from "./environment.ts";
 import type { LogSettings } from "../telemetry/log.ts";
 import { cacheProblems, combinationProblems } from "./combinations.ts";
 import { readRegistries } from "./upstreams.ts";
@@ -145,9 +145,10 @@ export function parseConfig(
   env: Readonly<Record<string, string | undefined>>,
   options: ConfigOptions = {},
 ): Config {
-  const set = Object.fromEntries(
+  const given = Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => !!entry[1]),
   );
+  const set = withCurrentNames(given);
   const problems: string[] = [];
   const readFile = options.readFile ?? Deno.readTextFileSync;
   const registries = readRegistries(set, { readFile, problems });
@@ -184,10 +185,10 @@ export function parseConfig(
         blobTtl: values.CACHE_BLOB_TTL,
         ...engines,
         indexSize: values.CACHE_INDEX_SIZE,
-        fillsSize: values.CACHE_FILLS_SIZE,
+        fillsSize: values.CACHE_STAGING_SIZE,
         storeRedirect: values.STORE_REDIRECT,
-        peerUrl: values.PEER_URL?.href.replace(/\/$/, ""),
-        only: values.CACHE_ONLY,
+        peerUrl: values.ADVERTISE_URL?.href.replace(/\/$/, ""),
+        only: values.OFFLINE,
       }
       : undefined,
     admin: onDeploy ? undefined : adminOf(values, set),
@@ -214,7 +215,7 @@ export function parseConfig(
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
-    doubts: warningsAbout(Object.keys(set), { file: options.file, debug }),
+    doubts: warningsAbout(Object.keys(given), { file: options.file, debug }),
   });
 }
 

@@ -84,10 +84,10 @@ function linesOf(config: Config): string[] {
         `CACHE_STORE=${describeEngine(cache.store)}`,
         `CACHE_INDEX=${describeEngine(cache.index)}`,
         `CACHE_INDEX_SIZE=${formatExactSize(cache.indexSize)}`,
-        `CACHE_ONLY=${cache.only}`,
-        `CACHE_FILLS_SIZE=${formatExactSize(cache.fillsSize)}`,
+        `OFFLINE=${cache.only}`,
+        `CACHE_STAGING_SIZE=${formatExactSize(cache.fillsSize)}`,
         `STORE_REDIRECT=${cache.storeRedirect}`,
-        ...cache.peerUrl ? [`PEER_URL=${cache.peerUrl}`] : [],
+        ...cache.peerUrl ? [`ADVERTISE_URL=${cache.peerUrl}`] : [],
       ]
       : [],
     ...adminLines(config),

@@ -75,14 +75,14 @@ export const Environment = v.object({
   CACHE_STORE: v.optional(parsed(parseStoreSetting), "files"),
   CACHE_INDEX: v.optional(parsed(parseIndexSetting)),
   CACHE_INDEX_SIZE: v.optional(parsed(parseSize), "256MiB"),
-  CACHE_FILLS_SIZE: v.optional(parsed(parseSize), "10GiB"),
+  CACHE_STAGING_SIZE: v.optional(parsed(parseSize), "10GiB"),
   STORE_REDIRECT: flag("false"),
-  PEER_URL: v.optional(parsed(parseUpstream)),
+  ADVERTISE_URL: v.optional(parsed(parseUpstream)),
   AWS_ACCESS_KEY_ID: v.optional(v.string()),
   AWS_SECRET_ACCESS_KEY: v.optional(v.string()),
   AWS_SESSION_TOKEN: v.optional(v.string()),
   AWS_REGION: v.optional(v.string()),
-  CACHE_ONLY: flag("false"),
+  OFFLINE: flag("false"),
   ADMIN_ADDR: v.optional(parsed(parseAdminAddress), "127.0.0.1:9090"),
   ADMIN_TOKEN: v.optional(parsed(parseAdminToken)),
   WARM_IMAGES: v.optional(parsed(parseList), ""),
@@ -123,6 +123,21 @@ export const Environment = v.object({
 /** Set at all, to whatever. */
 function optionalPresence() {
   return v.optional(parsed((text) => text !== "0" && text !== "false"));
+}
+
+/** Old names of settings, which still work, and the names that they have now. */
+export const RENAMED: Readonly<Record<string, string>> = {
+  CACHE_FILLS_SIZE: "CACHE_STAGING_SIZE",
+  PEER_URL: "ADVERTISE_URL",
+  CACHE_ONLY: "OFFLINE",
+};
+
+/** Returns `set` under today's names. Where both names of a setting have a value, today's counts. */
+export function withCurrentNames(set: Readonly<Record<string, string>>): Record<string, string> {
+  const current = Object.entries(set).map(([name, value]) =>
+    [Object.hasOwn(RENAMED, name) ? RENAMED[name]! : name, value] as const
+  );
+  return { ...Object.fromEntries(current), ...set };
 }
 
 /** The names of every setting that has a fixed name, in the order of the documentation. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { closest } from "../util/suggest.ts";
-import { SETTINGS } from "./environment.ts";
+import { RENAMED, SETTINGS } from "./environment.ts";
 
 /** Settings of the predecessors that have no successor, and why. */
 const GONE: Readonly<Record<string, string>> = {
@@ -43,6 +43,8 @@ export function warningsAbout(
     if (SETTINGS.includes(name) || OUTBOUND.includes(name) || name.startsWith("UPSTREAM_")) {
       return [];
     }
+    const renamed = Object.hasOwn(RENAMED, name) ? RENAMED[name] : undefined;
+    if (renamed) return [`${name}: Old name of ${renamed}: please use that`];
     const gone = Object.hasOwn(GONE, name) ? GONE[name] : undefined;
     if (gone) return [`${name}: Not used: ${gone}`];
     const isOurs = file.includes(name);

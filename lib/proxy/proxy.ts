@@ -252,7 +252,7 @@ export class Proxy {
       return await (budget ? budget.settle(work) : work());
     } catch (error) {
       if (this.config.cache?.only && isUpstreamTrouble(error) && error.status !== 429) {
-        throw notFound(kind, "Not in the cache, and upstream is never asked (CACHE_ONLY)");
+        throw notFound(kind, "Not in the cache, and upstream is never asked (OFFLINE)");
       }
       throw error;
     }

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { type Config, ConfigError, parseConfig, SETTINGS } from "../../lib/config/config.ts";
 import { describeConfig } from "../../lib/config/describe.ts";
@@ -53,6 +53,37 @@ Deno.test("without any setting everything has its default", () => {
   assertEquals(config.fallback, undefined);
 });
 
+const OLD_NAMES: readonly [
+  old: string,
+  name: string,
+  value: string,
+  get: (config: Config) => unknown,
+][] = [
+  ["CACHE_FILLS_SIZE", "CACHE_STAGING_SIZE", "1GiB", ({ cache }) => cache?.fillsSize],
+  ["PEER_URL", "ADVERTISE_URL", "http://10.0.0.7:8080", ({ cache }) => cache?.peerUrl],
+  ["CACHE_ONLY", "OFFLINE", "true", ({ cache }) => cache?.only],
+];
+
+for (const [old, name, value, get] of OLD_NAMES) {
+  Deno.test(`${old} still works, and is named as the old name of ${name}`, () => {
+    const config = parseConfig({ [old]: value });
+    assertEquals(get(config), get(parseConfig({ [name]: value })));
+    assertNotEquals(get(config), get(parseConfig({})));
+    assertEquals(config.doubts, [`${old}: Old name of ${name}: please use that`]);
+  });
+}
+
+Deno.test("where a setting is given by both its names, today's counts", () => {
+  const config = parseConfig({ OFFLINE: "false", CACHE_ONLY: "true" });
+  assertEquals(config.cache?.only, false);
+  assertEquals(config.doubts, ["CACHE_ONLY: Old name of OFFLINE: please use that"]);
+});
+
+Deno.test("a wrong value under an old name is told under today's", () => {
+  const error = assertThrows(() => parseConfig({ CACHE_FILLS_SIZE: "much" }), ConfigError);
+  assertMatch(error.problems.join(), /^CACHE_STAGING_SIZE: /);
+});
+
 Deno.test("the predecessors' nine names and two more are known, with their hosts", () => {
   const { registries } = parseConfig({});
   assertEquals(registries.map(({ name, url }) => [name, url.href]), [
@@ -83,7 +114,7 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   [{ CACHE_MAX_SIZE: "500MB" }, (c) => c.cache?.maxSize, 500_000_000],
   [{}, (c) => c.cache?.indexSize, 256 * 2 ** 20],
   [{ CACHE_INDEX_SIZE: "64MiB" }, (c) => c.cache?.indexSize, 64 * 2 ** 20],
-  [{ CACHE_FILLS_SIZE: "1GiB" }, (c) => c.cache?.fillsSize, 2 ** 30],
+  [{ CACHE_STAGING_SIZE: "1GiB" }, (c) => c.cache?.fillsSize, 2 ** 30],
   [{ CACHE_MANIFEST_TTL: "1d" }, (c) => c.cache?.manifestTtl, 24 * HOUR],
   [
     { BLOCKED_HOSTS: "*.Evil.example, .b.example c.example." },
@@ -121,7 +152,7 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   ],
   [{ MAX_CONCURRENT_FILLS: "4" }, (c) => c.limits?.maxFills, 4],
   [{ QUOTA_THRESHOLD: "30" }, (c) => c.quota.threshold, { count: 30 }],
-  [{ CACHE_ONLY: "true" }, (c) => c.cache?.only, true],
+  [{ OFFLINE: "true" }, (c) => c.cache?.only, true],
   [{ ADMIN_ADDR: "off" }, (c) => c.admin, undefined],
   [
     { ADMIN_ADDR: "0.0.0.0:9000", ADMIN_TOKEN: "hunter2hunter2hunter2" },
@@ -279,7 +310,7 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
   [{ CACHE_INDEX: "redis://redis.example" }, /^CACHE_INDEX: A shared index needs/],
   [{ STORE_REDIRECT: "true" }, /^STORE_REDIRECT: Needs CACHE_STORE=s3/],
   [{ AWS_ACCESS_KEY_ID: "id" }, /^AWS_ACCESS_KEY_ID: Set both/],
-  [{ CACHE_ENABLED: "false", CACHE_ONLY: "true" }, /^CACHE_ONLY: Needs the cache/],
+  [{ CACHE_ENABLED: "false", OFFLINE: "true" }, /^OFFLINE: Needs the cache/],
   [{ ADMIN_ADDR: "9090" }, /^ADMIN_ADDR: Expected an address with a port, or off: 9090/],
   [{ ADMIN_ADDR: "0.0.0.0:9090" }, /^ADMIN_TOKEN: Needed where ADMIN_ADDR is not a loopback/],
   [{ ADMIN_TOKEN: "15 characters.." }, /^ADMIN_TOKEN: Expected at least 16 characters$/],
@@ -348,7 +379,7 @@ Deno.test("all problems are reported at once, one line each", () => {
   const groupOf = (name: string) => {
     if (name.startsWith("ADMIN_")) return "admin";
     if (/^(CACHE_STORE|CACHE_INDEX|STORE_|AWS_)/.test(name)) return "engines";
-    if (/^(CACHE_ENABLED|CACHE_ONLY|WARM_IMAGES)$/.test(name)) return "cache";
+    if (/^(CACHE_ENABLED|OFFLINE|WARM_IMAGES)$/.test(name)) return "cache";
     return /^(UPSTREAM_[A-Z]+|TLS)_/.exec(name + "_")?.[1] ?? name;
   };
   for (const [one, problem] of INVALID) {
@@ -439,13 +470,13 @@ Deno.test("config prints every setting, and what it prints means the same config
     WARM_IMAGES: "nginx:1.27,ghcr.io/owner/image",
     WARM_INTERVAL: "30m",
     WARM_PLATFORMS: "linux/amd64",
-    CACHE_ONLY: "true",
+    OFFLINE: "true",
     CACHE_STORE: "s3://bucket/prefix?endpoint=https://s3.example",
     CACHE_INDEX: "redis://redis.example:6380/2",
     CACHE_INDEX_SIZE: "100MiB",
-    CACHE_FILLS_SIZE: "3GiB",
+    CACHE_STAGING_SIZE: "3GiB",
     STORE_REDIRECT: "true",
-    PEER_URL: "http://10.0.0.5:8080",
+    ADVERTISE_URL: "http://10.0.0.5:8080",
     ADMIN_ADDR: "[::1]:9999",
     TARGET_UPSTREAM: "https://a.example/base",
     UPSTREAM_MY_CORP: "https://registry.corp.example/base",

@@ -105,8 +105,8 @@ toolTest(
     needs: BOTH,
     async fn() {
       // Nobody listens there.
-      const PEER_URL = `http://127.0.0.1:${freePort()}`;
-      await using pair = await startPair({ ownerEnv: { PEER_URL }, size: 10 * 2 ** 20 });
+      const ADVERTISE_URL = `http://127.0.0.1:${freePort()}`;
+      await using pair = await startPair({ ownerEnv: { ADVERTISE_URL }, size: 10 * 2 ** 20 });
       const { registry, owner, other, digest, path } = pair;
       const first = whole(owner.url + path);
       await until(() => registry.blobGets(digest) === 1);
@@ -125,9 +125,9 @@ toolTest(
   {
     needs: BOTH,
     async fn() {
-      const PEER_URL = `http://127.0.0.1:${freePort()}`;
+      const ADVERTISE_URL = `http://127.0.0.1:${freePort()}`;
       // It takes the owner more than ten seconds.
-      await using pair = await startPair({ ownerEnv: { PEER_URL }, rate: 2 * 2 ** 20 });
+      await using pair = await startPair({ ownerEnv: { ADVERTISE_URL }, rate: 2 * 2 ** 20 });
       const { registry, owner, other, digest, path } = pair;
       let isOwnerDone = false;
       const first = whole(owner.url + path).then((answer) => {

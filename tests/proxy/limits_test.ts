@@ -392,14 +392,14 @@ Deno.test("several accounts are used in turn, and one that is refused gives way 
   }
 });
 
-Deno.test("CACHE_ONLY serves what is here for ever, and says of the rest that it does not exist", async () => {
+Deno.test("OFFLINE serves what is here for ever, and says of the rest that it does not exist", async () => {
   await using both = await startBoth({ CACHE_MANIFEST_TTL: "0s" });
   const { docker, proxy } = both;
   const image = hold(docker, "app");
   const blob = `${proxy.url}/v2/library/app/blobs/${image.layers[0]!.digest}`;
   await manifest(proxy, "app");
   await whole(blob);
-  await proxy.restart({ grace: 10_000, env: { CACHE_ONLY: "true" } });
+  await proxy.restart({ grace: 10_000, env: { OFFLINE: "true" } });
   const before = docker.log.length;
 
   const held = await manifest(proxy, "app");
@@ -414,7 +414,7 @@ Deno.test("CACHE_ONLY serves what is here for ever, and says of the rest that it
   ) {
     const { status, json } = await whole(`${proxy.url}/v2/library/app/${path}`);
     assertEquals([status, json.errors[0].code], [404, code!]);
-    assertMatch(json.errors[0].message, /CACHE_ONLY/);
+    assertMatch(json.errors[0].message, /OFFLINE/);
   }
   assertEquals((await whole(`${proxy.url}/v2/`)).status, 401);
   const token = await whole(`${proxy.url}/v2/auth?scope=repository:library/app:pull`);

@@ -132,10 +132,10 @@ Deno.test("an image that cannot be had is told in the log, and the others are wa
   assertEquals(told?.properties["image"], "docker.io/library/missing:1");
 });
 
-Deno.test("with CACHE_ONLY nothing is warmed, for upstream is never asked", async () => {
+Deno.test("with OFFLINE nothing is warmed, for upstream is never asked", async () => {
   await using docker = await startFakeRegistry();
   docker.add("library/app", "1", makeImage());
-  const env = { WARM_IMAGES: "app:1", CACHE_ONLY: "true" };
+  const env = { WARM_IMAGES: "app:1", OFFLINE: "true" };
   await using proxy = await startTestProxy({ upstreams: { docker }, env });
   assertEquals((await whole(`${proxy.url}/v2/library/app/manifests/1`)).status, 404);
   assert(docker.log.length === 0);

@@ -66,9 +66,12 @@ export class UnreachablePeers {
   /** Notes that it could not be reached, and says so unless that was said since it last could be. */
   add({ url }: LeaseHolder): void {
     if (!this.#since.has(url)) {
-      cacheLog.warn("Cannot reach the instance at {url}, reading from upstream: see its PEER_URL", {
-        url,
-      });
+      cacheLog.warn(
+        "Cannot reach the instance at {url}, reading from upstream: see its ADVERTISE_URL",
+        {
+          url,
+        },
+      );
     }
     this.#since.delete(url);
     this.#since.set(url, this.#now());

@@ -56,7 +56,7 @@ export class Staging implements Pick<BlobStore, "begin" | "sweep"> {
 
   #take(bytes: number): void {
     if (this.#held + bytes > this.#maxSize) {
-      throw new BlobWriterError("No room for more downloads under way: CACHE_FILLS_SIZE");
+      throw new BlobWriterError("No room for more downloads under way: CACHE_STAGING_SIZE");
     }
     this.#held += bytes;
   }

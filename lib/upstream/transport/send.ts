@@ -53,10 +53,10 @@ function shown({ host, origin, pathname }: URL, { url }: Registry): string {
   return origin === url.origin ? host + pathname : host;
 }
 
-/** The {@linkcode Send} of who never asks upstream (`CACHE_ONLY`): every request fails, at once. */
+/** The {@linkcode Send} of who never asks upstream (`OFFLINE`): every request fails, at once. */
 export const sendNothing: Send = (url) =>
   Promise.reject(
-    new OciError("UNAVAILABLE", `Not asking ${url.host}: CACHE_ONLY is set`, {
+    new OciError("UNAVAILABLE", `Not asking ${url.host}: OFFLINE is set`, {
       status: 504,
       detail: { host: url.host },
     }),

@@ -128,7 +128,7 @@ Deno.test("who gives up gets his own reason, and upstream is not blamed for it",
   assertEquals([way.calls, way.stats.upstreamErrors.total], [1, 0]);
 });
 
-Deno.test("with CACHE_ONLY every request fails at once, as upstream's trouble", async () => {
+Deno.test("with OFFLINE every request fails at once, as upstream's trouble", async () => {
   const request: SendRequest = { registry, method: "GET", headers: new Headers() };
   const error = await assertRejects(() => sendNothing(URL_, request), OciError);
   assertEquals([error.status, error.code], [504, "UNAVAILABLE"]);
