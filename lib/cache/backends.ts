@@ -8,7 +8,7 @@ import type { Leader } from "./cluster/leader.ts";
 import { FileStore } from "./store/file_store.ts";
 import type { Index } from "./index/index.ts";
 import type { Coordinator } from "./cluster/coordinator.ts";
-import { openIndex, replaceIndex } from "./content/recover.ts";
+import { openIndex, rebuildLoudly, replaceIndex } from "./content/recover.ts";
 
 /** What a cache keeps its content and its facts in. */
 export interface Backends {
@@ -22,6 +22,8 @@ export interface Backends {
   readonly together?: Coordinator;
   /** Whether an instance is at work on a digest, where there are several. */
   isRunning?(digest: string): Promise<boolean>;
+  /** Whether the index knows all of the store, and is not being rebuilt. @default {it does} */
+  isIndexWhole?(): Promise<boolean>;
   /** What makes a damaged index whole again; undefined where its engine does that itself. */
   readonly repair?: () => Promise<void>;
   close(): Promise<void>;
@@ -31,6 +33,8 @@ export interface Backends {
 export interface BackendEvents {
   /** The index turned out to be damaged: `repair` mends it. Nothing should be admitted meanwhile. */
   onDamaged(): void;
+  /** The index was lost, and has been filled from the store: links and tags are not in it. */
+  onRebuilt?(): void;
 }
 
 /**
@@ -47,12 +51,20 @@ export async function openEmbedded(
     store,
     size: indexSize,
     onDamaged: () => events.onDamaged(),
+    onRebuilt: () => events.onRebuilt?.(),
   });
+  let isWhole = true;
   return {
     store,
     index,
     wasKilled,
-    repair: () => replaceIndex(dir, { store, index }),
+    isIndexWhole: () => Promise.resolve(isWhole),
+    async repair() {
+      isWhole = false;
+      const refill = () => rebuildLoudly(store, index, events);
+      await replaceIndex(dir, { index, refill });
+      isWhole = true;
+    },
     // deno-lint-ignore require-await -- SQLite is done at once
     close: async () => index.close(),
   };

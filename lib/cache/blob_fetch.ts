@@ -216,7 +216,7 @@ export class BlobFetch {
       return await this.#fill(request, { turn: () => together.turn(digest) });
     }
     const turn = await together.turn(digest);
-    if (turn.kind === "theirs") return await this.#follow(request, turn.holder);
+    if (turn.kind === "theirs") return await this.#follow(request, turn);
     const { claim } = turn;
     let isFilling = false;
     try {
@@ -341,16 +341,20 @@ export class BlobFetch {
   }
 
   /** What another instance downloads, for a caller whose access is proved by what comes of it. */
-  async #follow(request: TargetRequest, holder: LeaseHolder): Promise<Opened> {
+  async #follow(
+    request: TargetRequest,
+    { holder, isLetIn = false }: { readonly holder: LeaseHolder; readonly isLetIn?: boolean },
+  ): Promise<Opened> {
     const { target } = request;
     const digest = target.reference;
-    // Whom upstream refuses makes nobody download anything here.
-    (await this.#ask(request, { start: 0, end: 0, isWhole: false })).abort();
+    // Callers that upstream refuses make nobody download anything here.
+    if (!isLetIn) (await this.#ask(request, { start: 0, end: 0, isWhole: false })).abort();
     const upstream = this.#relay.source(request, new Headers());
     const { source, claim } = this.#together!.follow(digest, {
       holder,
       upstream,
       open: (digest) => this.#content.open(digest),
+      check: (digest) => this.#content.recheck(digest),
     });
     const part = await this.#content.takeStopped(digest, memberKey(target));
     let isTaken = false;
@@ -462,7 +466,7 @@ export class BlobFetch {
     if (taken?.kind === "theirs") {
       answer.abort();
       if (part) await this.#content.giveBackStopped(part);
-      return await this.#follow(request, taken.holder);
+      return await this.#follow(request, { holder: taken.holder, isLetIn: true });
     }
     if (taken && await this.isHere(digest)) {
       answer.abort();

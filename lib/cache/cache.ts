@@ -21,6 +21,7 @@ import type { BlobStore } from "./store/blob_store.ts";
 import { Blobs } from "./blobs.ts";
 import { Content } from "./content/content.ts";
 import { type BackendEvents, type Backends, openEmbedded } from "./backends.ts";
+import { warnOfLostIndex } from "./content/recover.ts";
 import { createHeat } from "./heat.ts";
 import type { Index } from "./index/index.ts";
 import { Manifests, type ManifestsOptions } from "./manifests.ts";
@@ -112,9 +113,10 @@ export class Cache {
     let mend = (): void => {
       isDamaged = true;
     };
+    let tell = (): void => {};
     let engines: Backends;
     try {
-      const events = { onDamaged: () => mend() };
+      const events = { onDamaged: () => mend(), onRebuilt: () => tell() };
       engines = await openBackends(config, { events, stats, idle, listen: options.listen });
     } catch (error) {
       if (error instanceof CacheOpenError) throw error;
@@ -127,6 +129,10 @@ export class Cache {
     const upkeep = new Maintenance({ content, engines, blobTtl: config.blobTtl });
     mend = () => upkeep.repair();
     if (isDamaged) mend();
+    if (config.only) {
+      tell = () => void warnOfLostIndex(index).catch((error) => content.diskTrouble(error));
+      if (await engines.isIndexWhole?.().catch(() => false) ?? true) tell();
+    }
     const notes = bestEffortIndex(index, (error) => content.diskTrouble(error));
     const { tokens } = upstream;
     const access = new Access({

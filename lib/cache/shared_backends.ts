@@ -93,11 +93,18 @@ async function openAlone(
   const { dir, indexSize: size } = cache;
   let onBack = (): void => {};
   const store = openS3(location, { drafts, options, onBack: () => onBack() });
-  const { onDamaged } = options.events;
+  const { onDamaged, onRebuilt } = options.events;
   const opening = { ...WHOLE, store, onDamaged, size, isElsewhere: true };
   const { index } = await openIndex(dir, opening);
   await drafts.sweep();
-  const catchUp = await Reindex.begin({ ...WHOLE, store, index, dir, isNew: index.isNew });
+  const catchUp = await Reindex.begin({
+    ...WHOLE,
+    store,
+    index,
+    dir,
+    isNew: index.isNew,
+    onRebuilt,
+  });
   onBack = () => void catchUp.run();
   await atFirst(catchUp.run());
   const timer = setInterval(onBack, UPKEEP_EVERY);
@@ -106,7 +113,12 @@ async function openAlone(
     index,
     // What was left unsettled is compared when the store can be reached.
     wasKilled: false,
-    repair: () => replaceIndex(dir, { ...WHOLE, store, index }),
+    isIndexWhole: () => Promise.resolve(catchUp.isDone),
+    async repair() {
+      // The store may be away now.
+      catchUp.doubt();
+      await replaceIndex(dir, { index, refill: () => catchUp.run() });
+    },
     // deno-lint-ignore require-await -- SQLite is done at once
     close: async () => {
       clearInterval(timer);
@@ -149,7 +161,13 @@ async function openTogether(
   };
   const leases = new RedisLeases(redis, self);
   const leader = new Leader(leases, "patrol");
-  const upkeep = new LeaderTasks({ store, index: remote, leases, redis });
+  const upkeep = new LeaderTasks({
+    store,
+    index: remote,
+    leases,
+    redis,
+    onRebuilt: options.events.onRebuilt,
+  });
   const compareClocks = clockComparison(remote);
   const grants = new RedisGrants(redis, { configured: secretsOf(cache) });
   isBack = async (from) => {
@@ -175,8 +193,10 @@ async function openTogether(
     leader,
     together: new Coordinator({ leases, grants, store, self, redis }),
     isRunning: (digest) => leases.isTaken(digest),
+    isIndexWhole: () => upkeep.isIndexWhole(),
     async close() {
       clearInterval(timer);
+      upkeep.close();
       await leader.close();
       await index.close();
       redis.close();

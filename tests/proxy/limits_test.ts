@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { type FakeRegistry, startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
 import { makeImage } from "../support/image.ts";
+import { captureLogs } from "../support/logs.ts";
 import { startTestProxy, type TestProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
@@ -420,4 +421,51 @@ Deno.test("OFFLINE serves what is here for ever, and says of the rest that it do
   const token = await whole(`${proxy.url}/v2/auth?scope=repository:library/app:pull`);
   assertEquals(token.status, 200);
   assertEquals(docker.log.length, before);
+});
+
+Deno.test("CACHE_ONLY with a lost index says at each start what to do, and pulling without it mends that without downloads", async () => {
+  await using both = await startBoth();
+  const { docker, proxy } = both;
+  const image = makeImage({ layers: [200_000] });
+  docker.add("library/app", "1", image);
+  const blob = `${proxy.url}/v2/library/app/blobs/${image.layers[0]!.digest}`;
+  const pull = async () => {
+    const { status, digest } = await manifest(proxy, "app");
+    return [status, digest === image.digest, (await whole(blob)).status];
+  };
+  assertEquals(await pull(), [200, true, 200]);
+  await proxy.proxy.cache!.content.settled(image.layers[0]!.digest);
+  const offline = { CACHE_ONLY: "true" };
+  using logs = await captureLogs();
+  const told = () => logs.find(/^The index knows no tag of the/);
+  await proxy.restart({
+    env: offline,
+    async between() {
+      await Deno.rename(`${proxy.cacheDir}/index.sqlite`, `${proxy.cacheDir}/backup`);
+    },
+  });
+  await until(() => told().length === 1);
+  assertEquals(told()[0]!.properties.entries, 2);
+  assertEquals(await pull(), [404, false, 404]);
+  await proxy.restart({ env: offline });
+  await until(() => told().length === 2);
+  // A backup brings all of it back.
+  await proxy.restart({
+    env: offline,
+    async between() {
+      await Deno.rename(`${proxy.cacheDir}/index.sqlite`, `${proxy.cacheDir}/new`);
+      await Deno.rename(`${proxy.cacheDir}/backup`, `${proxy.cacheDir}/index.sqlite`);
+    },
+  });
+  assertEquals(await pull(), [200, true, 200]);
+  await proxy.restart({
+    between: () => Deno.rename(`${proxy.cacheDir}/new`, `${proxy.cacheDir}/index.sqlite`),
+  });
+  const downloads = () => docker.count({ kind: "blob", method: "GET", status: 200 });
+  const before = downloads();
+  assertEquals(await pull(), [200, true, 200]);
+  assertEquals(downloads(), before);
+  await proxy.restart({ env: offline });
+  assertEquals(await pull(), [200, true, 200]);
+  assertEquals(told().length, 2);
 });

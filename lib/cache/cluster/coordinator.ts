@@ -82,20 +82,12 @@ export class Coordinator {
   /** The download of another instance, and the claim that it becomes when that instance dies. */
   follow(
     digest: string,
-    { holder, upstream, open }: Pick<FollowedSourceOptions, "holder" | "upstream" | "open">,
+    options: Pick<FollowedSourceOptions, "holder" | "upstream" | "open" | "check">,
   ): { readonly source: FollowedSource; readonly claim: Claim } {
     const leases = this.#leases;
     const store = this.#store;
     const unreachable = this.#unreachable;
-    const source = new FollowedSource({
-      digest,
-      holder,
-      leases,
-      store,
-      open,
-      upstream,
-      unreachable,
-    });
+    const source = new FollowedSource({ ...options, digest, leases, store, unreachable });
     const claim: Claim = {
       isOurs: () => source.isOurs,
       mayPublish: (closing) => source.mayPublish(closing),

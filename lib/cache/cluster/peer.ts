@@ -188,6 +188,8 @@ export interface FollowedSourceOptions {
   readonly store: Pick<BlobStore, "stat">;
   /** Opens what is stored of `digest`, if that is what the index says. */
   readonly open: (digest: string) => Promise<StoredBlob | undefined>;
+  /** Hashes what is stored of `digest`, which may be damaged, and sets it aside if it is. Never throws. */
+  readonly check: (digest: string) => Promise<void>;
   /** Upstream, for when nobody else fills any more, or cannot be reached. */
   readonly upstream: Source;
   readonly unreachable: UnreachablePeers;
@@ -204,6 +206,9 @@ export class FollowedSource implements Source {
   #size: number | undefined;
   /** Whether what is stored could not be read: it is not tried again, for upstream has it too. */
   #isStoreInTrouble = false;
+  /** From where bytes came that upstream did not send to us. */
+  #isPeerUsed = false;
+  #isStoreUsed = false;
   /** Ends what comes of the other instance. */
   #leaving = new AbortController();
   #watching: ReturnType<typeof setInterval> | undefined;
@@ -275,6 +280,8 @@ export class FollowedSource implements Source {
       if (rest && asked) unreachable.delete(asked);
       const found = rest instanceof Object ? rest : await this.#fromStore(offset);
       if (found) {
+        if (found === rest) this.#isPeerUsed = true;
+        else this.#isStoreUsed = true;
         this.#size ??= found.size;
         return found.body;
       }
@@ -296,6 +303,19 @@ export class FollowedSource implements Source {
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
     }
     clearInterval(this.#watching);
+  }
+
+  /** Has what is stored looked at, if some of the wrong bytes came from there. */
+  mismatched(reason: string): boolean {
+    if (!this.#isPeerUsed && !this.#isStoreUsed) return false;
+    const { digest, check } = this.#options;
+    cacheLog.error("Bytes of {digest} from {where} are wrong: {reason}", {
+      digest,
+      where: this.#isStoreUsed ? "the store" : "another instance",
+      reason,
+    });
+    if (this.#isStoreUsed) void check(digest);
+    return true;
   }
 
   async #fromStore(offset: number): Promise<Rest | undefined> {

@@ -23,6 +23,8 @@ export interface CompareOptions {
   readonly signal?: AbortSignal;
   /** Whether another instance is at work on a digest. @default {none is} */
   readonly isRunning?: (digest: string) => Promise<boolean>;
+  /** Whether the index knows all of the store: one that was lost is filled first. @default {it does} */
+  readonly isIndexWhole?: () => Promise<boolean>;
   /** How long content and rows are left alone, ms: somebody may be about to note or to publish. @default {120000} */
   readonly grace?: number;
   /** Waits `ms`; tests pass one that does not. */
@@ -53,6 +55,8 @@ export async function compare(
   options: CompareOptions = {},
 ): Promise<Comparison> {
   const { signal, isRunning, grace = GRACE, now = Date.now } = options;
+  const isIndexWhole = options.isIndexWhole ?? (() => Promise.resolve(true));
+  if (!await isIndexWhole()) return { orphans: 0, missing: 0 };
   const wait = options.wait ?? ((ms) => delay(ms, undefined, { signal, ref: false }));
   const began = now();
   const listed = new DigestFilter((await index.totals()).entries);
@@ -72,6 +76,8 @@ export async function compare(
     await space.change(digest, async () => {
       const entry = await store.stat(digest);
       if (!entry || entry.storedAt > began - grace || await index.blob(digest)) return;
+      // The index may have been lost a moment ago, and says of nothing that it is here.
+      if (!await isIndexWhole()) return;
       await store.remove(digest);
       await index.clearPending(digest);
       orphans++;

@@ -302,6 +302,16 @@ export class Content {
     }
   }
 
+  /** Hashes what is stored of `digest`, if anything is. Never throws. */
+  async recheck(digest: string): Promise<void> {
+    try {
+      const row = await this.#index.blob(digest);
+      if (row) await this.#checks.run(digest, () => this.check(row));
+    } catch (error) {
+      this.diskTrouble(error);
+    }
+  }
+
   /** What the store says of `digest`; undefined too where it says nothing of this one: reading it will tell. */
   async #statIfAny(digest: string): Promise<StoredEntry | undefined> {
     try {

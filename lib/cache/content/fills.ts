@@ -214,6 +214,7 @@ export class Fills {
           });
         },
         mismatched(reason) {
+          if (source.mismatched?.(reason)) return;
           stats.cacheEvents.add("mismatch");
           cacheLog.error("Upstream sent wrong bytes for {digest}: {reason}", {
             digest,

@@ -36,6 +36,8 @@ export interface MaintainedBackends {
   readonly wasKilled: boolean;
   /** Whether another instance works on a digest. */
   isRunning?(digest: string): Promise<boolean>;
+  /** Whether the index knows all of the store, and is not being rebuilt. @default {it does} */
+  isIndexWhole?(): Promise<boolean>;
   /** Makes a damaged index whole again. */
   readonly repair?: () => Promise<void>;
 }
@@ -106,9 +108,11 @@ export class Maintenance {
 
   /** Compares store and index once, unless another instance is at it. */
   async compare(options?: Pick<CompareOptions, "grace" | "wait" | "now">): Promise<void> {
-    const { content: { space }, engines: { store, index, leader, isRunning } } = this.#options;
+    const { content: { space }, engines } = this.#options;
+    const { store, index, leader, isRunning, isIndexWhole } = engines;
     if (leader && !await leader.isOurs()) return;
-    await compare({ store, index, space }, { signal: this.#ending.signal, isRunning, ...options });
+    const { signal } = this.#ending;
+    await compare({ store, index, space }, { signal, isRunning, isIndexWhole, ...options });
     await space.trim();
   }
 

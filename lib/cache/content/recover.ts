@@ -16,6 +16,8 @@ export interface FoundOptions {
   readonly isWhole?: boolean;
   /** Whether somebody is at work on a digest: what it looks like now means nothing then. */
   readonly isRunning?: (digest: string) => Promise<boolean>;
+  /** Called when an index that was lost has been filled from the store. */
+  readonly onRebuilt?: () => void;
 }
 
 /** The row of content that was found in the store: on a disk not believed before it has been hashed. */
@@ -116,16 +118,15 @@ export async function openIndex(
   }
 }
 
-/** Replaces an index that is open and damaged, as {@linkcode openIndex} would. */
+/** Replaces an index that is open and damaged, as {@linkcode openIndex} would; `refill` fills the new one. */
 export async function replaceIndex(
   dir: string,
-  options: FoundOptions & { readonly store: BlobStore; readonly index: SqliteIndex },
+  { index, refill }: { readonly index: SqliteIndex; readonly refill: () => Promise<void> },
 ): Promise<void> {
-  const { store, index } = options;
   const path = join(dir, "index.sqlite");
   tellDamage(path, "found while it was in use");
   index.replace(damagedPath(path));
-  await rebuildLoudly(store, index, options);
+  await refill();
 }
 
 function damagedPath(path: string): string {
@@ -143,7 +144,23 @@ export async function rebuildLoudly(
   options?: FoundOptions,
 ): Promise<void> {
   const entries = await rebuild(store, index, options);
-  if (entries > 0) cacheLog.info("Rebuilt the index from {entries} stored entries", { entries });
+  if (entries === 0) return;
+  cacheLog.info("Rebuilt the index from {entries} stored entries", { entries });
+  options?.onRebuilt?.();
+}
+
+/**
+ * Says that stored content is of no use where upstream is never asked and the index was lost: the store does not tell
+ * which repository a digest belongs to. Throws what the index throws.
+ */
+export async function warnOfLostIndex(index: Pick<Index, "totals" | "tagCount">): Promise<void> {
+  const { entries } = await index.totals();
+  if (entries === 0 || await index.tagCount() > 0) return;
+  cacheLog.error(
+    "The index knows no tag of the {entries} stored entries, and with CACHE_ONLY nobody can be asked: restore a backup " +
+      "of the index, or warm the images once without CACHE_ONLY",
+    { entries },
+  );
 }
 
 async function exists(path: string): Promise<boolean> {

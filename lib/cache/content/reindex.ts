@@ -45,6 +45,17 @@ export class Reindex {
     return catchUp;
   }
 
+  /** Whether the index knows all of the store. */
+  get isDone(): boolean {
+    return this.#isDone;
+  }
+
+  /** Owes a comparison again: the index is about to be replaced by an empty one. Throws what the disk throws. */
+  doubt(): void {
+    createPrivateFile(this.#note);
+    this.#isDone = false;
+  }
+
   /** Does what is still to be done, if it can be done now. Never throws. */
   async run(): Promise<void> {
     if (this.#isDone) return;
@@ -52,16 +63,21 @@ export class Reindex {
     await this.#running;
   }
 
+  /** Whether it is noted that the index does not know all of the store. */
+  async #isOwed(): Promise<boolean> {
+    return await Deno.stat(this.#note).then(() => true, () => false);
+  }
+
   async #attempt(): Promise<void> {
     const { store, index } = this.#options;
     try {
-      const isIncomplete = await Deno.stat(this.#note).then(() => true, () => false);
-      if (isIncomplete) {
+      if (await this.#isOwed()) {
         await rebuildLoudly(store, index, this.#options);
         await Deno.remove(this.#note);
       }
       await recover(store, index, { ...this.#options, pending: this.#left });
-      this.#isDone = true;
+      // It may have been lost again meanwhile.
+      this.#isDone = !await this.#isOwed();
     } catch (error) {
       if (error instanceof UnreachableError) return; // told already; again when it is back
       cacheLog.warn("Cannot compare store and index: {cause}", { cause: causeOf(error) });

@@ -15,6 +15,11 @@ export interface Source {
    * it is given up.
    */
   open(offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * Called when the whole is not what its digest says. Returns whether some of it came from somewhere else than upstream:
+   * then the source has said so, and upstream may be innocent.
+   */
+  mismatched?(reason: string): boolean;
 }
 
 /** Upstream sent what it should not have; trying again from the middle cannot mend it. */

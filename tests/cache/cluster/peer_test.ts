@@ -38,12 +38,14 @@ function follow(url: string, unreachable = new UnreachablePeers()) {
   const leases = new OneLease(url);
   const stored = new MemoryStore();
   const asked: number[] = [];
+  const checked: string[] = [];
   const source = new FollowedSource({
     digest: BLOB.digest,
     holder: leases.holder!,
     leases,
     store: stored,
     open: (digest) => stored.open(digest),
+    check: (digest) => Promise.resolve(void checked.push(digest)),
     unreachable,
     upstream: {
       open(offset) {
@@ -53,7 +55,15 @@ function follow(url: string, unreachable = new UnreachablePeers()) {
     },
   });
   const read = async () => new Uint8Array(await new Response(await source.open(0)).arrayBuffer());
-  return { leases, source, stored, asked, read, [Symbol.asyncDispose]: () => source.release() };
+  return {
+    leases,
+    source,
+    stored,
+    asked,
+    checked,
+    read,
+    [Symbol.asyncDispose]: () => source.release(),
+  };
 }
 
 /** How many requests came to listeners. */
@@ -191,4 +201,22 @@ Deno.test("what the holder has stored is read from there, and from upstream wher
   const rest = await new Response(await source.open(first.byteLength)).bytes();
   assertEquals(asked, [first.byteLength]);
   assertEquals(new Uint8Array([...first, ...rest]), bytesOf(BLOB));
+});
+
+Deno.test("wrong bytes that came from the store or another instance are not called upstream's", async () => {
+  for (const from of ["the store", "another instance", "upstream"]) {
+    await using peer = listener(() =>
+      from === "another instance" ? partial(bytesOf(BLOB)) : peerHasNothing()
+    );
+    using logs = await captureLogs();
+    await using followed = follow(peer.url);
+    if (from === "the store") await store(followed.stored, bytesOf(BLOB));
+    if (from === "upstream") followed.leases.holder = undefined;
+    assertEquals(await followed.read(), bytesOf(BLOB));
+    assertEquals(followed.source.mismatched("wrong"), from !== "upstream");
+    // What is stored is looked at, for the next reader would get the same.
+    assertEquals(followed.checked, from === "the store" ? [BLOB.digest] : []);
+    const told = logs.find(/^Bytes of/).map(({ properties }) => properties.where);
+    assertEquals(told, from === "upstream" ? [] : [from]);
+  }
 });

@@ -69,6 +69,25 @@ Deno.test("what an instance is at work on is left alone", async () => {
   assert(t.store.content.has(orphan));
 });
 
+Deno.test("while an index that was lost is filled again, nothing in the store is taken for an orphan", async () => {
+  using t = setUp();
+  for (let n = 1; n <= 3; n++) await t.index.removeBlob(await t.put(n));
+  t.clock.now += 3 * MINUTE;
+  const none = { orphans: 0, missing: 0 };
+  const isIndexWhole = () => Promise.resolve(false);
+  assertEquals(await compare(t.target, { ...t.options, isIndexWhole }), none);
+  // It is lost while it is compared.
+  let isWhole = true;
+  const lost = () => {
+    const was = isWhole;
+    isWhole = false;
+    return Promise.resolve(was);
+  };
+  assertEquals(await compare(t.target, { ...t.options, isIndexWhole: lost }), none);
+  assertEquals(t.store.content.size, 3);
+  assertEquals((await compare(t.target, t.options)).orphans, 3);
+});
+
 Deno.test("a comparison goes page by page with pauses, and what breaks off loses nothing that is right", async () => {
   using t = setUp();
   const bytes = new Uint8Array(1);

@@ -2,11 +2,17 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { openEmbedded } from "../../../lib/cache/backends.ts";
 import { FileStore } from "../../../lib/cache/store/file_store.ts";
-import { openIndex, rebuild, recover } from "../../../lib/cache/content/recover.ts";
+import {
+  openIndex,
+  rebuild,
+  recover,
+  warnOfLostIndex,
+} from "../../../lib/cache/content/recover.ts";
 import { IndexLockedError } from "../../../lib/cache/index/sqlite_file.ts";
 import { SqliteIndex } from "../../../lib/cache/index/sqlite_index.ts";
 import { store } from "../../support/blob_store_contract.ts";
 import { digestOf, randomBytes } from "../../support/content.ts";
+import { captureLogs } from "../../support/logs.ts";
 import { MemoryStore } from "../../support/memory_store.ts";
 import { tempDir } from "../../support/temp.ts";
 
@@ -154,5 +160,19 @@ Deno.test("an index that another has open is neither read nor set aside", async 
   await draft.write(new Uint8Array(1));
   await draft.commit(); // not swept by the one that was refused
   assert(await files.stat(digestOf(new Uint8Array(1))));
+  index.close();
+});
+
+Deno.test("that an index was lost is told where upstream is never asked, unless it knows tags", async () => {
+  using logs = await captureLogs();
+  const index = new SqliteIndex(":memory:");
+  await warnOfLostIndex(index);
+  assertEquals(logs.records.length, 0);
+  index.restoreBlobs([row(digestOf(new Uint8Array(1)), 1)]);
+  await warnOfLostIndex(index);
+  assertEquals(logs.find(/^The index knows no tag of the {entries} stored entries/).length, 1);
+  index.setTag(KEY, "1", { digest: digestOf(new Uint8Array(1)), checkedAt: 1 });
+  await warnOfLostIndex(index);
+  assertEquals(logs.records.length, 1);
   index.close();
 });
