@@ -2,7 +2,7 @@
 # For several platforms: docker buildx build --platform linux/amd64,linux/arm64 .
 ARG DENO_VERSION=2.9.6
 
-# No package has native parts: what is fetched on the machine that builds is right for every platform.
+# No package has native parts: packages fetched on the build machine work on every platform.
 FROM --platform=${BUILDPLATFORM:-linux/amd64} denoland/deno:${DENO_VERSION} AS build
 WORKDIR /cache
 WORKDIR /app
@@ -24,6 +24,6 @@ VOLUME /cache
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
   CMD ["deno", "run", "--cached-only", "--frozen", "--no-prompt", "--allow-net", "--allow-read=/", "--allow-env", "main.ts", "health"]
-# As `deno task start` has it. What the settings do not need of the file system is given back at the start.
+# The permissions of `deno task start`. The process gives up file access that its settings do not need.
 ENTRYPOINT ["deno", "run", "--cached-only", "--frozen", "--no-code-cache", "--v8-flags=--expose-gc", "--no-prompt", "--allow-net", "--allow-read=/", "--allow-write=/", "--allow-env", "--allow-sys=networkInterfaces", "main.ts"]
 CMD ["serve"]

@@ -75,7 +75,7 @@ export const blobRows: readonly Row[] = [1, 4, 16].map((connections) => ({
   name: `blob-${connections}`,
   title: `cached 90 MB blob, ${connections} client${connections === 1 ? "" : "s"}`,
   meaning: connections === 1
-    ? "One machine pulls a large layer: is the proxy or the network what it waits for?"
+    ? "One machine pulls a large layer: shows whether the proxy or the network limits it."
     : `${connections} machines pull the same layer.`,
   run: (bench) => measureBlob(bench, connections),
 }));

@@ -89,7 +89,7 @@ export const cold: Row = {
 export const coldSlow: Row = {
   name: "cold-50",
   title: "cold 90 MB blob, upstream limited to 50 MB/s",
-  meaning: "The same from a registry on the internet: the proxy must not be noticed.",
+  meaning: "The same from a registry on the internet: the proxy must not slow it down.",
   async run(bench) {
     const blobs = await freshBlobs(bench);
     const upstream = bench.upstream.slowUrl;
@@ -114,7 +114,7 @@ export const crowd: Row = {
   name: "crowd",
   title: `${CROWD} clients, cold, one blob of 90 MB`,
   meaning:
-    "A deployment starts on fifty nodes at once: upstream is asked once, and nobody waits for the whole download first.",
+    "A deployment starts on fifty nodes at once: upstream is asked once, and no client waits for the whole download first.",
   async run(bench) {
     const registries = REGISTRIES.filter((name) => bench.peers.has(name));
     const names: readonly PeerName[] = ["ours", ...registries];

@@ -85,7 +85,7 @@ export const manifestByTag: Row = {
   name: "manifest-tag",
   title: `cached manifest by tag (fresh), ${CONNECTIONS} connections`,
   meaning:
-    "What every pull and every Kubernetes `imagePullPolicy: Always` begins with: how many such checks one instance answers.",
+    "The first request of every pull and of every Kubernetes `imagePullPolicy: Always`: how many such checks one instance answers.",
   run: (bench) =>
     measureHits(bench, {
       servers: ALL,

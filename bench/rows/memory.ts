@@ -22,7 +22,7 @@ const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 export const idle: Row = {
   name: "idle",
   title: "RSS of an idle instance",
-  meaning: "What it costs to have it running.",
+  meaning: "The cost of a running instance without traffic.",
   async run(bench) {
     const values: number[] = [];
     // The first start has Deno translate our TypeScript, in the same process.
@@ -42,7 +42,7 @@ export const idle: Row = {
 export const slowClients: Row = {
   name: "slow-clients",
   title: `${SLOW_CLIENTS} slow clients on a fill of 1 GiB`,
-  meaning: "Memory does not grow with how many clients lag, nor with how far.",
+  meaning: "Memory grows neither with the number of slow clients nor with their lag.",
   async run(bench) {
     const blob = generated({ size: GIB, seed: 99 });
     await bench.upstream.add(blob);
@@ -116,7 +116,7 @@ async function firstAnswer(): Promise<number> {
 export const startUp: Row = {
   name: "start",
   title: "start to first answer",
-  meaning: "How long a restart is noticed.",
+  meaning: "The duration of a restart for clients.",
   async run(bench: Bench) {
     await firstAnswer(); // has Deno keep what it made of our TypeScript
     const values: number[] = [];

@@ -64,7 +64,7 @@ export const dockerPull: Row = {
   name: "docker-pull",
   title: `whole \`docker pull\` of an image of ${LAYERS} layers of 4 MiB, cached`,
   meaning:
-    "What a person sees: a pull from the proxy beside one from a registry on the same machine.",
+    "The time that a person sees: a pull from the proxy beside one from a registry on the same machine.",
   async run(bench) {
     const unmeasured = absent(["root", "docker", "dockerd", "containerd", "docker-registry"]);
     if (unmeasured) return unmeasured;

@@ -13,7 +13,7 @@ const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 export const soak: Row = {
   name: "soak",
   title: "minutes of mixed load",
-  meaning: "It can be left running: what it takes after a minute is what it takes.",
+  meaning: "Memory stays constant after the first minute.",
   onDemand: true,
   async run({ upstream, peers, minutes, say }) {
     // Room for a few of the large blobs: fills and evictions never end.

@@ -2,7 +2,7 @@
 #   imports = [ ./contrib/nixos/module.nix ];
 #   services.deno-docker-proxy = {
 #     enable = true;
-#     package = …;                     # with bin/deno-docker-proxy: what `deno task compile` makes
+#     package = …;                     # with bin/deno-docker-proxy, made by `deno task compile`
 #     settings = { CUSTOM_DOMAIN = "proxy.example.com"; CACHE_MAX_SIZE = "200GiB"; };
 #     environmentFile = "/run/keys/deno-docker-proxy.env";      # secrets: UPSTREAM_DOCKER_PASSWORD=…
 #   };
@@ -19,20 +19,20 @@ in
 
     package = mkOption {
       type = types.package;
-      description = "What has bin/deno-docker-proxy.";
+      description = "The package with bin/deno-docker-proxy.";
     };
 
     settings = mkOption {
       type = types.attrsOf (types.oneOf [ types.bool types.int types.str ]);
       default = { };
       example = { CUSTOM_DOMAIN = "proxy.example.com"; WARM_IMAGES = "nginx:1.27 alpine:3"; };
-      description = "Settings by name, as in .env.example. They end up in the store: no secrets here.";
+      description = "Settings by name, as in .env.example. They end up in the Nix store: put no secrets here.";
     };
 
     environmentFile = mkOption {
       type = types.nullOr types.path;
       default = null;
-      description = "A file with further settings, for those that are secret.";
+      description = "A file with further settings, for secrets.";
     };
 
     openFirewall = mkOption {
@@ -59,7 +59,7 @@ in
       serviceConfig = {
         Type = "exec";
         ExecStart = "${cfg.package}/bin/deno-docker-proxy serve";
-        # The allocator gives back what is no longer needed.
+        # The allocator returns unused memory to the system.
         Environment = "MALLOC_MMAP_THRESHOLD_=20480";
         EnvironmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
         WorkingDirectory = "/var/cache/deno-docker-proxy";
