@@ -113,7 +113,7 @@ Deno.test("an index that turns out damaged while S3 is away is filled when that 
 });
 
 toolTest(
-  "CACHE_ONLY with a lost Redis says at the start what to do, and pulling without it mends that",
+  "OFFLINE with a lost Redis says at the start what to do, and pulling without it mends that",
   {
     needs: ["redis-server", "versitygw"],
     async fn() {
@@ -126,7 +126,7 @@ toolTest(
       const entries = async () => (await a.proxy.cache!.index.totals()).entries;
       await until(async () => await entries() === 3);
       const told = () => logs.find(/^The index knows no tag of the/);
-      const offline = { CACHE_ONLY: "true" };
+      const offline = { OFFLINE: "true" };
       await a.restart({ env: offline });
       assertEquals(await pull(a, image), ["HIT", "HIT", "HIT"]);
       assertEquals(told().length, 0);

@@ -423,7 +423,7 @@ Deno.test("OFFLINE serves what is here for ever, and says of the rest that it do
   assertEquals(docker.log.length, before);
 });
 
-Deno.test("CACHE_ONLY with a lost index says at each start what to do, and pulling without it mends that without downloads", async () => {
+Deno.test("OFFLINE with a lost index says at each start what to do, and pulling without it mends that without downloads", async () => {
   await using both = await startBoth();
   const { docker, proxy } = both;
   const image = makeImage({ layers: [200_000] });
@@ -435,7 +435,7 @@ Deno.test("CACHE_ONLY with a lost index says at each start what to do, and pulli
   };
   assertEquals(await pull(), [200, true, 200]);
   await proxy.proxy.cache!.content.settled(image.layers[0]!.digest);
-  const offline = { CACHE_ONLY: "true" };
+  const offline = { OFFLINE: "true" };
   using logs = await captureLogs();
   const told = () => logs.find(/^The index knows no tag of the/);
   await proxy.restart({

@@ -157,8 +157,8 @@ export async function warnOfLostIndex(index: Pick<Index, "totals" | "tagCount">)
   const { entries } = await index.totals();
   if (entries === 0 || await index.tagCount() > 0) return;
   cacheLog.error(
-    "The index knows no tag of the {entries} stored entries, and with CACHE_ONLY nobody can be asked: restore a backup " +
-      "of the index, or warm the images once without CACHE_ONLY",
+    "The index knows no tag of the {entries} stored entries, and with OFFLINE nobody can be asked: restore a backup " +
+      "of the index, or warm the images once without OFFLINE",
     { entries },
   );
 }
