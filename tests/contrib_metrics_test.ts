@@ -30,6 +30,18 @@ Deno.test("dashboard and alerts ask for metrics that there are", async () => {
   }
 });
 
+Deno.test("the texts that alerts are expected to have are those of the rules", async () => {
+  const rules = await Deno.readTextFile(ALERTS);
+  const expected = await Deno.readTextFile(new URL("contrib_alerts.yaml", import.meta.url));
+  const textsIn = (yaml: string) =>
+    [...yaml.matchAll(/summary: "?(.*?)"?(?: \})?$/gm)].map(([, text = ""]) => text);
+  const patterns = textsIn(rules).map((text) =>
+    new RegExp(`^${RegExp.escape(text).replaceAll(/\\\{\\\{.*?\\\}\\\}/g, "\\S+")}$`)
+  );
+  assertEquals(textsIn(expected).filter((text) => !patterns.some((one) => one.test(text))), []);
+  assertEquals(patterns.length, textsIn(expected).length);
+});
+
 /** Runs promtool, where it is present; throws with what it says unless it exits with 0. */
 async function promtool(args: string[], stdin = ""): Promise<string> {
   const { code, stdout, stderr } = await run(which("promtool")!, args, { stdin });
