@@ -336,6 +336,13 @@ async function metricsOfAProxy() {
   return { families, labels, values };
 }
 
+Deno.test("every folder of contrib/ is in the documents", () => {
+  const texts = PAGES.map(read).join("\n");
+  for (const { name } of Deno.readDirSync(join(ROOT, "contrib"))) {
+    assert(texts.includes(`](../contrib/${name}`), name);
+  }
+});
+
 Deno.test("every path of the API that a document names exists", () => {
   const { paths } = JSON.parse(read("lib/admin/openapi.json")) as {
     paths: Record<string, unknown>;
