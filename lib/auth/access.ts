@@ -167,7 +167,12 @@ export class Access {
    * proved, and what the operator shares is shared. A grant does not outlive its time.
    */
   async mayReadStale(caller: Caller, key: RepositoryKey): Promise<boolean> {
-    return this.#isPast(await this.#marks.publicSince(key)) || await this.isLetIn(caller, key);
+    return await this.wasPublic(key) || await this.isLetIn(caller, key);
+  }
+
+  /** Whether the repository has been proved public, however long ago, and nothing has been seen since that says otherwise. */
+  async wasPublic(key: RepositoryKey): Promise<boolean> {
+    return this.#isPast(await this.#marks.publicSince(key));
   }
 
   /** Whether `caller`'s own credential was let in lately, or what the operator's account reads is shared with it. */

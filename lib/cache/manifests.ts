@@ -338,11 +338,13 @@ export class Manifests {
   /** What the reference means now, by a HEAD: `HIT` where the repository is known to have it, and it is here. */
   async #head(request: TargetRequest, held?: Held): Promise<Resolved> {
     const { target, caller } = request;
+    // Only for who would be given the old one then: from anybody else the time would tell that it is here.
+    const mayBeOld = held && await this.#access.mayReadStale(caller, repositoryKey(target));
     const answer = await this.#asker.ask(target, {
       method: "HEAD",
       caller,
       headers: acceptEvery(),
-      timeout: held && REVALIDATION_TIMEOUT,
+      timeout: mayBeOld ? REVALIDATION_TIMEOUT : undefined,
       redirects: "follow",
     });
     const { headers } = answer.response;

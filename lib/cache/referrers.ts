@@ -90,9 +90,7 @@ export class Referrers {
       const mayBeOld = await this.#asker.mayServeStale(request, { error, fromClient: true });
       const held = mayBeOld ? await this.#held(request) : undefined;
       if (!held) {
-        if (error instanceof OciError && error.status === 404) {
-          await this.#keep(request, { body: NO_API, used: request.caller.credential });
-        }
+        if (error instanceof OciError && error.status === 404) await this.#keepNone(request);
         throw error;
       }
       cacheLog.warn("Serving referrers of {digest} in {repository} stale: {cause}", {
@@ -136,6 +134,17 @@ export class Referrers {
     });
     reply.set("content-length", String(body.byteLength));
     return bytesAnswer(body, { status: response.status, headers: reply });
+  }
+
+  /**
+   * Keeps that the registry has no such list. It says so to strangers as well, of what they may not see, and to queries that
+   * it does not like.
+   */
+  async #keepNone(request: TargetRequest): Promise<void> {
+    const { target, caller, url } = request;
+    const isLetIn = await this.#access.wasLetIn(caller, repositoryKey(target));
+    if (!isLetIn || forwardedSearch(url) !== "") return;
+    await this.#keep(request, { body: NO_API, used: caller.credential });
   }
 
   async #keep(

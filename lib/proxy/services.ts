@@ -69,7 +69,12 @@ export class Services {
       send,
       tokens,
       redirects,
-      onAnswer: ({ registry, credential }, answer) => quotas.observe(registry, credential, answer),
+      onAnswer(request, answer) {
+        // What a client's own headers or query are refused says nothing of the pulls that are left. Without a cache every
+        // request has some, and only the choice of an account depends on it.
+        if (cache && answer.status === 429 && request.fromClient) return;
+        quotas.observe(request.registry, request.credential, answer);
+      },
       onRetry: ({ name }) => stats.upstreamRetried(name),
     });
     this.gate = Gate.of(config, { stats });

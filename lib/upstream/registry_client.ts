@@ -144,7 +144,9 @@ export class RegistryClient {
       answer = await this.#try(target, { ...options, credential: used });
     }
     if ("error" in answer) {
-      if (answer.isRefusal) await this.access.refused(caller, key, used);
+      if (answer.isRefusal && await this.#isRegistrysRefusal(target, { ...options, used })) {
+        await this.access.refused(caller, key, used);
+      }
       throw answer.error;
     }
     return { ...answer, used, provedAt: answer.provedAt ?? this.access.now() };
@@ -174,6 +176,20 @@ export class RegistryClient {
     const isOurs = !fromClient && !isClientChosen(caller.credential, target.registry);
     if (isOurs || await this.access.isLetIn(caller, key)) return true;
     return await this.#probe(target) !== "refused";
+  }
+
+  /**
+   * Whether a refusal is of the repository, and not of what a client chose beside it: something in front of a registry may
+   * turn away a User-Agent or a query. What is public would not be so any more because of that.
+   */
+  async #isRegistrysRefusal(
+    target: Target,
+    { used, fromClient, search = "" }: AskOptions & { used: Credential },
+  ): Promise<boolean> {
+    const isChosen = fromClient === true || search !== "";
+    if (!isChosen || used.kind !== "anonymous") return true;
+    const isMarked = await this.access.wasPublic(repositoryKey(target));
+    return !isMarked || await this.#probe(target) === "refused";
   }
 
   async #try(
@@ -252,19 +268,19 @@ export class RegistryClient {
   }
 
   async #ask(asked: Target): Promise<"public" | "refused" | "unknown"> {
-    const isBlob = asked.kind === "blob";
     // What is attached to a manifest may be read where the manifest may.
-    const target: Target = isBlob ? asked : { ...asked, kind: "manifest" };
-    const headers = isBlob
-      ? new Headers({ "accept-encoding": "identity", "range": "bytes=0-0" })
-      : new Headers({ "accept-encoding": "identity", "accept": ACCEPT_EVERY_MANIFEST });
+    const target: Target = asked.kind === "referrers" ? { ...asked, kind: "manifest" } : asked;
+    const isManifest = target.kind === "manifest";
+    const headers = new Headers({ "accept-encoding": "identity" });
+    if (isManifest) headers.set("accept", ACCEPT_EVERY_MANIFEST);
+    if (target.kind === "blob") headers.set("range", "bytes=0-0");
     const caller = this.access.caller({ ...target.registry, sharePrivate: false }, {
       kind: "anonymous",
     });
     try {
       const answer = await this.ask(target, {
         // public.ecr.aws refuses the HEAD of a blob whose GET it allows.
-        method: isBlob ? "GET" : "HEAD",
+        method: isManifest ? "HEAD" : "GET",
         caller,
         headers,
         redirects: "follow",
@@ -272,12 +288,14 @@ export class RegistryClient {
         signal: this.#ending.signal,
       });
       answer.abort();
-      if (isBlob || !isManifestHead(answer, target)) return "unknown";
+      if (!isManifest || !isManifestHead(answer, target)) return "unknown";
       await this.proved({ target, caller }, answer);
       return "public";
     } catch (error) {
-      if (!(error instanceof OciError) || isUpstreamTrouble(error)) return "unknown";
-      // Some registries say of what one may not see that it does not exist. Trouble says nothing.
+      // Some registries say of what one may not see that it does not exist. Trouble says nothing, and neither does a
+      // registry that knows no HEAD (405), or no part of an empty blob (416).
+      const isRefused = error instanceof OciError && [401, 403, 404].includes(error.status);
+      if (!isRefused) return "unknown";
       await this.access.refused(caller, repositoryKey(target), caller.credential);
       return "refused";
     }

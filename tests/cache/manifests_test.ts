@@ -198,6 +198,28 @@ for (const [what, status, isStale] of STALE) {
   });
 }
 
+Deno.test("who may not be given an old manifest waits for upstream as long as where there is none", async () => {
+  await using here = startPolicies();
+  await using empty = startPolicies();
+  const right = upstream(() => ONE);
+  here.handle((method, path, headers) =>
+    headers.get("authorization") === "Bearer ann"
+      ? right(method, path)
+      : new Response(null, { status: 404 })
+  );
+  assertEquals((await here.ask("manifest", "latest", { user: "ann" })).status, 200);
+  const waits = [];
+  for (const t of [here, empty]) {
+    t.handle(() => Promise.reject(UNREACHABLE));
+    t.timeouts.length = 0;
+    for (const reference of ["latest", one]) {
+      await assertRejects(() => t.ask("manifest", reference, { user: "bob" }), OciError);
+    }
+    waits.push([...t.timeouts]);
+  }
+  assertEquals(waits[0], waits[1]);
+});
+
 Deno.test("while upstream is away nobody waits for it twice, and then it is asked again", async () => {
   await using t = startPolicies();
   t.handle(upstream(() => ONE));

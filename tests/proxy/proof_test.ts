@@ -485,6 +485,54 @@ for (const [what, { authorization, does }] of Object.entries(ODD)) {
   });
 }
 
+Deno.test("what a client's headers or query are refused for ends nothing that is public, and takes no pulls", async () => {
+  await using all = await startAll();
+  const { docker, proxy } = all;
+  assertEquals((await ask(proxy, "team/open/manifests/1")).status, 200);
+  const { access } = proxy.proxy.cache!;
+  const key = { registry: docker.host, repository: "team/open" };
+  const list = "team/open/tags/list?n=77";
+  for (const status of [401, 403, 429]) {
+    docker.control.lie = ({ url, headers }) =>
+      url.searchParams.has("n") || headers.get("user-agent") === "odd"
+        ? { status, headers: [["retry-after", "3600"]] }
+        : undefined;
+    const odd = { headers: { "user-agent": "odd", accept: "text/plain" } };
+    for (const path of ["team/open/tags/list", `team/open/referrers/${open.digest}`]) {
+      assertEquals((await ask(proxy, path, odd)).status, status);
+      assertEquals(await access.isPublic(key), true);
+    }
+    assertEquals((await ask(proxy, list)).status, status);
+    assertEquals(await access.isPublic(key), true);
+    assertEquals(proxy.proxy.quotas.entries(), []);
+  }
+  // Where it is the repository that is refused it is noted.
+  docker.control.lie = undefined;
+  docker.setAccess("team/open", ["ann"]);
+  docker.revokeTokens();
+  assertEquals((await ask(proxy, list)).status, 401);
+  assertEquals(await access.isPublic(key), false);
+});
+
+Deno.test("what strangers are told of a list of referrers is not kept for those who may read it", async () => {
+  await using all = await startAll();
+  const { docker, proxy } = all;
+  const path = SECRET["what is attached"]!;
+  await annPulls(all);
+  // As some registries say of what one may not see, and to queries that they do not know.
+  docker.control.lie = (_, { kind }) =>
+    kind === "referrers" ? { status: 404, headers: [] } : undefined;
+  for (const authorization of [undefined, login("bob"), "Bearer made-up"]) {
+    const { status } = await ask(proxy, path, { authorization });
+    assert(status === 404 || status === 401);
+  }
+  const query = `${path}?artifactType=x`;
+  assertEquals((await ask(proxy, query, { authorization: login("ann") })).status, 404);
+  await docker.down();
+  const answer = await ask(proxy, path, { authorization: login("ann") });
+  assertEquals([answer.status, answer.headers.get("x-cache")], [200, "STALE"]);
+});
+
 Deno.test("new content that the operator's account fetched for nobody in particular is nobody's while upstream is away", async () => {
   using clock = moveClock();
   await using all = await startAll({

@@ -69,7 +69,9 @@ export function startPolicies({ maxSize = 10_000_000, redirect }: PoliciesOption
   const state: { handle: UpstreamHandler } = {
     handle: () => new Response(null, { status: 404 }),
   };
-  const send: Send = async (url, { method, headers }) => {
+  const timeouts: (number | undefined)[] = [];
+  const send: Send = async (url, { method, headers, timeout }) => {
+    timeouts.push(timeout);
     const what = `${method} ${url.pathname.replace("/v2/a/b/", "")}`;
     asked.push(what);
     const response = await state.handle(method, url.pathname, headers);
@@ -120,6 +122,8 @@ export function startPolicies({ maxSize = 10_000_000, redirect }: PoliciesOption
     blobs,
     /** What upstream was asked since the last look, as `GET manifests/latest`. */
     asked: () => asked.splice(0),
+    /** How long each of its requests was waited for, ms, as far as it had a limit of its own. */
+    timeouts,
     /** What was given up of it. */
     aborted,
     /** Sets what upstream answers. */
