@@ -13,8 +13,8 @@ import { ByteLru } from "../util/lru.ts";
 export interface RateCounter {
   /** Takes one from `key`'s budget. Returns 0, or how many ms until there is one to take. */
   take(key: string, rate: Rate): number | Promise<number>;
-  /** Gives back one that was taken: what it was taken for did not happen. */
-  giveBack(key: string, rate: Rate): void | Promise<void>;
+  /** Gives back one that was taken: what it was taken for did not happen. Returns whether it could be. */
+  giveBack(key: string, rate: Rate): boolean | Promise<boolean>;
 }
 
 /** Options for {@linkcode MemoryRateCounter}. */
@@ -48,12 +48,13 @@ export class MemoryRateCounter implements RateCounter {
     return wait;
   }
 
-  giveBack(key: string, { count, period }: Rate): void {
-    const wholeAt = this.#wholeAt.get(key);
-    if (wholeAt === undefined) return;
+  giveBack(key: string, { count, period }: Rate): boolean {
+    const now = this.#now();
+    const wholeAt = this.#wholeAt.get(key) ?? now;
     const before = wholeAt - period / count;
-    if (before > this.#now()) this.#wholeAt.set(key, before);
+    if (before > now) this.#wholeAt.set(key, before);
     else this.#wholeAt.delete(key);
+    return wholeAt > now;
   }
 
   #look(key: string, { count, period }: Rate): { wait: number; next: number } {

@@ -3,6 +3,7 @@ import { MAX_UNWANTED } from "../../lib/cache/content/fills.ts";
 import { type Content, contentOf, randomBytes } from "../support/content.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
 import { whole } from "../support/http.ts";
+import { makeImage } from "../support/image.ts";
 import { startTestProxy, type TestProxyOptions } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
@@ -201,4 +202,32 @@ Deno.test("clients that leave while they wait for a place are asked for nothing"
   await until(() => t.proxy.proxy.queues.fills.waiting === 0);
   for (const blob of t.blobs.slice(16)) assertEquals(t.askedFor(blob), []);
   for (const response of await Promise.all(stays)) await response.body?.cancel();
+});
+
+Deno.test("warming has half of the places, its downloads go on though nobody reads them, and clients have the others", async () => {
+  const registry = await startFakeRegistry();
+  await using _ = registry;
+  const layers = Array.from({ length: 6 }, (_, i) => 200_000 + i);
+  const warmed = makeImage({ layers });
+  registry.add("library/warm", "1", warmed);
+  const blob = contentOf(randomBytes(SIZE, 1));
+  registry.addBlob("library/big", blob);
+  const digests = new Set<string | undefined>(warmed.blobs.map(({ digest }) => digest));
+  for (const { digest } of warmed.blobs) {
+    registry.faults.add({ ...KIND, reference: digest }, { stallAt: 10 });
+  }
+  await using t = await startTestProxy({
+    upstreams: { docker: registry },
+    env: { WARM_IMAGES: "warm:1", MAX_CONCURRENT_FILLS: "4" },
+  });
+  const open = () =>
+    registry.log.filter(({ kind, reference, end }) =>
+      kind === "blob" && digests.has(reference) && !end
+    ).length;
+  await until(() => open() === 2 && t.proxy.queues.fills.waiting > 0);
+  assertEquals(t.proxy.queues.fills.running, 2);
+  assertEquals(t.proxy.cache!.content.unreadFills, { running: 0, stopped: 0 });
+  const answer = await whole(`${t.url}/v2/library/big/blobs/${blob.digest}`);
+  assertEquals([answer.status, answer.digest], [200, blob.digest]);
+  assertEquals(open(), 2);
 });

@@ -53,8 +53,10 @@ export class RedisRateCounter implements RateCounter {
     return await this.#run(TAKE, key, rate) ?? this.#local.take(key, rate);
   }
 
-  async giveBack(key: string, rate: Rate): Promise<void> {
-    if (await this.#run(GIVE_BACK, key, rate) === undefined) this.#local.giveBack(key, rate);
+  async giveBack(key: string, rate: Rate): Promise<boolean> {
+    // First what was taken here, while Redis refused or was away: it knows nothing of that.
+    return this.#local.giveBack(key, rate) ||
+      await this.#run(GIVE_BACK, key, rate) !== undefined;
   }
 
   async #run(
