@@ -8,17 +8,19 @@ import { setTimeout as delay } from "node:timers/promises";
 import { cacheLog } from "../../telemetry/log.ts";
 import { causeOf } from "../../upstream/transport/send.ts";
 import { TimeSlice } from "../../util/time_slice.ts";
+import { orAborted } from "../../util/deadline.ts";
 import type { Index } from "../index/index.ts";
 import { type BlobStore, UnreachableError } from "../store/blob_store.ts";
 import { compare, type CompareOptions } from "./compare.ts";
 import type { Content } from "./content.ts";
 import { scrub } from "./scrubber.ts";
 
-/** From the end of one comparison of store and index to the next, ms; and so many times as long as it took. */
+/**
+ * From the end of one comparison of store and index to the next, ms; and so many times as long as it took. What
+ * a comparison finds is found within ten minutes, up to half a million entries.
+ */
 const COMPARE_EVERY = 4 * 60_000;
-const COMPARE_SHARE = 10;
-/** The same from a start after a crash, ms. */
-const COMPARE_AFTER_CRASH = 60 * 60_000;
+const COMPARE_SHARE = 2;
 const FLUSH_EVERY = 5_000;
 /** What came back to a lost index, or was counted while it was away, may be more than the cap allows. */
 const TRIM_EVERY = 60_000;
@@ -48,6 +50,8 @@ export interface MaintenanceOptions {
   readonly engines: MaintainedBackends;
   /** Content that was not used for this long leaves, ms. */
   readonly blobTtl: number;
+  /** From the end of one comparison of store and index to the next, ms. @default {240000} */
+  readonly compareEvery?: number;
 }
 
 /** The upkeep of one cache. */
@@ -74,22 +78,29 @@ export class Maintenance {
       await space.tidyQuarantine();
       await space.trim();
     });
-    this.#attempt(() => this.#compareAgain());
     const { signal } = this.#ending;
     const target = { content, ...engines };
     const { leader, wasKilled } = engines;
     const isOurs = leader && (() => leader.isOurs());
-    this.#attempt(() => scrub(target, { signal, isSuspect: wasKilled, isOurs }));
+    const reconciled = Promise.withResolvers<void>();
+    if (!wasKilled) reconciled.resolve();
+    const onReconciled = () => reconciled.resolve();
+    this.#attempt(() => this.#compareAgain(reconciled.promise));
+    this.#attempt(() => scrub(target, { signal, isSuspect: wasKilled, onReconciled, isOurs }));
   }
 
-  /** Compares store and index again and again, until it is ended. */
-  async #compareAgain(): Promise<void> {
+  /**
+   * Compares store and index again and again, until it is ended. After a power failure what has no row is entered
+   * first: `reconciled`.
+   */
+  async #compareAgain(reconciled: Promise<void>): Promise<void> {
     const { signal } = this.#ending;
-    // After a power failure what has no row is entered first.
-    let pause = this.#options.engines.wasKilled ? COMPARE_AFTER_CRASH : COMPARE_EVERY;
+    const { compareEvery = COMPARE_EVERY } = this.#options;
+    let pause = compareEvery;
     while (!signal.aborted) {
       try {
         await delay(pause, undefined, { signal, ref: false });
+        await orAborted(reconciled, signal);
       } catch {
         return; // it is ended
       }
@@ -102,7 +113,7 @@ export class Maintenance {
           this.#options.content.diskTrouble(error);
         }
       }
-      pause = Math.max(COMPARE_EVERY, COMPARE_SHARE * (performance.now() - began));
+      pause = Math.max(compareEvery, COMPARE_SHARE * (performance.now() - began));
     }
   }
 

@@ -27,6 +27,8 @@ export interface ScrubOptions {
   readonly signal: AbortSignal;
   /** Whether store and index may disagree: then they are compared first. */
   readonly isSuspect: boolean;
+  /** Called once when they were compared, and what had no row has one. */
+  readonly onReconciled?: () => void;
   /** Where several instances share the store: whether it is for this one to do. @default {it is} */
   readonly isOurs?: () => Promise<boolean>;
   /** Waits `ms`, or rejects when `signal` aborts; tests pass one that does not wait. */
@@ -56,6 +58,7 @@ export async function scrub(target: VerifyTarget, options: ScrubOptions): Promis
       if (mustCompare) {
         await reconcile(target, { signal, afterRead: afterEntry });
         mustCompare = false;
+        options.onReconciled?.();
       }
       const { bytes } = await index.totals();
       const rate = Math.max(LEAST_RATE, 2 * bytes / (PERIOD / 1000));

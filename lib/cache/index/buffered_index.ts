@@ -27,8 +27,19 @@ import {
 } from "./index.ts";
 import { RedisDownError, RedisRefusesError } from "../store/redis.ts";
 
-/** Changes that are kept for later; the oldest go first, and are found again by asking upstream. */
-const JOURNAL = 20_000;
+/** What changes that are kept for later may take, bytes; the oldest go first, and are found again by asking upstream. */
+const JOURNAL = 8 * 2 ** 20;
+/** What each of them takes with the longest names, bytes. */
+const CHANGE = 800;
+/** What a row of content or a use takes that is one of many in a change, bytes. */
+const CHANGED_ROW = 300;
+
+/** A change that is kept for later. */
+interface Change {
+  readonly tell: () => Awaitable<void>;
+  /** What it takes in memory. */
+  readonly bytes: number;
+}
 
 /** How often room is made for one change before it is given up. */
 const SHED_ATTEMPTS = 3;
@@ -91,7 +102,8 @@ export class BufferedIndex implements Index {
   readonly #links = new ByteLru<LinkRow>({ bytes: 16 * MIB, sizeOf: linkBytes });
   readonly #tags = new ByteLru<TagRow>({ bytes: 4 * MIB, sizeOf: () => 250 });
   readonly #marks = new ByteLru<number>({ bytes: 4 * MIB });
-  readonly #journal: (() => Promise<void>)[] = [];
+  readonly #journal: Change[] = [];
+  #journalBytes = 0;
   #shedding: Promise<boolean> | undefined;
   #totals: Totals = { bytes: 0, entries: 0, reserved: 0 };
   /** Promised here while nobody else could be asked, bytes. */
@@ -116,13 +128,13 @@ export class BufferedIndex implements Index {
       while (this.#journal.length > 0) {
         const entry = this.#journal[0]!;
         try {
-          await entry();
+          await entry.tell();
         } catch (error) {
           if (error instanceof RedisDownError) throw error;
           refused++;
           cause = error;
         }
-        if (this.#journal[0] === entry) this.#journal.shift();
+        if (this.#journal[0] === entry) this.#dropOldest();
       }
     } finally {
       if (refused > 0) {
@@ -149,7 +161,7 @@ export class BufferedIndex implements Index {
   }
 
   async restoreBlobs(rows: readonly BlobRow[]): Promise<void> {
-    await this.#write(() => this.#remote.restoreBlobs(rows));
+    await this.#write(() => this.#remote.restoreBlobs(rows), CHANGED_ROW * rows.length);
   }
 
   async removeBlob(digest: string): Promise<void> {
@@ -160,7 +172,7 @@ export class BufferedIndex implements Index {
   async touch(uses: ReadonlyMap<string, number>): Promise<void> {
     // Uses of links and tags alone are not worth being told later.
     if (uses.size === 0) await this.#whenUp(() => this.#remote.touch(uses), undefined);
-    else await this.#write(() => this.#remote.touch(uses));
+    else await this.#write(() => this.#remote.touch(uses), CHANGED_ROW * uses.size);
   }
 
   async setVerified(digest: string, at: number): Promise<void> {
@@ -191,7 +203,7 @@ export class BufferedIndex implements Index {
 
   async addLink(key: LinkKey, row: LinkRow): Promise<void> {
     this.#links.set(textOf(repositoryText(key), key.digest, key.kind), row);
-    await this.#write(() => this.#remote.addLink(key, row));
+    await this.#write(() => this.#remote.addLink(key, row), linkBytes(row));
   }
 
   async tag(key: RepositoryKey, tag: string): Promise<TagRow | undefined> {
@@ -213,7 +225,7 @@ export class BufferedIndex implements Index {
     for (const { registry, repository, tag } of entries) {
       this.#tags.delete(textOf(registry, repository, tag));
     }
-    await this.#write(() => this.#remote.removeTags(entries));
+    await this.#write(() => this.#remote.removeTags(entries), CHANGE * entries.length);
   }
 
   tagPage(options: TagPageOptions): Awaitable<TagPage> {
@@ -396,7 +408,7 @@ export class BufferedIndex implements Index {
    * Tells what the cap depends on: content that Redis refuses to count must not be there. Throws where it does;
    * where Redis cannot be reached at all it is told later.
    */
-  async #note(tell: () => Awaitable<void>): Promise<void> {
+  async #note(tell: () => Awaitable<void>, bytes = 0): Promise<void> {
     try {
       await this.#withRoom(tell);
     } catch (error) {
@@ -405,22 +417,28 @@ export class BufferedIndex implements Index {
         throw new NoteRefusedError("Redis takes no writes", { cause: error });
       }
       if (!(error instanceof RedisDownError)) throw error;
-      this.#later(tell);
+      this.#later(tell, bytes);
     }
   }
 
-  async #write(tell: () => Awaitable<void>): Promise<void> {
+  async #write(tell: () => Awaitable<void>, bytes = 0): Promise<void> {
     try {
       await this.#withRoom(tell);
     } catch (error) {
       if (!(error instanceof RedisDownError)) throw error;
-      this.#later(tell);
+      this.#later(tell, bytes);
     }
   }
 
-  #later(tell: () => Awaitable<void>): void {
-    this.#journal.push(async () => await tell());
-    if (this.#journal.length > JOURNAL) this.#journal.shift();
+  #later(tell: () => Awaitable<void>, more: number): void {
+    const bytes = CHANGE + more;
+    this.#journal.push({ tell, bytes });
+    this.#journalBytes += bytes;
+    while (this.#journalBytes > JOURNAL) this.#dropOldest();
+  }
+
+  #dropOldest(): void {
+    this.#journalBytes -= this.#journal.shift()?.bytes ?? 0;
   }
 
   /** Where Redis' memory is full, what was used longest ago makes room for what is new. */

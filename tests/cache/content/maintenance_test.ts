@@ -103,3 +103,36 @@ Deno.test("a cap that was lowered is kept from the start on", async () => {
   await upkeep.stop();
   assertEquals(t.here(), t.digests.slice(2));
 });
+
+Deno.test("after a crash store and index are compared as often as else, once what has no row was entered", async () => {
+  using t = await setUp();
+  using _ = captureIntervals();
+  const [lost = "", gone = ""] = t.digests;
+  const { content, engines } = t;
+  await engines.index.removeBlob(lost); // by a power failure, with the note that told of it
+  const store = engines.store as MemoryStore;
+  store.content.delete(gone);
+  t.clock.now = Date.now() + DAY;
+  const entering = Promise.withResolvers<void>();
+  let lists = 0;
+  const held: Backends = {
+    ...engines,
+    wasKilled: true,
+    leader: undefined,
+    store: Object.assign(Object.create(store), {
+      async *list() {
+        if (++lists === 1) await entering.promise;
+        yield* store.list();
+      },
+    }),
+  };
+  const upkeep = new Maintenance({ content, engines: held, blobTtl: 3650 * DAY, compareEvery: 1 });
+  upkeep.start();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assertEquals(lists, 1, "compared before what has no row was entered");
+  assertEquals(t.here(), t.digests.slice(1));
+  entering.resolve();
+  await until(() => !t.here().includes(gone));
+  await upkeep.stop();
+  assertEquals(t.here(), [lost, ...t.digests.slice(2)]);
+});

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { RedisIndex } from "../../../lib/cache/index/redis_index.ts";
 import {
   BufferedIndex,
@@ -118,5 +118,46 @@ Deno.test("while Redis goes away again what is left of the changes is kept", asy
   allowed = 9;
   await index.replay();
   assertEquals((await remote.tag(KEY, "2"))?.digest, row.digest);
+  await index.close();
+});
+
+Deno.test("while Redis is away changes are kept up to eight MiB, however large each is, and the oldest go first", async () => {
+  await using made = await fakeRedis();
+  const remote = new RedisIndex(made.redis, { instance: "a" });
+  const index = new BufferedIndex(remote);
+  const digest = (n: number) => `sha256:${n.toString(16).padStart(64, "0")}`;
+  const told: string[] = [];
+  let isAway = true;
+  const attempt = (what: string) => {
+    if (isAway) throw new RedisDownError("Redis is down");
+    told.push(what);
+    return Promise.resolve();
+  };
+  remote.addLink = async (key) => await attempt(key.digest);
+  remote.restoreBlobs = async (rows) => await attempt(`${rows.length} rows`);
+  remote.setTag = async (_key, tag) => await attempt(tag);
+  const mediaType = "m".repeat(2 ** 20);
+  for (let n = 0; n < 20; n++) {
+    await index.addLink({ ...KEY, digest: digest(n), kind: "blob" }, { mediaType });
+  }
+  isAway = false;
+  await index.replay();
+  assertEquals(told, Array.from({ length: 7 }, (_, n) => digest(13 + n)));
+  isAway = true;
+  const row = { size: 1, createdAt: 1, usedAt: 1, verifiedAt: 1 };
+  const rows = Array.from({ length: 500 }, (_, n) => ({ ...row, digest: digest(n) }));
+  for (let n = 0; n < 100; n++) await index.restoreBlobs(rows);
+  isAway = false;
+  told.length = 0;
+  await index.replay();
+  assert(told.length > 40 && told.length < 60, `${told.length} changes`);
+  isAway = true;
+  const tag = { digest: digest(1), checkedAt: 1 };
+  for (let n = 0; n < 20_000; n++) await index.setTag(KEY, `v${n}`, tag);
+  isAway = false;
+  told.length = 0;
+  await index.replay();
+  assert(told.length > 5_000 && told.length < 15_000, `${told.length} changes`);
+  assertEquals(told.at(-1), "v19999");
   await index.close();
 });
