@@ -22,24 +22,38 @@ export interface ListOptions {
   readonly now?: () => number;
 }
 
-/** Lists images by name. Returns the exit code 0. */
+/** Images that are sorted and printed together: more of them are printed in parts, so that memory stays bounded. */
+const PART = 5_000;
+const TITLES = ["IMAGE", "PLATFORMS", "SIZE", "CHECKED", "USED"];
+
+/** Lists images by name, above 5,000 in parts that are sorted each. Returns the exit code 0. */
 export async function runList(options: ListOptions): Promise<number> {
   const { operations, patterns, json, output, now = Date.now } = options;
-  const all = await operations.images();
-  const images = all.filter(({ name }) =>
-    patterns.length === 0 || patterns.some((pattern) => isMeant(name, pattern))
-  ).sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
-  if (json) {
-    output.print(JSON.stringify(images));
-    return 0;
+  let parts = 0;
+  const print = (images: HeldImage[], { isLast }: { isLast: boolean }) => {
+    images.sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+    const isFirst = parts++ === 0;
+    if (json) {
+      const text = images.map((image) => JSON.stringify(image)).join(",");
+      // One array, on as many lines as there are parts.
+      output.print(`${isFirst ? "[" : images.length > 0 ? "," : ""}${text}${isLast ? "]" : ""}`);
+    } else if (images.length > 0) {
+      const rows = images.map((image) => rowOf(image, now()));
+      for (const line of formatTable([...isFirst ? [TITLES] : [], ...rows])) output.print(line);
+    } else if (isFirst) {
+      output.printError(patterns.length === 0 ? "The cache holds no images" : "No image matches");
+    }
+  };
+  let images: HeldImage[] = [];
+  for await (const image of operations.images()) {
+    const { name } = image;
+    if (patterns.length > 0 && !patterns.some((pattern) => isMeant(name, pattern))) continue;
+    images.push(image);
+    if (images.length < PART) continue;
+    print(images, { isLast: false });
+    images = [];
   }
-  if (images.length === 0) {
-    output.printError(patterns.length === 0 ? "The cache holds no images" : "No image matches");
-    return 0;
-  }
-  const titles = ["IMAGE", "PLATFORMS", "SIZE", "CHECKED", "USED"];
-  const rows = images.map((image) => rowOf(image, now()));
-  for (const line of formatTable([titles, ...rows])) output.print(line);
+  print(images, { isLast: true });
   return 0;
 }
 

@@ -76,16 +76,14 @@ export class RemoteOperations implements Operations {
     throw new NotRunningError(`No instance answers at ${this.#where}: something else does`);
   }
 
-  async images(): Promise<HeldImage[]> {
-    const found: HeldImage[] = [];
+  async *images(): AsyncIterable<HeldImage> {
     let last: string | undefined = "";
     while (last !== undefined) {
       const query = new URLSearchParams({ limit: String(PAGE), last });
       const page: { images: HeldImage[]; next?: string } = await this.#json(`/api/images?${query}`);
-      found.push(...page.images);
+      yield* page.images;
       last = page.next;
     }
-    return found;
   }
 
   async remove(name: string): Promise<Removal> {

@@ -43,8 +43,8 @@ export interface CacheReport {
 
 /** The operations. All of them throw an `OciError` for what is wrong with what was asked. */
 export interface Operations {
-  /** Every image, in no order. */
-  images(): Promise<HeldImage[]>;
+  /** Every image, in no order. Throws as it is read. */
+  images(): AsyncIterable<HeldImage>;
   /** Removes an image by tag or, where `name` has none, all of its repository's. */
   remove(name: string): Promise<Removal>;
   /** As {@linkcode warm}. */
@@ -78,10 +78,10 @@ export class ProxyOperations implements Operations {
     return cache;
   }
 
-  async images(): Promise<HeldImage[]> {
+  images(): AsyncIterable<HeldImage> {
     const { store, index } = this.#cache;
     const { registries } = this.#proxy.config;
-    return await Array.fromAsync(new Inventory({ store, index, registries }).images());
+    return new Inventory({ store, index, registries }).images();
   }
 
   async remove(name: string): Promise<Removal> {

@@ -43,7 +43,11 @@ const IMAGES = [
 
 async function list(patterns: string[], { json = false, images = IMAGES } = {}) {
   const output = keepOutput();
-  const operations = { images: () => Promise.resolve([...images]) };
+  const operations = {
+    async *images() {
+      yield* images;
+    },
+  };
   const code = await runList({ operations, patterns, json, output, now: () => NOW });
   return { code, ...output };
 }
@@ -91,6 +95,32 @@ Deno.test("an empty list says so, where it is no output", async () => {
 Deno.test("ls --json prints all that is known", async () => {
   const { lines } = await list(["img"], { json: true });
   assertEquals(JSON.parse(lines[0]!), [IMAGES[0]]);
+});
+
+Deno.test("ls prints very many images in parts, as one table or one array, and keeps none that is printed", async () => {
+  const count = 12_000;
+  const output = keepOutput();
+  const printedAt: number[] = [];
+  const operations = {
+    async *images() {
+      for (let n = 0; n < count; n++) {
+        printedAt.push(output.lines.length);
+        yield image(`docker.io/library/app:v${String(count - n).padStart(5, "0")}`);
+      }
+    },
+  };
+  const options = { operations, patterns: [], output, now: () => NOW };
+  assertEquals(await runList({ ...options, json: false }), 0);
+  assertEquals(output.lines.length, count + 1);
+  assertEquals(output.lines.filter((line) => line.startsWith("IMAGE")).length, 1);
+  assertEquals(output.errors, []);
+  assertEquals(new Set(printedAt), new Set([0, 5_001, 10_001]));
+  const json = await list([], {
+    json: true,
+    images: Array.from({ length: 10_000 }, (_, n) => image(`docker.io/library/app:v${n}`)),
+  });
+  assertEquals(json.lines.length, 3);
+  assertEquals(JSON.parse(json.lines.join("\n")).length, 10_000);
 });
 
 async function remove(images: string[], json = false) {

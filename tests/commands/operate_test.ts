@@ -64,19 +64,21 @@ Deno.test("a running instance is asked to do what a process with the cache does 
   assertEquals(seen.at(-1)?.error, results[2]!.failures[0]!.error);
 
   const byName = (a: { name: string }, b: { name: string }) => a.name < b.name ? -1 : 1;
-  const listed = (await remote.images()).sort(byName);
+  const listed = (await Array.fromAsync(remote.images())).sort(byName);
   assertEquals(listed.map(({ name }) => name), [
     "docker.io/library/app:1",
     "docker.io/library/app:2",
   ]);
-  for (const [i, image] of (await local.images()).sort(byName).entries()) {
+  for (const [i, image] of (await Array.fromAsync(local.images())).sort(byName).entries()) {
     const { hits: _, ...known } = listed[i] as typeof image & { hits: number };
     assertEquals(known, image);
   }
   assertEquals((await remote.report()).cache, (await local.report()).cache);
   assertEquals((await remote.remove("app:1")).images, ["docker.io/library/app:1"]);
   assertEquals((await remote.remove("app:1")).images, []);
-  assertEquals((await local.images()).map(({ name }) => name), ["docker.io/library/app:2"]);
+  assertEquals((await Array.fromAsync(local.images())).map(({ name }) => name), [
+    "docker.io/library/app:2",
+  ]);
 });
 
 Deno.test("a wrong token is told as such", async () => {
@@ -106,7 +108,7 @@ Deno.test("an aborted warming ends, and its reason is told", async () => {
   await assertRejects(() => warming, Error, "Interrupted");
   // The instance goes on with what it has begun.
   const local = new ProxyOperations(instance.proxy.proxy);
-  await until(async () => (await local.images())[0]?.isWhole === true);
+  await until(async () => (await Array.fromAsync(local.images()))[0]?.isWhole === true);
 });
 
 Deno.test("where nobody listens, or somebody else does, no instance runs", async () => {
@@ -129,7 +131,7 @@ Deno.test("a cache that an instance has is operated through it", async () => {
   const { operations, close } = await operate(instance.config, { creates: false });
   await operations.warm(["app:1"], {});
   assert((await operations.report()).traffic, "an instance runs");
-  assertEquals((await operations.images()).length, 1);
+  assertEquals((await Array.fromAsync(operations.images())).length, 1);
   await close();
 });
 
@@ -147,7 +149,7 @@ Deno.test("a cache that nobody has is opened, without an instance", async () => 
   assert((await made.operations.warm(["app:1"], {}))[0]!.ok);
   await made.close();
   const again = await operate(parseConfig(env), { creates: false });
-  assertEquals((await again.operations.images()).map(({ tag }) => tag), ["1"]);
+  assertEquals((await Array.fromAsync(again.operations.images())).map(({ tag }) => tag), ["1"]);
   assertEquals((await again.operations.report()).traffic, undefined);
   await again.close();
 });
