@@ -63,7 +63,7 @@ async function serve(config: Config): Promise<number> {
   const endLogging = await startLogging(config.log);
   handleUncaughtErrors();
   programLog.debug("Files to read: {read}; to write: {write}", () => describePermissions(config));
-  for (const doubt of config.doubts) programLog.warn("{doubt}", { doubt });
+  for (const warning of config.warnings) programLog.warn("{doubt}", { doubt: warning });
   const proxy = new Proxy(config);
   try {
     await proxy.ready;
@@ -240,7 +240,7 @@ async function run(line: CommandLine): Promise<number> {
     case "config": {
       const config = await loadConfig(line);
       if (!line.client) {
-        for (const doubt of config.doubts) console.error(doubt);
+        for (const warning of config.warnings) console.error(warning);
         console.log(json ? JSON.stringify(settingsInForce(config)) : describeConfig(config));
         return 0;
       }

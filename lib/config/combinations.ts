@@ -1,6 +1,6 @@
 /**
- * What is wrong between settings that are right by themselves. It looks at the environment, not at the
- * parsed whole, so that it is told beside what is wrong in single ones: everything is told at once.
+ * Checks settings that conflict with or depend on each other. It reads the environment rather than the
+ * parsed configuration, so these problems are reported together with those of single settings.
  *
  * @module
  */
@@ -22,7 +22,7 @@ const EngineSettings = v.pick(Environment, [
   "AWS_SESSION_TOKEN",
 ]);
 
-/** TLS, the operator's listener and engines: settings that need others. */
+/** Checks the settings of TLS, the operator's listener and the cache backends. */
 export function combinationProblems(set: Readonly<Record<string, string>>): string[] {
   const problems: string[] = [];
   if ((set["TLS_CERT"] === undefined) !== (set["TLS_KEY"] === undefined)) {
@@ -47,7 +47,7 @@ const CacheSettings = v.pick(Environment, [
   "WARM_IMAGES",
 ]);
 
-/** What is asked of a cache that is off, and images to keep warm that are none. */
+/** Checks settings that need the cache, and the image names in `WARM_IMAGES`. */
 export function cacheProblems(
   set: Readonly<Record<string, string>>,
   registries: readonly Registry[],

@@ -1,6 +1,6 @@
 /**
- * Environment and flags → one frozen, validated {@linkcode Config}; all problems reported at once.
- * Nothing else in the program reads the environment.
+ * Parses the environment and flags into one frozen, validated {@linkcode Config}, and reports all problems
+ * at once. No other part of the program reads the environment.
  *
  * @module
  */
@@ -19,25 +19,25 @@ export { SETTINGS } from "./environment.ts";
 export { type LogLevel } from "../telemetry/log.ts";
 export { UPSTREAM_SUFFIXES } from "./upstreams.ts";
 
-/** Everything the proxy may be told, parsed. Durations in milliseconds, sizes in bytes. */
+/** The parsed configuration. Durations are in milliseconds, sizes in bytes. */
 export interface Config {
-  /** The domain below which each registry has a host name of its own. */
+  /** The domain below which each registry has its own host name. */
   readonly customDomain: string;
-  /** Where clients connect. */
+  /** The public listener. */
   readonly listen: {
     readonly host: string;
     readonly port: number;
-    /** Paths of PEM files; present for https. */
+    /** Paths of PEM files. Set for https. */
     readonly tls?: { readonly cert: string; readonly key: string };
   };
   /**
-   * Whether the listener is our own. On Deno Deploy, and where requests are to be traced (`OTEL_DENO`), it is
-   * `Deno.serve`.
+   * Whether to use the proxy's own HTTP listener. `Deno.serve` is used instead on Deno Deploy, and when
+   * requests are traced (`OTEL_DENO`).
    */
   readonly ownHttp: boolean;
   /** Whether Deno exports traces (`OTEL_DENO=true`). */
   readonly traced: boolean;
-  /** Absent: nothing is stored. */
+  /** Undefined if the cache is off. */
   readonly cache?: {
     readonly dir: string;
     readonly maxSize: number;
@@ -45,84 +45,95 @@ export interface Config {
     readonly blobTtl: number;
     readonly store: StoreSetting;
     readonly index: IndexSetting;
-    /** What the index may take, bytes: tags, links, marks and notes of referrers a tenth of it each. */
+    /**
+     * Maximum size of the index in bytes. Tags, links, public marks and referrer notes get a tenth of it
+     * each.
+     */
     readonly indexSize: number;
-    /** With a store elsewhere: what downloads under way may take here, bytes. */
+    /** Maximum bytes of local staging for downloads in progress, if the store is remote. */
     readonly fillsSize: number;
-    /** Whether clients are sent to the store for blobs that are in it. */
+    /** Whether clients are redirected to the store for blobs that it holds. */
     readonly storeRedirect: boolean;
-    /** How the instances that share the cache reach this one; absent: by its first address. */
+    /**
+     * The URL at which instances that share the cache reach this one. Defaults to this host's first
+     * non-loopback address.
+     */
     readonly peerUrl?: string;
-    /** Whether upstream is never asked: what is not here does not exist. */
+    /** Whether the proxy never contacts upstreams. Uncached content then returns 404. */
     readonly only: boolean;
   };
-  /** The operator's listener; absent: there is none. */
+  /** The operator's listener. Undefined if it is off. */
   readonly admin?: {
     readonly host: string;
     readonly port: number;
-    /** Absent: whoever reaches the address is the operator. */
+    /** The operator's token. If undefined, every client that reaches the address is the operator. */
     readonly token?: string;
-    /** Whether the address was asked for: then it is an error when it cannot be had. */
+    /** Whether `ADMIN_ADDR` was set explicitly. Failing to listen is then an error. */
     readonly isWanted: boolean;
   };
-  /** What is kept warm, and how often it is looked after. */
+  /** The images to keep warm, and how often they are checked. */
   readonly warm: {
     readonly images: readonly string[];
     readonly platforms: Platforms;
     readonly interval: number;
   };
-  /** Absent: nobody is turned away. Each of them absent: not for that. */
+  /** Limits on clients. Undefined if none is set; a member is undefined if that limit is not set. */
   readonly limits?: {
     readonly repositories?: RepositoryRules;
-    /** Networks. */
+    /** Networks whose clients are allowed. */
     readonly clients?: readonly string[];
-    /** Of each client. */
+    /** Rate limits of each client. */
     readonly rate?: RateLimits;
-    /** Downloads from upstream at once. */
+    /** Maximum number of concurrent downloads from upstream. */
     readonly maxFills?: number;
   };
-  /** From when on pulls are spared, and how long tags are fresh then. */
+  /** The quota below which the proxy conserves pulls, and how long tags then stay fresh. */
   readonly quota: { readonly threshold: QuotaThreshold; readonly manifestTtl: number };
   /** The upstream registries. */
   readonly registries: readonly Registry[];
-  /** Where every unmatched host goes (`TARGET_UPSTREAM`, only with `DEBUG`). */
+  /** The upstream for every unmatched host (`TARGET_UPSTREAM`, only with `DEBUG`). */
   readonly fallback?: Registry;
-  /** Which redirects are followed here, beside those that always are. */
+  /** Redirects that the proxy follows itself, in addition to those that it always follows. */
   readonly redirects: {
     readonly followAll: boolean;
     readonly blockedHosts: readonly string[];
     readonly storageHosts: readonly string[];
   };
-  /** Whether upstreams may name private, loopback and link-local addresses. */
+  /** Whether upstreams may resolve to private, loopback and link-local addresses. */
   readonly allowPrivateNetworks: boolean;
-  /** Whether an outbound proxy (`HTTPS_PROXY` and its kin) makes the connections. */
+  /** Whether an outbound proxy (`HTTPS_PROXY` and related variables) makes the connections. */
   readonly outboundProxy: boolean;
-  /** A file of authorities that Deno trusts beside its own (`DENO_CERT`), PEM. */
+  /** Path of a PEM file of certificate authorities that Deno trusts in addition to its own (`DENO_CERT`). */
   readonly authoritiesFile?: string;
-  /** Whose X-Forwarded headers are believed: nobody's, whoever's it is that connects, or these networks'. */
+  /**
+   * Which peers' X-Forwarded headers are trusted: none (`false`), all (`true`), or those in these networks.
+   */
   readonly trustProxy: boolean | readonly string[];
-  /** The scheme that clients are told; absent: found out for each request. */
+  /** The scheme of URLs sent to clients. If undefined, it is derived from each request. */
   readonly publicScheme?: "http" | "https";
-  /** How long an upstream body may stand still before it is cut and resumed. */
+  /** How long an upstream body may stall before the download is aborted and resumed. */
   readonly upstreamIdleTimeout: number;
-  /** How long transfers may go on after SIGTERM. */
+  /** How long transfers may continue after SIGTERM. */
   readonly shutdownTimeout: number;
-  /** What is logged, and how. */
+  /** Log level and format. */
   readonly log: LogSettings;
   /** Whether `DEBUG` is on. */
   readonly debug: boolean;
-  /** What looks like a setting and is none, a line each: to be told, not to stop for. */
-  readonly doubts: readonly string[];
+  /**
+   * Warnings about names that look like misspelled or unused settings, one line each. They do not stop the
+   * start.
+   */
+  readonly warnings: readonly string[];
 }
 
-/** A configuration that cannot be used: every problem, one line each. */
+/** Thrown for an invalid configuration. Lists every problem, one per line. */
 export class ConfigError extends Error {
-  /** Tells it from other errors. */
+  /** The name of this class of error. */
   override readonly name = "ConfigError";
   /** The problems, one line each. */
   readonly problems: readonly string[];
 
-  /** Makes the error of `problems`. */
+  /** Creates an error that lists `problems`. */
   constructor(problems: readonly string[]) {
     super(problems.join("\n"));
     this.problems = problems;
@@ -131,15 +142,19 @@ export class ConfigError extends Error {
 
 /** Options for {@linkcode parseConfig}. */
 export interface ConfigOptions {
-  /** Reads `UPSTREAM_<NAME>_PASSWORD_FILE`. @default {Deno.readTextFileSync} */
+  /** Reads the file named by `UPSTREAM_<NAME>_PASSWORD_FILE`. @default {Deno.readTextFileSync} */
   readonly readFile?: (path: string) => string;
-  /** Names in `env` that come from a file of settings, where nothing else belongs. @default {[]} */
+  /**
+   * Names in `env` that come from an environment file. Every unknown name among them is reported. @default
+   * {[]}
+   */
   readonly file?: readonly string[];
 }
 
 /**
- * The configuration in `env` (an empty value counts as unset). Throws a {@linkcode ConfigError} that
- * lists every problem.
+ * Parses `env` into a configuration. An empty value counts as unset.
+ *
+ * @throws {ConfigError} that lists every problem.
  */
 export function parseConfig(
   env: Readonly<Record<string, string | undefined>>,
@@ -162,7 +177,7 @@ export function parseConfig(
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const values = result.output;
   const debug = values.DEBUG ?? values.MODE === "debug";
-  const engines = checkEngines(values, []); // its problems are among those of `combinationProblems`
+  const engines = checkEngines(values, []); // these problems are already in `combinationProblems`
   const onDeploy = values.DENO_DEPLOY ?? values.DENO_DEPLOYMENT_ID ?? false;
   const isTraced = /^(true|1)$/i.test(set["OTEL_DENO"] ?? "");
   const cacheEnabled = !onDeploy && (values.CACHE_ENABLED ?? true);
@@ -215,7 +230,7 @@ export function parseConfig(
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
     log: { level: values.LOG_LEVEL ?? (debug ? "debug" : "info"), format: values.LOG_FORMAT },
     debug,
-    doubts: warningsAbout(Object.keys(given), { file: options.file, debug }),
+    warnings: warningsAbout(Object.keys(given), { file: options.file, debug }),
   });
 }
 
@@ -227,7 +242,7 @@ function adminOf(
   return { ...address, token, isWanted: set["ADMIN_ADDR"] !== undefined };
 }
 
-/** The limits that are set; undefined where none is, so that nothing need be asked of them. */
+/** Returns the limits that are set, or undefined if there are none. */
 function limitsOf(values: v.InferOutput<typeof Environment>): Config["limits"] {
   const { ALLOW_REPOS: allow, DENY_REPOS: deny, ALLOW_CLIENTS: clients } = values;
   const limits = {
@@ -239,7 +254,7 @@ function limitsOf(values: v.InferOutput<typeof Environment>): Config["limits"] {
   return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined;
 }
 
-/** `TARGET_UPSTREAM` as a registry; Docker Hub keeps its `library/` habit there too. */
+/** Returns `TARGET_UPSTREAM` as a registry. For Docker Hub it also adds the `library/` prefix. */
 function fallbackFor(url: URL): Registry {
   return registryOf("target", url, { library: isDockerHub(url) });
 }

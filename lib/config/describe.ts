@@ -1,5 +1,5 @@
 /**
- * The configuration in force, for people: every setting, secrets masked.
+ * Prints the configuration in force: every setting, with secrets masked.
  *
  * @module
  */
@@ -44,7 +44,7 @@ function limitLines({ limits, quota }: Config): string[] {
   ];
 }
 
-/** `line` with its value in quotes where an environment file needs them. */
+/** Quotes the value in `line` if an environment file requires it. */
 function quoted(line: string): string {
   const [, name, value = ""] = /^([^=]*)=(.*)$/s.exec(line) ?? [];
   if (!/[\s#'"`]/.test(value)) return line;
@@ -52,12 +52,12 @@ function quoted(line: string): string {
   return `${name}=${quote}${value}${quote}`;
 }
 
-/** `config` as lines that could stand in an environment file. */
+/** Returns `config` as lines of an environment file, with secrets masked. */
 export function describeConfig(config: Config): string {
   return linesOf(config).map(quoted).join("\n");
 }
 
-/** The same by name. */
+/** Returns `config` as an object of settings by name, with secrets masked. */
 export function settingsInForce(config: Config): Record<string, string> {
   return Object.fromEntries(
     linesOf(config).map((line) => {

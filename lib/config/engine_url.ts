@@ -1,45 +1,45 @@
 /**
- * The URLs of `CACHE_STORE` and `CACHE_INDEX`. Pure: nothing of the engines is loaded by reading them.
+ * Parses the URLs of `CACHE_STORE` and `CACHE_INDEX`. It is pure and loads no backend.
  *
  * @module
  */
 import { withoutTrailingSlashes } from "../util/text.ts";
 
-/** A Redis or Valkey, single, a cluster or behind sentinels. */
+/** Settings of a Redis or Valkey server, a cluster, or servers behind sentinels. */
 export interface RedisLocation {
-  /** Tells settings apart. */
+  /** Discriminates the union. */
   readonly engine: "redis";
-  /** One server, a cluster, or one behind sentinels. */
+  /** Whether this is a single server, a cluster, or a server behind sentinels. */
   readonly mode: "single" | "cluster" | "sentinel";
-  /** Every node or sentinel that the URL names. */
+  /** Every node or sentinel named in the URL. */
   readonly hosts: readonly { readonly host: string; readonly port: number }[];
   /** Whether connections use TLS. */
   readonly tls: boolean;
-  /** Of an ACL user. */
+  /** The ACL user. */
   readonly username?: string;
-  /** Of the user, or of Redis as a whole. */
+  /** The password of the user, or of the server if there is no user. */
   readonly password?: string;
-  /** The number of the database; 0 in a cluster. */
+  /** The database number. 0 in a cluster. */
   readonly database: number;
-  /** What the sentinels call it. */
+  /** The master's name, as the sentinels know it. */
   readonly master?: string;
-  /** Before every key. */
+  /** The prefix of every key. */
   readonly prefix: string;
 }
 
-/** A bucket of an S3-compatible service. */
+/** Settings of a bucket in an S3-compatible service. */
 export interface S3Setting {
-  /** Tells settings apart. */
+  /** Discriminates the union. */
   readonly engine: "s3";
   /** The URL of the service. */
   readonly endpoint: string;
-  /** What requests are signed for. */
+  /** The region that requests are signed for. */
   readonly region: string;
   /** The name of the bucket. */
   readonly bucket: string;
-  /** Before every key; empty, or without a slash at either end. */
+  /** The prefix of every key. Empty, or without a slash at either end. */
   readonly prefix: string;
-  /** Whether the bucket stands in the path and not in the host name. */
+  /** Whether the bucket is part of the path instead of the host name. */
   readonly pathStyle: boolean;
   /** `AWS_ACCESS_KEY_ID`. */
   readonly accessKey?: string;
@@ -49,14 +49,17 @@ export interface S3Setting {
   readonly sessionToken?: string;
 }
 
-/** Where the bytes are. */
+/** Where content is stored. */
 export type StoreSetting = { readonly engine: "files" } | S3Setting | RedisLocation;
-/** Where everything small is. */
+/** Where the index is stored. */
 export type IndexSetting = { readonly engine: "sqlite" } | RedisLocation;
 
 const DEFAULT_PREFIX = "deno-docker-proxy";
 
-/** Splits `scheme://user:password@hosts/path?query`; several hosts are no URL, but everybody writes them. */
+/**
+ * Splits `scheme://user:password@hosts/path?query`. `URL` cannot parse a list of several hosts, which is
+ * the usual notation.
+ */
 const PARTS = /^([a-z0-9+]+):\/\/(?:([^@/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/i;
 
 function onlyKnown(query: URLSearchParams, known: readonly string[]): void {
@@ -71,13 +74,16 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new RangeError("Percent-encoding of user or password is broken");
+    throw new RangeError("Invalid percent-encoding in the user or password");
   }
 }
 
 /**
+ * Parses
  * `redis://[user:password@]host[:port][,host…][/database][?cluster=true|sentinel=MASTER][&prefix=P]`, or
- * `rediss://` for TLS. Throws a `RangeError` that repeats no secret.
+ * `rediss://` for TLS.
+ *
+ * @throws {RangeError} whose message contains no secret.
  */
 export function parseRedisUrl(text: string): RedisLocation {
   const [, scheme = "", userinfo, hostList = "", path = "", search = ""] = PARTS.exec(text) ?? [];
@@ -85,7 +91,7 @@ export function parseRedisUrl(text: string): RedisLocation {
   if (!tls && scheme.toLowerCase() !== "redis") {
     throw new RangeError("Expected redis://host or rediss://host");
   }
-  // Half of a password would be taken for the host, and told.
+  // An unescaped "@" would make part of the password look like the host, and put it into messages.
   if (`${hostList}${path}${search}`.includes("@")) {
     throw new RangeError("Write @ / ? in user and password as %40 %2F %3F");
   }
@@ -110,9 +116,9 @@ export function parseRedisUrl(text: string): RedisLocation {
   if (hosts.length > 1 && mode === "single") {
     throw new RangeError("Several hosts need cluster=true or sentinel=NAME");
   }
-  if (!/^\d{0,4}$/.test(path)) throw new RangeError(`Expected a database's number: ${path}`);
+  if (!/^\d{0,4}$/.test(path)) throw new RangeError(`Expected a database number: ${path}`);
   const database = Number(path);
-  if (isCluster && database !== 0) throw new RangeError("A cluster has database 0 only");
+  if (isCluster && database !== 0) throw new RangeError("A cluster only has database 0");
   const colon = userinfo?.indexOf(":") ?? -1;
   const username = colon < 0 ? userinfo : userinfo?.slice(0, colon);
   const password = colon < 0 ? undefined : userinfo?.slice(colon + 1);
@@ -130,22 +136,24 @@ export function parseRedisUrl(text: string): RedisLocation {
 }
 
 /**
- * `s3://bucket[/prefix][?endpoint=URL][&region=R][&path_style=false]`. Without an endpoint it is AWS's of
- * the region. Credentials come from `AWS_ACCESS_KEY_ID` and its kin. Throws a `RangeError`.
+ * Parses `s3://bucket[/prefix][?endpoint=URL][&region=R][&path_style=false]`. The endpoint defaults to the
+ * region's AWS endpoint. Credentials come from `AWS_ACCESS_KEY_ID` and related variables.
+ *
+ * @throws {RangeError} whose message contains no secret.
  */
 function parseS3Url(text: string): (region: string) => S3Setting {
   const [, scheme = "", userinfo, bucket = "", path = "", search = ""] = PARTS.exec(text) ?? [];
   if (scheme.toLowerCase() !== "s3") throw new RangeError("Expected s3://bucket");
   const query = new URLSearchParams(search);
   const endpoint = query.get("endpoint");
-  // A key with a slash in it looks like the bucket and a path.
+  // An access key that contains a slash looks like a bucket and a path.
   if (userinfo !== undefined || search.includes("@") || bucket.includes(":")) {
     throw new RangeError(
       "Credentials do not belong in the URL: use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     );
   }
   if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) {
-    throw new RangeError(`Not a bucket's name: ${bucket}`);
+    throw new RangeError(`Invalid bucket name: ${bucket}`);
   }
   onlyKnown(query, ["endpoint", "region", "path_style"]);
   if (endpoint !== null && !/^https?:$/.test(URL.parse(endpoint)?.protocol ?? "")) {
@@ -160,10 +168,13 @@ function parseS3Url(text: string): (region: string) => S3Setting {
   };
 }
 
-/** `CACHE_STORE` as parsed: an S3 URL waits for the region of `AWS_REGION`. */
+/**
+ * The parsed value of `CACHE_STORE`. An S3 setting may still lack its region, which then comes from
+ * `AWS_REGION`.
+ */
 type ParsedStore = { readonly engine: "files" } | RedisLocation | ((region: string) => S3Setting);
 
-/** `files`, `s3://…` or `redis://…`. Throws a `RangeError` that repeats no secret. */
+/** Parses `files`, `s3://…` or `redis://…`. Throws a `RangeError` whose message contains no secret. */
 export function parseStoreSetting(text: string): ParsedStore {
   if (text === "files") return { engine: "files" };
   if (/^rediss?:/i.test(text)) return parseRedisUrl(text);
@@ -171,7 +182,7 @@ export function parseStoreSetting(text: string): ParsedStore {
   throw new RangeError(`Expected files, s3://bucket or redis://host: ${maskUserinfo(text)}`);
 }
 
-/** `sqlite` or `redis://…`. Throws a `RangeError` that repeats no secret. */
+/** Parses `sqlite` or `redis://…`. Throws a `RangeError` whose message contains no secret. */
 export function parseIndexSetting(text: string): IndexSetting {
   if (text === "sqlite") return { engine: "sqlite" };
   if (/^rediss?:/i.test(text)) return parseRedisUrl(text);
@@ -183,7 +194,7 @@ function maskUserinfo(text: string): string {
   return start < 0 || end < start ? text : `${text.slice(0, start)}//********${text.slice(end)}`;
 }
 
-/** What the environment says of the engines. */
+/** The environment's settings of the backends. */
 export interface EngineValues {
   readonly CACHE_STORE: ParsedStore;
   readonly CACHE_INDEX?: IndexSetting;
@@ -194,7 +205,7 @@ export interface EngineValues {
   readonly AWS_SESSION_TOKEN?: string;
 }
 
-/** The engines in force; `problems` collects what does not go together. */
+/** Returns the backends in force. Adds conflicts between settings to `problems`. */
 export function checkEngines(
   values: EngineValues,
   problems: string[],
@@ -222,7 +233,7 @@ export function checkEngines(
   return { store, index };
 }
 
-/** A location as a URL without its password. */
+/** Returns a backend's URL with its password masked. */
 export function describeEngine(setting: StoreSetting | IndexSetting): string {
   switch (setting.engine) {
     case "files":

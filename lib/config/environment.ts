@@ -1,5 +1,6 @@
 /**
- * Every setting that has a fixed name, with its default: the table in docs/settings.md, as a schema.
+ * The schema of every setting with a fixed name, and its default. docs/settings.md documents the same
+ * table.
  *
  * @module
  */
@@ -28,7 +29,7 @@ import {
 import { parsePlatforms } from "../oci/platform.ts";
 import { parseDuration, parseSize } from "../util/units.ts";
 
-/** What `parse` makes of a string; the message of what it throws becomes the problem's. */
+/** Transforms a string with `parse`. The message of an error that it throws becomes the problem's message. */
 function parsed<T>(parse: (text: string) => T) {
   return v.pipe(
     v.string(),
@@ -48,7 +49,7 @@ const optionalFlag = v.optional(parsed(parseBoolean));
 const duration = (fallback: string) => v.optional(parsed(parseDuration), fallback);
 const hosts = v.optional(parsed(parseHosts), "");
 
-/** `one` of the given words, in any case. */
+/** Accepts one of `words`, ignoring case. */
 function word<const T extends string>(words: readonly T[], fallback: T) {
   return v.optional(
     parsed((text) => {
@@ -60,7 +61,7 @@ function word<const T extends string>(words: readonly T[], fallback: T) {
   );
 }
 
-/** The schema. */
+/** The schema of the environment. */
 export const Environment = v.object({
   CUSTOM_DOMAIN: v.optional(parsed(parseDomain), "localhost"),
   HOST: v.optional(parsed(parseHost), "0.0.0.0"),
@@ -120,19 +121,22 @@ export const Environment = v.object({
   DENO_DEPLOYMENT_ID: optionalPresence(),
 });
 
-/** Set at all, to whatever. */
+/** Accepts any value, and returns whether one is set. */
 function optionalPresence() {
   return v.optional(parsed((text) => text !== "0" && text !== "false"));
 }
 
-/** Old names of settings, which still work, and the names that they have now. */
+/** Deprecated names of settings, and their current names. */
 export const RENAMED: Readonly<Record<string, string>> = {
   CACHE_FILLS_SIZE: "CACHE_STAGING_SIZE",
   PEER_URL: "ADVERTISE_URL",
   CACHE_ONLY: "OFFLINE",
 };
 
-/** Returns `set` under today's names. Where both names of a setting have a value, today's counts. */
+/**
+ * Returns `set` with deprecated names replaced by current ones. If both have a value, the current name
+ * wins.
+ */
 export function withCurrentNames(set: Readonly<Record<string, string>>): Record<string, string> {
   const current = Object.entries(set).map(([name, value]) =>
     [Object.hasOwn(RENAMED, name) ? RENAMED[name]! : name, value] as const
@@ -140,5 +144,5 @@ export function withCurrentNames(set: Readonly<Record<string, string>>): Record<
   return { ...Object.fromEntries(current), ...set };
 }
 
-/** The names of every setting that has a fixed name, in the order of the documentation. */
+/** The names of all settings that have a fixed name, in documentation order. */
 export const SETTINGS: readonly string[] = Object.keys(Environment.entries);

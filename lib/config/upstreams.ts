@@ -1,5 +1,5 @@
 /**
- * The registries, from `UPSTREAM_<NAME>` and its kin.
+ * Reads the registries from `UPSTREAM_<NAME>` and related settings.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import {
 import { SETTINGS } from "./environment.ts";
 import { parseBoolean, parseCredentials, parseUpstream } from "./values.ts";
 
-/** The suffixes of the settings that each registry has, after `UPSTREAM_<NAME>`. */
+/** The suffixes of a registry's settings, after `UPSTREAM_<NAME>`. */
 export const UPSTREAM_SUFFIXES = [
   "_PASSWORD_FILE",
   "_CREDENTIALS_FILE",
@@ -30,7 +30,7 @@ interface UpstreamSettings {
   readonly values: Partial<Record<UpstreamSuffix, string>>;
 }
 
-/** Groups `UPSTREAM_K8S_GCR_PASSWORD` and its kin by registry name (`k8s-gcr`). */
+/** Groups `UPSTREAM_K8S_GCR_PASSWORD` and related settings by registry name (`k8s-gcr`). */
 function groupUpstreams(env: Readonly<Record<string, string>>): Map<string, UpstreamSettings> {
   const groups = new Map<string, UpstreamSettings>();
   for (const [key, value] of Object.entries(env)) {
@@ -45,12 +45,12 @@ function groupUpstreams(env: Readonly<Record<string, string>>): Map<string, Upst
   return groups;
 }
 
-/** The setting's full name, for messages: (`k8s-gcr`, `_PASSWORD`) → `UPSTREAM_K8S_GCR_PASSWORD`. */
+/** Returns the full name of a setting: (`k8s-gcr`, `_PASSWORD`) → `UPSTREAM_K8S_GCR_PASSWORD`. */
 function upstreamKey(name: string, suffix: UpstreamSuffix): string {
   return UPSTREAM_PREFIX + name.toUpperCase().replaceAll("-", "_") + suffix;
 }
 
-/** What people call the parts of an account, and a registry's URL. */
+/** Common misspellings and synonyms of the suffixes. */
 const SYNONYMS: Readonly<Record<string, UpstreamSuffix>> = {
   URL: "",
   HOST: "",
@@ -63,8 +63,9 @@ const SYNONYMS: Readonly<Record<string, UpstreamSuffix>> = {
 };
 
 /**
- * The setting that was meant where the one of `name` would add a registry called `docker-passwrd`, at a host called
- * hunter2, and tell of it to whoever asks for a host that is none.
+ * Returns the setting that `name` probably misspells. Without this check, `UPSTREAM_DOCKER_PASSWRD=hunter2`
+ * would add a registry `docker-passwrd` at the host `hunter2`, and error messages would show that host to
+ * clients.
  */
 function meantInstead(name: string, isRegistry: (name: string) => boolean): string | undefined {
   const parts = name.toUpperCase().split("-");
@@ -78,7 +79,7 @@ function meantInstead(name: string, isRegistry: (name: string) => boolean): stri
   }
 }
 
-/** Reads the settings of one registry; `problems` collects what is wrong with them. */
+/** Reads the settings of one registry. Adds what is wrong with them to `problems`. */
 function readUpstream(
   name: string,
   { values }: UpstreamSettings,
@@ -104,10 +105,14 @@ function readUpstream(
   const password = values._PASSWORD ?? passwordFromFile;
   const username = values._USERNAME;
   if (!url && values[""] === undefined && !seed) {
-    context.problems.push(`${upstreamKey(name, "")}: Missing: no registry is called ${name}`);
+    context.problems.push(
+      `${upstreamKey(name, "")}: Missing, and there is no default registry ${name}`,
+    );
   }
   if (values._PASSWORD !== undefined && values._PASSWORD_FILE !== undefined) {
-    context.problems.push(`${upstreamKey(name, "_PASSWORD")}: Set either this or _PASSWORD_FILE`);
+    context.problems.push(
+      `${upstreamKey(name, "_PASSWORD")}: Set only one of this and _PASSWORD_FILE`,
+    );
   }
   const hasPassword = values._PASSWORD !== undefined || values._PASSWORD_FILE !== undefined;
   if ((username === undefined) === hasPassword) {
@@ -115,7 +120,7 @@ function readUpstream(
       ? ["_USERNAME", "_PASSWORD"]
       : ["_PASSWORD", "_USERNAME"];
     context.problems.push(
-      `${upstreamKey(name, missing)}: Missing beside ${upstreamKey(name, present)}`,
+      `${upstreamKey(name, missing)}: Required with ${upstreamKey(name, present)}`,
     );
   }
   const fromFile = attempt("_CREDENTIALS_FILE", (path) => parseCredentials(context.readFile(path)));
@@ -132,7 +137,7 @@ function readUpstream(
   ];
   const base = url ?? (seed && new URL(seed.url));
   return base && registryOf(name, base, {
-    // An override keeps the seed's own host as a name: clients go on saying "ghcr.io", wherever that leads.
+    // An override keeps the default registry's host as an alias, because clients keep using "ghcr.io".
     aliases: seed && [...seed.aliases ?? [], new URL(seed.url).host],
     library: seed?.library ?? isDockerHub(base),
     credentials,
@@ -141,7 +146,10 @@ function readUpstream(
   });
 }
 
-/** Seeds with their overrides, then the registries that only the environment names. */
+/**
+ * Returns the default registries with their overrides, followed by registries that only the environment
+ * names.
+ */
 export function readRegistries(
   env: Readonly<Record<string, string>>,
   context: { readFile: (path: string) => string; problems: string[] },

@@ -1,6 +1,6 @@
 /**
- * The values of settings, from text. Each parser throws a `RangeError` that says what is accepted, and that
- * becomes the setting's problem as it is: it must repeat no secret.
+ * Parses the values of settings. Each parser throws a `RangeError` that says what is accepted. Its message
+ * is reported to the user unchanged, so it must not contain a secret.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { plainAddress } from "../util/address.ts";
 import { isIP } from "node:net";
 import type { ServiceCredential } from "../oci/registry.ts";
 
-/** `true`, `1`, `yes`, `on`, or their opposites, in any case. */
+/** Parses `true`, `1`, `yes`, `on`, or their opposites, ignoring case. */
 export function parseBoolean(text: string): boolean {
   const value = text.toLowerCase();
   if (["true", "1", "yes", "on"].includes(value)) return true;
@@ -18,14 +18,14 @@ export function parseBoolean(text: string): boolean {
   throw new RangeError(`Expected true or false: ${text}`);
 }
 
-/** A port, 0 for any that is free. */
+/** Parses a port. 0 means any free port. */
 export function parsePort(text: string): number {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
   if (!(port <= 65535)) throw new RangeError(`Expected a port from 0 to 65535: ${text}`);
   return port;
 }
 
-/** A host name, in lower case and without a trailing dot. */
+/** Parses a host name. Returns it in lower case, without a trailing dot. */
 export function parseDomain(text: string): string {
   const domain = text.toLowerCase().replace(/\.$/, "");
   if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(domain)) {
@@ -34,7 +34,7 @@ export function parseDomain(text: string): string {
   return domain;
 }
 
-/** An address to listen at, an IPv6 one without brackets. */
+/** Parses an address to listen on. An IPv6 address has no brackets. */
 export function parseHost(text: string): string {
   const host = text.replace(/^\[(.*)\]$/, "$1");
   if (isIP(host) !== 0) return host;
@@ -44,7 +44,7 @@ export function parseHost(text: string): string {
   return host;
 }
 
-/** An address and a port, `127.0.0.1:9090` or `[::1]:9090`, or `off`. */
+/** Parses an address and a port, `127.0.0.1:9090` or `[::1]:9090`, or `off`. */
 export function parseAdminAddress(
   text: string,
 ): { readonly host: string; readonly port: number } | "off" {
@@ -56,9 +56,9 @@ export function parseAdminAddress(
   return Object.freeze({ host: parseHost(host), port: parsePort(port) });
 }
 
-/** The operator's token: long enough not to be guessed, and such that an HTTP header can carry it. */
+/** Parses the operator's token. It must be long enough to resist guessing, and valid in an HTTP header. */
 export function parseAdminToken(text: string): string {
-  // Never the text itself: it is a secret all the same.
+  // Do not include the text: it is a secret even if it is too short.
   if (text.length < 16) throw new RangeError("Expected at least 16 characters");
   if (!/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(text)) {
     throw new RangeError("Expected ASCII characters, and no space around them");
@@ -66,15 +66,15 @@ export function parseAdminToken(text: string): string {
   return text;
 }
 
-/** Whether only this machine reaches `host`. */
+/** Returns whether `host` is a loopback address or `localhost`. */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-/** Longer timers than this (24.8 days) would run out at once. */
+/** The longest delay of a timer, 24.8 days in ms. A longer timer fires at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
-/** A time to wait: `parseDuration` within what a timer can do, and at least `least` ms. */
+/** Returns a parser of durations from `least` ms up to the longest delay of a timer. */
 export function parseWait(least: number): (text: string) => number {
   return (text) => {
     const ms = parseDuration(text);
@@ -84,14 +84,17 @@ export function parseWait(least: number): (text: string) => number {
   };
 }
 
-/** The URL of a registry or of an instance: https unless it says http, without credentials and query. */
+/**
+ * Parses the URL of a registry or an instance. The scheme defaults to https. Credentials and a query are
+ * rejected.
+ */
 export function parseUpstream(text: string): URL {
-  // Before anything that repeats the text in its message.
+  // Check this before any message that includes the text.
   if (text.includes("@")) {
     throw new RangeError("Credentials do not belong in the URL: use _USERNAME and _PASSWORD");
   }
   const hasScheme = text.includes("://");
-  // A word alone is more likely somebody's password in the wrong place: neither taken nor repeated.
+  // A single word is more likely a misplaced password. Reject it, and do not include it in the message.
   if (!hasScheme && !/[.:]/.test(text)) {
     throw new RangeError("Expected an http or https URL, or a host with a dot or a port");
   }
@@ -103,37 +106,37 @@ export function parseUpstream(text: string): URL {
   return url;
 }
 
-/** Entries by commas or spaces. */
+/** Splits a list at commas or spaces. */
 export function parseList(text: string): readonly string[] {
   return Object.freeze(text.split(/[\s,]+/).filter((entry) => entry !== ""));
 }
 
-/** Parses each entry of a list. */
+/** Returns a parser that applies `parse` to each entry of a list. */
 export function listOf<T>(parse: (text: string) => T): (text: string) => readonly T[] {
   return (text) => Object.freeze(parseList(text).map(parse));
 }
 
-/** `true`, `false`, or the networks of the proxies that are trusted. */
+/** Parses `true`, `false`, or the networks of trusted proxies. */
 export function parseTrust(text: string): boolean | readonly string[] {
   return /^(true|false|1|0|yes|no|on|off)$/i.test(text)
     ? parseBoolean(text)
     : listOf(parseNetwork)(text);
 }
 
-/** A number from 1. */
+/** Parses a positive integer. */
 export function parseCount(text: string): number {
   const count = /^\d{1,6}$/.test(text) ? Number(text) : 0;
   if (count < 1) throw new RangeError(`Expected a number from 1: ${text}`);
   return count;
 }
 
-/** `username:password` lines; empty ones and those that begin with `#` are none. */
+/** Parses lines of `username:password`. Empty lines and lines that start with `#` are ignored. */
 export function parseCredentials(text: string): ServiceCredential[] {
   const lines = text.split(/\r?\n/).map((line, i) => ({ line: line.trim(), number: i + 1 }));
   const credentials = lines.filter(({ line }) => line !== "" && !line.startsWith("#"))
     .map(({ line, number }) => {
       const [, username, password] = /^([^:]+):(.+)$/.exec(line) ?? [];
-      // Never the line itself: it may hold a password.
+      // Do not include the line: it may contain a password.
       if (username === undefined || password === undefined) {
         throw new RangeError(`Expected username:password in line ${number}`);
       }
@@ -143,24 +146,24 @@ export function parseCredentials(text: string): ServiceCredential[] {
   return credentials;
 }
 
-/** Host names; a leading `.` or `*.` of one means nothing. */
+/** Parses host names. A leading `.` or `*.` is ignored. */
 export function parseHosts(text: string): readonly string[] {
   return Object.freeze(parseList(text).map((host) => parseDomain(host.replace(/^\*?\./, ""))));
 }
 
-/** Which repositories may be read. Patterns as {@linkcode parsePattern} gives them. */
+/** The repositories that may be read. {@linkcode parsePattern} returns the patterns. */
 export interface RepositoryRules {
-  /** Empty: all of them. */
+  /** If empty, every repository is allowed. */
   readonly allow: readonly string[];
-  /** Wins over `allow`. */
+  /** Takes precedence over `allow`. */
   readonly deny: readonly string[];
 }
 
 /**
- * Returns the pattern in `text`: a registry's name, host or alias, and a repository, with `*` for any
- * characters, a slash too, and `?` for one: `docker.io/library/*`, `ghcr.io/*`.
+ * Returns the pattern in `text`: a registry's name, host or alias, a slash, and a repository. `*` matches
+ * any characters including slashes, `?` matches one: `docker.io/library/*`, `ghcr.io/*`.
  *
- * @throws {RangeError} for one without a registry, which would silently match nothing.
+ * @throws {RangeError} if the pattern names no registry. Such a pattern would never match.
  */
 export function parsePattern(text: string): string {
   const pattern = text.toLowerCase();
@@ -174,7 +177,7 @@ export function parsePattern(text: string): string {
  * Returns the network in `text`, `10.0.0.0/8`, `2001:db8::/32` or a single address, for
  * {@linkcode addressSet}.
  *
- * @throws {RangeError} for what is none.
+ * @throws {RangeError} if `text` is neither an address nor a network.
  */
 export function parseNetwork(text: string): string {
   const [, base = "", length] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
@@ -187,7 +190,9 @@ export function parseNetwork(text: string): string {
   return `${address}/${prefix}`;
 }
 
-/** Below which a quota is low: a number of pulls, or a share of the limit from 0 to 1. */
+/**
+ * The quota below which the proxy conserves pulls: a number of pulls, or a share of the limit from 0 to 1.
+ */
 export type QuotaThreshold = { readonly count: number } | { readonly share: number };
 
 /** Returns the threshold in `text`: `20%` or `30`. Throws a `RangeError` that says what is accepted. */
@@ -200,18 +205,18 @@ export function parseThreshold(text: string): QuotaThreshold {
   throw new RangeError(`Expected a number of pulls or a share such as 20%: ${text}`);
 }
 
-/** `threshold` as {@linkcode parseThreshold} reads it. */
+/** Formats `threshold` so that {@linkcode parseThreshold} can read it. */
 export function formatThreshold(threshold: QuotaThreshold): string {
   return "count" in threshold
     ? String(threshold.count)
     : `${Number((threshold.share * 100).toFixed())}%`;
 }
 
-/** At most `count` times in any `period` ms. */
+/** A rate: at most `count` requests in any `period` ms. */
 export interface Rate {
-  /** How many. */
+  /** Maximum number of requests. */
   readonly count: number;
-  /** Milliseconds. */
+  /** The window in milliseconds. */
   readonly period: number;
 }
 
@@ -227,17 +232,20 @@ export function parseRate(text: string): Rate {
   return rate;
 }
 
-/** Budgets of one client; absent: without limit. A hit costs a disk read, a miss costs upstream. */
+/**
+ * The rate limits of one client. An undefined member means no limit. Hits and misses are separate, because
+ * a hit costs a disk read and a miss costs upstream quota.
+ */
 export interface RateLimits {
-  /** Of answers from the cache. */
+  /** Limit for answers from the cache. */
   readonly hits?: Rate;
-  /** Of everything that upstream is asked. */
+  /** Limit for requests that go to upstream. */
   readonly misses?: Rate;
 }
 
 /**
- * Returns the limits in `text`: `500/3h` for hits and for misses, each counted by itself, or one by name:
- * `misses=500/3h,hits=20000/1h`. Throws a `RangeError` that says what is accepted.
+ * Returns the limits in `text`: `500/3h` limits hits and misses separately to that rate;
+ * `misses=500/3h,hits=20000/1h` sets each by name. Throws a `RangeError` that says what is accepted.
  */
 export function parseRateLimits(text: string): RateLimits {
   const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
@@ -255,7 +263,7 @@ export function parseRateLimits(text: string): RateLimits {
   return { hits: named.get("hits"), misses: named.get("misses") };
 }
 
-/** `limits` as {@linkcode parseRateLimits} reads them. */
+/** Formats `limits` so that {@linkcode parseRateLimits} can read them. */
 export function formatRateLimits({ hits, misses }: RateLimits): string {
   const format = ({ count, period }: Rate) => `${count}/${formatDuration(period)}`;
   return [misses && `misses=${format(misses)}`, hits && `hits=${format(hits)}`]

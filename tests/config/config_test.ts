@@ -34,7 +34,7 @@ function linesOf(config: Config): Record<string, string> {
   );
 }
 
-Deno.test("without any setting everything has its default", () => {
+Deno.test("every setting has a default", () => {
   const config = parseConfig({});
   assertEquals(config.customDomain, "localhost");
   assertEquals(config.listen, { host: "0.0.0.0", port: 8080, tls: undefined });
@@ -65,26 +65,26 @@ const OLD_NAMES: readonly [
 ];
 
 for (const [old, name, value, get] of OLD_NAMES) {
-  Deno.test(`${old} still works, and is named as the old name of ${name}`, () => {
+  Deno.test(`${old} still works, and a warning names its replacement ${name}`, () => {
     const config = parseConfig({ [old]: value });
     assertEquals(get(config), get(parseConfig({ [name]: value })));
     assertNotEquals(get(config), get(parseConfig({})));
-    assertEquals(config.doubts, [`${old}: Old name of ${name}: please use that`]);
+    assertEquals(config.warnings, [`${old}: Deprecated, use ${name}`]);
   });
 }
 
-Deno.test("where a setting is given by both its names, today's counts", () => {
+Deno.test("a setting's current name takes precedence over its deprecated one", () => {
   const config = parseConfig({ OFFLINE: "false", CACHE_ONLY: "true" });
   assertEquals(config.cache?.only, false);
-  assertEquals(config.doubts, ["CACHE_ONLY: Old name of OFFLINE: please use that"]);
+  assertEquals(config.warnings, ["CACHE_ONLY: Deprecated, use OFFLINE"]);
 });
 
-Deno.test("a wrong value under an old name is told under today's", () => {
+Deno.test("an invalid value under a deprecated name is reported under the current one", () => {
   const error = assertThrows(() => parseConfig({ CACHE_FILLS_SIZE: "much" }), ConfigError);
   assertMatch(error.problems.join(), /^CACHE_STAGING_SIZE: /);
 });
 
-Deno.test("the predecessors' nine names and two more are known, with their hosts", () => {
+Deno.test("eleven registries are configured by default, with their hosts", () => {
   const { registries } = parseConfig({});
   assertEquals(registries.map(({ name, url }) => [name, url.href]), [
     ["docker", "https://registry-1.docker.io/"],
@@ -179,13 +179,13 @@ const VALID: readonly [env: Record<string, string>, get: (config: Config) => unk
   ],
 ];
 
-Deno.test("each setting is read as its documentation says", () => {
+Deno.test("each setting is parsed as documented", () => {
   for (const [env, get, expected] of VALID) {
     assertEquals(get(parseConfig(env)), expected, JSON.stringify(env));
   }
 });
 
-Deno.test("on Deno Deploy the cache is off, whatever CACHE_ENABLED says", () => {
+Deno.test("the cache is off on Deno Deploy, even with CACHE_ENABLED=true", () => {
   for (const name of ["DENO_DEPLOY", "DENO_DEPLOYMENT_ID"]) {
     const config = parseConfig({ [name]: "1", CACHE_ENABLED: "true" });
     assertEquals(config.cache, undefined);
@@ -194,7 +194,7 @@ Deno.test("on Deno Deploy the cache is off, whatever CACHE_ENABLED says", () => 
   assert(parseConfig({ DENO_DEPLOY: "0" }).cache);
 });
 
-Deno.test("UPSTREAM_<NAME> overrides a registry, and keeps its habits and names", () => {
+Deno.test("UPSTREAM_<NAME> overrides a registry's URL and keeps its aliases and library prefix", () => {
   const docker = registryNamed(parseConfig({ UPSTREAM_DOCKER: "http://127.0.0.1:5000" }), "docker");
   assertEquals(docker.url.href, "http://127.0.0.1:5000/");
   assertEquals(docker.library, true);
@@ -212,7 +212,7 @@ Deno.test("UPSTREAM_<NAME> adds a registry, https unless the URL says otherwise"
   assertEquals(added.sharePrivate, false);
 });
 
-Deno.test("registries on two ports of one host are two, the schemes' own ports included", () => {
+Deno.test("two ports of one host are two registries, including default ports", () => {
   const config = parseConfig({
     UPSTREAM_A: "https://registry.corp.example",
     UPSTREAM_B: "http://registry.corp.example",
@@ -229,7 +229,7 @@ Deno.test("registries on two ports of one host are two, the schemes' own ports i
   ]);
 });
 
-Deno.test("Docker Hub under another name keeps its habit, and no other registry has it", () => {
+Deno.test("Docker Hub has the library prefix under any name, and no other registry does", () => {
   const { registries } = parseConfig({
     UPSTREAM_HUB: "https://registry-1.docker.io",
     UPSTREAM_CORP: "https://registry.corp.example",
@@ -243,7 +243,7 @@ Deno.test("Docker Hub under another name keeps its habit, and no other registry 
   ]);
 });
 
-Deno.test("several accounts are read from a file, after the one of the environment", () => {
+Deno.test("accounts from a file follow the one from the environment", () => {
   const config = parseConfig({
     UPSTREAM_DOCKER_USERNAME: "own",
     UPSTREAM_DOCKER_PASSWORD: "pass",
@@ -342,8 +342,8 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
     /^UPSTREAM_ECR_SHAREPRIVATE: Unknown setting, did you mean UPSTREAM_ECR_SHARE_PRIVATE\?$/,
   ],
   [{ UPSTREAM_WORD: "hunter2" }, /^UPSTREAM_WORD: Expected an http or https URL, or a host/],
-  [{ UPSTREAM_DOCKER_USERNAME: "me" }, /^UPSTREAM_DOCKER_PASSWORD: Missing beside/],
-  [{ UPSTREAM_DOCKER_PASSWORD: "x" }, /^UPSTREAM_DOCKER_USERNAME: Missing beside/],
+  [{ UPSTREAM_DOCKER_USERNAME: "me" }, /^UPSTREAM_DOCKER_PASSWORD: Required with/],
+  [{ UPSTREAM_DOCKER_PASSWORD: "x" }, /^UPSTREAM_DOCKER_USERNAME: Required with/],
   [{ UPSTREAM_QUAY_SHARE_PRIVATE: "true" }, /^UPSTREAM_QUAY_SHARE_PRIVATE: Needs/],
   [{ UPSTREAM_QUAY_SHARE_PRIVATE: "x" }, /^UPSTREAM_QUAY_SHARE_PRIVATE: Expected true/],
   [
@@ -360,11 +360,11 @@ const INVALID: readonly [env: Record<string, string>, problem: RegExp][] = [
       UPSTREAM_QUAY_PASSWORD: "x",
       UPSTREAM_QUAY_PASSWORD_FILE: "/secret",
     },
-    /^UPSTREAM_QUAY_PASSWORD: Set either this or _PASSWORD_FILE/,
+    /^UPSTREAM_QUAY_PASSWORD: Set only one of this and _PASSWORD_FILE/,
   ],
 ];
 
-Deno.test("a bad value is one problem, named by its setting", () => {
+Deno.test("each invalid value is one problem that names its setting", () => {
   for (const [env, problem] of INVALID) {
     const problems = problemsOf(env);
     assertEquals(problems.length, 1, `${JSON.stringify(env)}: ${problems.join(" | ")}`);
@@ -398,7 +398,7 @@ Deno.test("all problems are reported at once, one line each", () => {
   for (const problem of problems) assert(!problem.includes("\n"));
 });
 
-Deno.test("what is wrong between settings is told beside what is wrong in one", () => {
+Deno.test("conflicts between settings are reported together with invalid values", () => {
   const problems = problemsOf({ PORT: "x", TLS_CERT: "a", STORE_REDIRECT: "true" });
   assertEquals(problems.map((problem) => problem.split(":")[0]), [
     "TLS_CERT",
@@ -407,7 +407,7 @@ Deno.test("what is wrong between settings is told beside what is wrong in one", 
   ]);
 });
 
-Deno.test("a password in a URL is refused without being repeated", () => {
+Deno.test("a password in a URL is rejected and not repeated in the message", () => {
   for (
     const url of ["https://me:hunter2@a.example", "ftp://me:hunter2@x", "me:hunter2@a.example"]
   ) {
@@ -417,7 +417,7 @@ Deno.test("a password in a URL is refused without being repeated", () => {
   }
 });
 
-Deno.test("a password under a wrong name is neither repeated nor taken for a registry's host", () => {
+Deno.test("a password under a misspelled name is neither printed nor used as a registry's host", () => {
   for (
     const name of ["CORP", "DOCKER_PASSWRD", "DOCKER_PASSWORDFILE", "GHCR_TOKEN", "K8S_GCR_PW"]
   ) {
@@ -428,7 +428,7 @@ Deno.test("a password under a wrong name is neither repeated nor taken for a reg
   }
 });
 
-Deno.test("the configuration is frozen, all of it", () => {
+Deno.test("the whole configuration is frozen", () => {
   const assertFrozen = (value: unknown, path: string) => {
     if (typeof value !== "object" || value === null || value instanceof URL) return;
     assert(Object.isFrozen(value), `${path} is not frozen`);
@@ -440,7 +440,7 @@ Deno.test("the configuration is frozen, all of it", () => {
   );
 });
 
-Deno.test("config prints every setting, and what it prints means the same configuration", () => {
+Deno.test("config prints every setting, and its output parses to the same configuration", () => {
   const env = {
     CUSTOM_DOMAIN: "example.com",
     HOST: "127.0.0.1",
@@ -511,13 +511,13 @@ Deno.test("config prints no secret", () => {
   assert(!/hunter|from file/.test(text), text);
 });
 
-Deno.test("settings that Deno or the platform set are none of the registries'", () => {
+Deno.test("variables of Deno or the platform do not become registries", () => {
   assert(SETTINGS.includes("UPSTREAM_IDLE_TIMEOUT"));
   const names = parseConfig({ UPSTREAM_IDLE_TIMEOUT: "5s" }).registries.map(({ name }) => name);
   assert(!names.includes("idle-timeout"));
 });
 
-Deno.test("no environment makes it throw anything but a ConfigError", () => {
+Deno.test("parseConfig throws nothing but ConfigError, whatever the environment", () => {
   const name = fc.oneof(
     fc.constantFrom(...SETTINGS),
     fc.stringMatching(/^UPSTREAM_[A-Z0-9_]{0,6}(_PASSWORD|_USERNAME|_SHARE_PRIVATE)?$/),

@@ -21,7 +21,7 @@ const redis = (rest: Record<string, unknown>) => ({
   ...rest,
 });
 
-Deno.test("a Redis URL tells host, account, database, TLS, cluster and sentinel", () => {
+Deno.test("a Redis URL sets host, account, database, TLS, cluster and sentinel", () => {
   const table: [string, Record<string, unknown>][] = [
     ["redis://r", { hosts: [{ host: "r", port: 6379 }] }],
     ["rediss://r:7000/3", { hosts: [{ host: "r", port: 7000 }], tls: true, database: 3 }],
@@ -48,7 +48,7 @@ Deno.test("a Redis URL tells host, account, database, TLS, cluster and sentinel"
   }
 });
 
-Deno.test("a URL that names no engine is refused, without its password", () => {
+Deno.test("an unknown backend URL is rejected without printing its password", () => {
   const refused = [
     "http://r",
     "redis://",
@@ -71,7 +71,7 @@ Deno.test("a URL that names no engine is refused, without its password", () => {
   assertThrows(() => parseIndexSetting("s3://bucket"), RangeError);
 });
 
-Deno.test("a password that was not encoded is taken whole or refused, and no part of it is told", () => {
+Deno.test("an unencoded password is read whole or rejected, and no part of it is printed", () => {
   for (
     const sign of ["@", "/", "?", "#", ":", "%", "&", "=", ",", "@/", "/@", "?@", " ", "[", "]"]
   ) {
@@ -100,7 +100,7 @@ Deno.test("a password that was not encoded is taken whole or refused, and no par
   }
 });
 
-Deno.test("no text makes the parsers throw anything but a RangeError", () => {
+Deno.test("the parsers throw nothing but RangeError, whatever the text", () => {
   const texts = fc.oneof(
     fc.string(),
     fc.string().map((rest) => `redis://${rest}`),
@@ -123,7 +123,7 @@ const values = (store: string, more: Partial<EngineValues> = {}): EngineValues =
   ...more,
 });
 
-Deno.test("an S3 store has AWS's endpoint of its region, or its own", () => {
+Deno.test("an S3 store uses the AWS endpoint of its region by default", () => {
   const problems: string[] = [];
   const account = { AWS_ACCESS_KEY_ID: "id", AWS_SECRET_ACCESS_KEY: "key" };
   const { store } = checkEngines(
@@ -149,7 +149,7 @@ Deno.test("an S3 store has AWS's endpoint of its region, or its own", () => {
   );
 });
 
-Deno.test("engines that do not go together are problems", () => {
+Deno.test("incompatible backends are reported as problems", () => {
   const index = parseRedisUrl("redis://r");
   const table: [EngineValues, RegExp | undefined][] = [
     [values("files"), undefined],
@@ -169,7 +169,7 @@ Deno.test("engines that do not go together are problems", () => {
   }
 });
 
-Deno.test("an engine is described by a URL that means the same, but for its password", () => {
+Deno.test("a backend's description parses to the same settings, except for its password", () => {
   const text = "rediss://u:hunter2@a:7000,b:7001/0?prefix=p&cluster=true";
   const described = describeEngine(parseRedisUrl(text));
   assertEquals(described, "rediss://u:********@a:7000,b:7001/0?prefix=p&cluster=true");

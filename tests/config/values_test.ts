@@ -45,7 +45,7 @@ const text = fc.oneof(
 );
 
 for (const [name, parse] of Object.entries(PARSERS)) {
-  Deno.test(`no text makes ${name} throw anything but a RangeError`, () => {
+  Deno.test(`${name} throws nothing but RangeError, whatever the text`, () => {
     fc.assert(fc.property(text, (text) => {
       try {
         parse(text);
@@ -60,7 +60,7 @@ const label = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?$/);
 const domain = fc.array(label, { minLength: 1, maxLength: 4 }).map((labels) => labels.join("."));
 const port = fc.integer({ min: 0, max: 65535 });
 
-Deno.test("a domain is read back the same, in whatever case and with a dot at its end", () => {
+Deno.test("a domain is read back the same, in any case and with a trailing dot", () => {
   fc.assert(fc.property(domain, fc.boolean(), (domain, hasDot) => {
     assertEquals(parseDomain(domain.toUpperCase() + (hasDot ? "." : "")), domain);
   }));
@@ -76,7 +76,7 @@ Deno.test("an address and a port are read back the same", () => {
   }));
 });
 
-Deno.test("entries are read back the same, whatever separates them", () => {
+Deno.test("entries are read back the same with any separator", () => {
   const separator = fc.stringMatching(/^\s*[\s,]\s*$/);
   fc.assert(fc.property(fc.array(domain), separator, (domains, separator) => {
     assertEquals(parseList(domains.join(separator)), domains);
@@ -84,7 +84,7 @@ Deno.test("entries are read back the same, whatever separates them", () => {
   }));
 });
 
-Deno.test("accounts are read back the same, and no line that is none is repeated", () => {
+Deno.test("accounts are read back the same, and an invalid line is not repeated in the message", () => {
   const username = fc.stringMatching(/^[!-"$-9;-~]([ -9;-~]{0,8}[!-9;-~])?$/);
   const password = fc.stringMatching(/^([ -~]{0,8}[!-~])$/);
   const accounts = fc.array(fc.record({ username, password }), { minLength: 1 });
@@ -102,7 +102,7 @@ Deno.test("accounts are read back the same, and no line that is none is repeated
   }));
 });
 
-Deno.test("a wait is read back the same, within what a timer can do", () => {
+Deno.test("a delay is read back the same, within the limits of a timer", () => {
   fc.assert(fc.property(fc.nat({ max: 2 ** 33 }), (ms) => {
     const written = formatDuration(ms);
     try {

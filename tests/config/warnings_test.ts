@@ -3,7 +3,7 @@ import { parseConfig } from "../../lib/config/config.ts";
 import { warningsAbout } from "../../lib/config/warnings.ts";
 import { SETTINGS } from "../../lib/config/environment.ts";
 
-Deno.test("a name that is nearly a setting is doubtful, other programs' variables are not", () => {
+Deno.test("a name that resembles a setting causes a warning, other programs' variables do not", () => {
   const names = [
     "CACHE_ENABLE",
     "TRUSTPROXY",
@@ -21,7 +21,7 @@ Deno.test("a name that is nearly a setting is doubtful, other programs' variable
   ]);
 });
 
-Deno.test("in a file of settings every unknown name is doubtful, and what Deno has read by then", () => {
+Deno.test("an environment file causes a warning for every unknown name, and for variables that Deno has already read", () => {
   const file = ["PORT", "HTTPS_PROXY", "no_proxy", "UPSTREAM_CORP", "COLOUR", "OTEL_DENO"];
   assertEquals(warningsAbout(file, { file }), [
     "COLOUR: Unknown setting",
@@ -29,28 +29,28 @@ Deno.test("in a file of settings every unknown name is doubtful, and what Deno h
   ]);
 });
 
-Deno.test("settings of a predecessor that have no successor are told to be without effect", () => {
-  const { doubts } = parseConfig({ DNS_SERVERS: "1.1.1.1", DNS_TIMEOUT: "", PORT: "80" });
-  assertEquals(doubts, ["DNS_SERVERS: Not used: the system's resolver is used"]);
+Deno.test("settings of a predecessor that no longer exist cause a warning", () => {
+  const { warnings } = parseConfig({ DNS_SERVERS: "1.1.1.1", DNS_TIMEOUT: "", PORT: "80" });
+  assertEquals(warnings, ["DNS_SERVERS: Not used: the system's resolver is used"]);
 });
 
-Deno.test("TARGET_UPSTREAM opens nothing without DEBUG=true, and that is told", () => {
+Deno.test("TARGET_UPSTREAM has no effect without DEBUG=true, and causes a warning", () => {
   const TARGET_UPSTREAM = "https://registry.corp.example";
-  const { fallback, doubts } = parseConfig({ TARGET_UPSTREAM });
-  assertEquals([fallback, doubts], [undefined, [
+  const { fallback, warnings } = parseConfig({ TARGET_UPSTREAM });
+  assertEquals([fallback, warnings], [undefined, [
     "TARGET_UPSTREAM: Not used without DEBUG=true: it opens every host name to one upstream",
   ]]);
   for (const on of [{ DEBUG: "true" }, { MODE: "debug" }]) {
-    const { fallback, doubts } = parseConfig({ TARGET_UPSTREAM, ...on });
-    assertEquals([fallback?.url.href, doubts], [`${TARGET_UPSTREAM}/`, []]);
+    const { fallback, warnings } = parseConfig({ TARGET_UPSTREAM, ...on });
+    assertEquals([fallback?.url.href, warnings], [`${TARGET_UPSTREAM}/`, []]);
   }
 });
 
-Deno.test("no setting is doubtful", () => {
+Deno.test("no setting causes a warning", () => {
   assertEquals(warningsAbout(SETTINGS, { file: SETTINGS, debug: true }), []);
 });
 
-Deno.test("with the settings that predecessors' own files have it starts, and tells what is without effect", () => {
+Deno.test("the predecessors' example files are accepted, with warnings about unused settings", () => {
   const go = {
     PORT: "8080",
     CUSTOM_DOMAIN: "example.com",
@@ -67,14 +67,14 @@ Deno.test("with the settings that predecessors' own files have it starts, and te
     TARGET_UPSTREAM: "https://registry-1.docker.io",
   };
   const inDebug = parseConfig(go);
-  assertEquals(inDebug.doubts.map((line) => line.split(":")[0]), [
+  assertEquals(inDebug.warnings.map((line) => line.split(":")[0]), [
     "DNS_ENABLED",
     "DNS_SERVERS",
     "DNS_TIMEOUT",
   ]);
   assertEquals([inDebug.cache?.manifestTtl, inDebug.fallback?.library], [86_400_000, true]);
-  const { fallback, doubts } = parseConfig({ ...go, DEBUG: "false" });
-  assertEquals([fallback, doubts.at(-1)?.split(":")[0]], [undefined, "TARGET_UPSTREAM"]);
+  const { fallback, warnings } = parseConfig({ ...go, DEBUG: "false" });
+  assertEquals([fallback, warnings.at(-1)?.split(":")[0]], [undefined, "TARGET_UPSTREAM"]);
   const worker = { MODE: "production", TARGET_UPSTREAM: "", CUSTOM_DOMAIN: "example.com" };
-  assertEquals(parseConfig(worker).doubts, []);
+  assertEquals(parseConfig(worker).warnings, []);
 });
