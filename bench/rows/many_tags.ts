@@ -7,6 +7,8 @@ import { join } from "@std/path";
 import { createHash } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { openEmbedded } from "../../lib/cache/backends.ts";
 import { Content } from "../../lib/cache/content/content.ts";
 import type { Index, TagEntry } from "../../lib/cache/index/index.ts";
@@ -120,6 +122,12 @@ async function slowest({ port }: Engine): Promise<number> {
   return Math.max(0, ...[...entries].map(([, micros]) => Number(micros) / 1000));
 }
 
+/** Collects what entering a million tags left: doing so takes V8 70 ms, and is not what is measured. */
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+}
+
 /** How long the event loop did not come to a timer at most while `work` went on, ms. */
 async function standstillDuring(work: () => Promise<unknown>): Promise<number> {
   let longest = 0;
@@ -166,6 +174,7 @@ export const manyTags: Row = {
           figures["ms for the first page"] = performance.now() - began;
           if (images.length !== 50) throw new Error("Not a page");
         }
+        collectGarbage();
         await standstill?.();
         const remove = (digest: string) => content.remove(digest, "removed");
         const began = performance.now();

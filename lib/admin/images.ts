@@ -156,7 +156,10 @@ export class Images {
     const registry = query.get("registry");
     const id = registries.find((known) => clientName(known) === registry)?.id ?? registry;
     const isMeant = (entry: TagEntry) => !registry || entry.registry === id;
-    const { images, next } = await inventory.page({ limit, after: last, isMeant, isWanted });
+    // None are wanted, and so none are next: a page without progress would be asked for again and again.
+    const { images, next } = limit === 0
+      ? { images: [] }
+      : await inventory.page({ limit, after: last, isMeant, isWanted });
     const hitsOf = this.#hitsOf();
     const isFiltered = query.get("q") || registry || query.get("attached") === "false";
     return {

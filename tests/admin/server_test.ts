@@ -210,6 +210,20 @@ Deno.test("very many images are told by name, page by page, with little read for
     last = page.next;
   }
   assertEquals(found, ["docker.io/team/tool:2"]);
+  // Any text is a place among the names, and any number of images is bounded.
+  for (
+    const place of [" ", "\0", "%", "'; DROP TABLE tags; --", "\u{10ffff} a b", "x".repeat(1_900)]
+  ) {
+    const page: List = await list(`limit=999999999&last=${encodeURIComponent(place)}`);
+    assert(page.images.length <= 500, place);
+    if (page.next !== undefined) assert(page.next > place, place);
+  }
+  assertEquals(await list("limit=0&last="), { total: 10_102, images: [] });
+  assertEquals(await list("limit=0"), { total: 10_102, images: [] });
+  for (const limit of ["-1", "1e3", "NaN", "0x10", "9999999999", " 5"]) {
+    const { status } = await ask(setting, `/api/images?limit=${encodeURIComponent(limit)}&last=`);
+    assertEquals(status, 400, limit);
+  }
   const removal = await ask(setting, "/api/images?name=app", { method: "DELETE" });
   assertEquals([removal.json.tags, removal.json.images.length], [10_101, 1_000]);
   assertEquals((await list("")).images.map(({ name }) => name), ["docker.io/team/tool:2"]);

@@ -517,6 +517,31 @@ export function testIndex(
     },
   );
 
+  smallTest(
+    "a repository that is filled with tags and links pushes out nothing of others",
+    async (index, clock) => {
+      const others = Array.from({ length: 10 }, (_, n) => ({ ...QUAY, repository: `team/r${n}` }));
+      for (const [n, key] of others.entries()) {
+        await index.setTag(key, "latest", { digest: digest(n), checkedAt: 1 });
+        await index.addLink(link(key, n), { mediaType: "" });
+        await index.setPublic(key, Date.now());
+      }
+      for (let n = 0; n < 1_200; n++) {
+        if (n % 50 === 0) clock.pass(60_000);
+        await index.setTag(NGINX, `v${n}`, { digest: digest(n), checkedAt: n });
+        await index.addLink(link(NGINX, n), { mediaType: "a/b" });
+        if (n % 100 === 0) await index.trim();
+      }
+      await index.trim();
+      assertEquals(await index.tag(NGINX, "v0"), undefined);
+      for (const [n, key] of others.entries()) {
+        assert(await index.tag(key, "latest"), `tag of ${key.repository}`);
+        assert(await index.link(link(key, n)), `link of ${key.repository}`);
+        assert(await index.publicSince(key), `mark of ${key.repository}`);
+      }
+    },
+  );
+
   smallTest("long names count in bytes", async (index) => {
     const long = "x".repeat(120);
     const fill = async (key: RepositoryKey, name: (n: number) => string) => {
