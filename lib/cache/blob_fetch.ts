@@ -21,6 +21,7 @@ import {
   type TargetAnswer,
 } from "../upstream/registry_client.ts";
 import { announcedLength } from "../upstream/download/body.ts";
+import { clientLeft } from "../upstream/failure.ts";
 import type { Content } from "./content/content.ts";
 import type { Fill } from "./content/fill.ts";
 import type { FillStart } from "./content/fills.ts";
@@ -619,9 +620,4 @@ class Audience {
     this.#place.resolve(leave);
     this.#end.abort();
   }
-}
-
-/** What becomes of a request whose client has left. The status is nginx's; no client sees it. */
-export function clientLeft(): OciError {
-  return new OciError("UNKNOWN", "The client has left", { status: 499 });
 }

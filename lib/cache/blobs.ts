@@ -27,8 +27,9 @@ import { type RegistryClient, repositoryKey } from "../upstream/registry_client.
 import type { Chunks } from "../upstream/download/chunks.ts";
 import { causeOf } from "../upstream/transport/send.ts";
 import { verifiedStream } from "../upstream/download/verified.ts";
+import { clientLeft } from "../upstream/failure.ts";
 import { orAborted } from "../util/deadline.ts";
-import { BlobFetch, type BlobFetchOptions, clientLeft } from "./blob_fetch.ts";
+import { BlobFetch, type BlobFetchOptions } from "./blob_fetch.ts";
 import type { Content, OpenedContent } from "./content/content.ts";
 import { storedSource, type StoredSourceOptions } from "./content/stored_source.ts";
 import type { Known } from "./lookup.ts";

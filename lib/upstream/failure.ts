@@ -93,3 +93,8 @@ export function retryAfter(headers: Headers): string {
 export function isUpstreamTrouble(error: unknown): error is OciError {
   return error instanceof OciError && (error.status >= 502 || error.status === 429);
 }
+
+/** What becomes of a request whose client has left. The status is nginx's; no client sees it. */
+export function clientLeft(): OciError {
+  return new OciError("UNKNOWN", "The client has left", { status: 499 });
+}

@@ -31,6 +31,7 @@ import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
 import { noMemory, underWay } from "../response/under_way.ts";
 import type { Stats } from "../telemetry/stats.ts";
 import type { Part } from "../transforms/range.ts";
+import { clientLeft } from "./failure.ts";
 import type { Target } from "../transforms/route.ts";
 import {
   otherAnswer,
@@ -257,6 +258,27 @@ export interface PassthroughOptions {
   readonly queues?: Pick<DownloadQueues, "passthrough">;
 }
 
+/**
+ * `body`, once its first byte is here. Calls `giveUp`, which breaks it off, when the client leaves before that. Throws an
+ * `OciError` where it breaks.
+ */
+async function firstByteFor(
+  { left }: Pick<TargetRequest, "left">,
+  { body, giveUp }: {
+    readonly body: ReadableStream<Uint8Array>;
+    readonly giveUp: () => void;
+  },
+): Promise<ReadableStream<Uint8Array>> {
+  const signal = left?.();
+  if (signal?.aborted) giveUp();
+  else signal?.addEventListener("abort", giveUp, { once: true });
+  try {
+    return await firstByte(body).catch(refuseBroken);
+  } finally {
+    signal?.removeEventListener("abort", giveUp);
+  }
+}
+
 /** Passes requests through. */
 export class Passthrough {
   readonly #asker: RegistryClient;
@@ -408,7 +430,8 @@ export class Passthrough {
     if (part && !part.isWhole || !isStorable(digest)) {
       const body = withIdleLimit(first, this.idle);
       const passed = part ? ofLength(body, part.length) : body;
-      return watchBody(await firstByte(passed).catch(refuseBroken), init, "BYPASS");
+      const begun = firstByteFor(request, { body: passed, giveUp: () => answer.abort() });
+      return watchBody(await begun, init, "BYPASS");
     }
     const size = part ? part.length : this.sizeOf(response, target);
     const headers = new Headers(response.headers);
@@ -426,7 +449,8 @@ export class Passthrough {
       onMismatch: (reason) => this.mismatched(target, reason),
       onEnd: (_, isWhole) => void (isWhole && this.#asker.proved(request, answer)),
     });
-    return watchBody(await firstByte(body).catch(refuseBroken), init, "BYPASS");
+    const giveUp = () => download.cancel(clientLeft());
+    return watchBody(await firstByteFor(request, { body, giveUp }), init, "BYPASS");
   }
 
   /**

@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import { MAX_PASSTHROUGH, MAX_PASSTHROUGH_PER_CLIENT } from "../../lib/limits/downloads.ts";
 import { contentOf, randomBytes } from "../support/content.ts";
 import { startFakeRegistry } from "../support/fake_registry.ts";
+import { LISTENERS, startListener } from "../support/listeners.ts";
 import { startTestProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
@@ -55,4 +56,29 @@ for (const [why, env] of Object.entries(REASONS)) {
     await until(() => queue.running === 0 && queue.waiting === 0 && queue.clients === 0);
     await until(() => t.proxy.requestLimit.clients === 0);
   });
+}
+
+for (const listener of LISTENERS) {
+  for (const [why, env] of Object.entries(REASONS)) {
+    Deno.test(`${why} upstream is given up when a client leaves before the first byte, with ${listener}`, async () => {
+      await using registry = await startFakeRegistry();
+      const blob = contentOf(randomBytes(SIZE, 1));
+      registry.addBlob("library/big", blob);
+      await using t = await startListener(listener, { upstreams: { docker: registry }, env });
+      registry.faults.add(KIND, { stallAt: 0 });
+      const open = () => registry.log.filter(({ kind, end }) => kind === "blob" && !end).length;
+      const left = new AbortController();
+      const { signal } = left;
+      // All of it, and a part.
+      const all = ["bytes=0-", "bytes=10-20"].map((range) =>
+        t.get(`/v2/library/big/blobs/${blob.digest}`, { headers: { range }, signal })
+          .catch(() => {})
+      );
+      all.push(t.get(`/v2/library/big/blobs/${blob.digest}`, { signal }).catch(() => {}));
+      await until(() => open() === 3);
+      left.abort();
+      await Promise.all(all);
+      await until(() => open() === 0 && t.proxy.proxy.queues.passthrough.running === 0);
+    });
+  }
 }
