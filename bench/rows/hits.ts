@@ -109,7 +109,7 @@ export const manifestByDigest: Row = {
 export const manifestHead: Row = {
   name: "manifest-head",
   title: `cached manifest by digest, HEAD, ${CONNECTIONS} connections`,
-  meaning: "How clients look whether they have it already.",
+  meaning: "The request by which clients check whether they have a manifest.",
   async run(bench) {
     const path = manifestPath(bench.upstream.image.digest);
     const outcome = await measureHits(bench, {
@@ -120,7 +120,7 @@ export const manifestHead: Row = {
     });
     return {
       ...outcome,
-      notes: ["By clients of our own: wrk waits for bodies that HEAD has not."],
+      notes: ["Measured with clients of our own: wrk waits for bodies that HEAD does not have."],
     };
   },
 };
