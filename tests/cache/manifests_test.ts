@@ -198,6 +198,18 @@ for (const [what, status, isStale] of STALE) {
   });
 }
 
+for (const status of [401, 403, 404, 405]) {
+  Deno.test(`a manifest whose HEAD upstream answers ${status} to is asked for by GET, which decides`, async () => {
+    await using t = startPolicies();
+    const right = upstream(() => ONE);
+    t.handle((method, path) =>
+      method === "HEAD" ? new Response(null, { status }) : right(method, path)
+    );
+    const { body } = await t.ask("manifest", "latest");
+    assertEquals([body, t.asked()], [ONE, ["HEAD manifests/latest", "GET manifests/latest"]]);
+  });
+}
+
 Deno.test("who may not be given an old manifest waits for upstream as long as where there is none", async () => {
   await using here = startPolicies();
   await using empty = startPolicies();
