@@ -239,3 +239,25 @@ toolTest("a stranger with an invalid token holds up nobody's first pull at anoth
     await Promise.all(strangers);
   },
 });
+
+toolTest(
+  "a caller that upstream has just let in is not asked about again before another instance's download is followed",
+  {
+    needs: BOTH,
+    async fn() {
+      await using fleet = await startFleet(2, { auth: "none" });
+      const [a, b] = fleet.instances as [TestProxy, TestProxy];
+      const image = makeImage({ layers: [makeLargeLayer(4 * 2 ** 20)] });
+      fleet.registry.add("team/app", "1", image);
+      const { digest } = blobsOf(image)[1]!;
+      fleet.registry.faults.add({ kind: "blob", reference: digest }, { rate: 2 * 2 ** 20 });
+      const path = `/v2/team/app/blobs/${digest}`;
+      const first = whole(a.url + path);
+      await until(() => fleet.registry.blobGets(digest) === 1);
+      assertEquals((await whole(b.url + path)).digest, digest);
+      assertEquals((await first).digest, digest);
+      // The download; the other instance's question, which it gives up; and the part that proves its client's access.
+      assertEquals(fleet.registry.blobGets(digest), 3);
+    },
+  },
+);
