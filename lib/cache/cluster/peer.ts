@@ -271,12 +271,28 @@ export class FollowedSource implements Source {
     offset: number,
     signal?: AbortSignal,
   ): Promise<ReadableStream<Uint8Array> | undefined> {
+    let isLate = false;
+    // Time in which the event loop stood still is not the holder's.
+    const stop = startTimeout(PATIENCE, () => isLate = true);
+    try {
+      return await this.#find(offset, { signal, isLate: () => isLate });
+    } finally {
+      stop();
+    }
+  }
+
+  async #find(
+    offset: number,
+    { signal, isLate }: {
+      readonly signal: AbortSignal | undefined;
+      readonly isLate: () => boolean;
+    },
+  ): Promise<ReadableStream<Uint8Array> | undefined> {
     const { digest, leases, unreachable } = this.#options;
-    const until = performance.now() + PATIENCE;
     while (!this.isOurs && !this.#isBeside) {
       signal?.throwIfAborted();
       const asked = this.#holder;
-      const rest = await this.#fromHolder(offset, until - performance.now());
+      const rest = await this.#fromHolder(offset, isLate() ? LOOK_AGAIN : PATIENCE);
       if (rest && asked) unreachable.delete(asked);
       const found = rest instanceof Object ? rest : await this.#fromStore(offset);
       if (found) {
@@ -295,7 +311,7 @@ export class FollowedSource implements Source {
       if (this.isOurs) break;
       // It has the lease. If it says nothing at all, its fill may be long, and the client has waited long enough.
       const isKnown = asked !== undefined && unreachable.has(asked);
-      if (asked && !rest && (isKnown || performance.now() >= until)) {
+      if (asked && !rest && (isKnown || isLate())) {
         if (!isKnown) unreachable.add(asked);
         this.#isBeside = true;
         break;
@@ -335,7 +351,7 @@ export class FollowedSource implements Source {
     const { digest } = this.#options;
     this.#watch(holder);
     const { signal } = this.#leaving;
-    return await fromPeer(holder, { digest, offset, signal, ms: Math.max(ms, LOOK_AGAIN) });
+    return await fromPeer(holder, { digest, offset, signal, ms });
   }
 
   /**

@@ -6,6 +6,7 @@ import {
   peerHasNothing,
   UnreachablePeers,
 } from "../../../lib/cache/cluster/peer.ts";
+import { within } from "../../../lib/util/deadline.ts";
 import { bytesOf, contentOf, randomBytes } from "../../support/content.ts";
 import { store } from "../../support/blob_store_contract.ts";
 import { captureLogs } from "../../support/logs.ts";
@@ -114,7 +115,8 @@ for (const [name, start] of Object.entries(SILENT)) {
     for (let i = 0; i < 3; i++) {
       await using followed = follow(peer.url, unreachable);
       const before = requests;
-      assertEquals(await followed.read(), bytesOf(BLOB));
+      // Five times as long as it may wait.
+      assertEquals(await within(followed.read(), { ms: 10_000, what: "The read" }), bytesOf(BLOB));
       assertEquals(followed.asked, [0]);
       // The first waits for two seconds; who comes after it knows, and does not try.
       if (i > 0) assertEquals(requests, before);
