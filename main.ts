@@ -1,5 +1,5 @@
 /**
- * The command line. Only this file reads arguments and the environment, listens and handles signals.
+ * The command line. Only this file reads arguments and the environment, listens, and handles signals.
  *
  * @module
  */
@@ -17,12 +17,12 @@ import { programLog, startLogging } from "./lib/telemetry/log.ts";
 import { Proxy } from "./lib/proxy/proxy.ts";
 import { VERSION } from "./lib/util/version.ts";
 
-/** A second signal cut transfers off: what a shell says of a program that SIGINT ended. */
+/** Exit code after a second signal cut transfers short: the code that shells report for SIGINT. */
 const EXIT_CUT = 130;
 
 /**
- * Environment, file and flags as one configuration. What it does not need of the process's permissions is given back.
- * Throws a `ConfigError` with every problem.
+ * Reads the environment, an environment file and the flags into one configuration, then revokes the
+ * permissions that it does not need. Throws a `ConfigError` that lists every problem.
  */
 async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
   const problems = [...line.problems];
@@ -38,7 +38,7 @@ async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
   }
   const own = Deno.env.toObject();
   for (const name of OUTBOUND) {
-    // Deno reads these itself, and not before it first connects.
+    // Deno itself reads these when it first connects.
     if (file[name] && own[name] === undefined) Deno.env.set(name, file[name]);
   }
   const env = { ...file, ...own };
@@ -57,7 +57,7 @@ async function loadConfig({ flags, ...line }: CommandLine): Promise<Config> {
   throw new ConfigError(problems);
 }
 
-/** Listens until a signal comes, then lets transfers finish. Returns the exit code. */
+/** Serves until a signal arrives, then lets transfers finish. Returns the exit code. */
 async function serve(config: Config): Promise<number> {
   const tls = readTls(config);
   const endLogging = await startLogging(config.log);
@@ -71,11 +71,13 @@ async function serve(config: Config): Promise<number> {
     const admin = await listenForOperator(config, proxy);
     const signals = stopSignals();
     await signals.first;
-    programLog.info("Stopping: waiting for transfers", { seconds: config.shutdownTimeout / 1000 });
+    programLog.info("Shutting down: waiting for transfers to finish", {
+      seconds: config.shutdownTimeout / 1000,
+    });
     const grace = config.shutdownTimeout;
     const isCut = await stop(server, { proxy, grace, cut: signals.second });
     await admin?.close();
-    programLog.info(isCut ? "Stopped at once, by a second signal" : "Stopped");
+    programLog.info(isCut ? "Stopped immediately by a second signal" : "Stopped");
     return isCut ? EXIT_CUT : 0;
   } catch (error) {
     programLog.error("Cannot start: {cause}", { cause: (error as Error).message });
@@ -90,7 +92,7 @@ interface Tls {
   readonly key: string;
 }
 
-/** The certificate and key that are configured. Throws a `ConfigError` for what cannot be read. */
+/** Reads the configured certificate and key. Throws a `ConfigError` that names unreadable files. */
 function readTls({ listen: { tls } }: Config): Tls | undefined {
   if (!tls) return undefined;
   const problems: string[] = [];
@@ -132,35 +134,38 @@ async function listen(
   }
 }
 
-/** The operator's listener, where there is to be one. Only one that was asked for is an error to lack. */
+/**
+ * Starts the operator's listener, if it is on. Throws if `ADMIN_ADDR` was set explicitly and listening
+ * fails.
+ */
 async function listenForOperator(
   { admin }: Config,
   proxy: Proxy,
 ): Promise<{ close(): Promise<void> } | undefined> {
   if (!admin) return undefined;
-  // Loaded when the proxy answers already.
+  // Loaded late, so that it does not delay the proxy's start.
   const { startAdmin } = await import("./lib/admin/server.ts");
   try {
     const server = startAdmin(proxy, admin);
     const { hostname, port } = server.addr;
-    programLog.info("Listening for the operator", { url: `http://${hostname}:${port}` });
+    programLog.info("Operator's listener started", { url: `http://${hostname}:${port}` });
     return server;
   } catch (error) {
     const where = `${admin.host}:${admin.port}`;
     const isTaken = error instanceof Deno.errors.AddrInUse;
     const reason = isTaken ? "the port is in use" : (error as Error).message;
-    const problem = `Cannot listen for the operator at ${where}: ${reason}`;
+    const problem = `Cannot start the operator's listener at ${where}: ${reason}`;
     if (admin.isWanted) throw new Error(problem, { cause: error });
-    programLog.warn("{problem}: set ADMIN_ADDR, or off", { problem });
+    programLog.warn("{problem}: set ADMIN_ADDR to another address, or to off", { problem });
   }
 }
 
-/** Signals that ask to stop: the first begins it, the second cuts it short. */
+/** Calls `onStop` for SIGINT and SIGTERM: the first signal starts the shutdown, the second cuts it short. */
 function stopSignals(): { first: Promise<void>; second: Promise<void> } {
   const arrivals = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const;
   let count = 0;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    // Windows knows only SIGINT of these.
+    // Windows does not support SIGTERM.
     if (Deno.build.os === "windows" && signal === "SIGTERM") continue;
     Deno.addSignalListener(signal, () => arrivals[count++]?.resolve());
   }
@@ -168,8 +173,8 @@ function stopSignals(): { first: Promise<void>; second: Promise<void> } {
 }
 
 /**
- * Stops accepting at once; transfers have `grace` ms to finish, and fills what is left of it. Returns
- * whether `cut` came before that.
+ * Stops accepting at once. Transfers have `grace` ms to finish, and downloads into the cache the rest of
+ * that time. Returns whether `cut` ended the wait.
  */
 async function stop(
   server: Listener,
@@ -188,7 +193,7 @@ async function stop(
   return isCut;
 }
 
-/** Standard output and, where somebody watches it, the terminal behind standard error. */
+/** Standard output and, if standard error is a terminal, the terminal. */
 function output(): Output {
   const isWatched = Deno.stderr.isTerminal();
   const encoder = new TextEncoder();
@@ -205,7 +210,7 @@ function output(): Output {
   };
 }
 
-/** A command on the cache, by whoever has it open. Returns the exit code. */
+/** Runs a command on the cache, in this process or in the running instance. Returns the exit code. */
 async function onCache(
   line: CommandLine,
   work: (operations: Operated["operations"], signal: AbortSignal) => Promise<number>,
@@ -228,7 +233,7 @@ async function onCache(
 }
 
 async function run(line: CommandLine): Promise<number> {
-  if (line.problems.length > 0) await loadConfig(line); // throws them all
+  if (line.problems.length > 0) await loadConfig(line); // throws all of them
   const { command, args, flags: { json, platforms, url } } = line;
   switch (command) {
     case "help":
@@ -300,7 +305,7 @@ async function run(line: CommandLine): Promise<number> {
   }
 }
 
-/** Runs the command line `args`. Returns the exit code: 2 for a command line or configuration to mend. */
+/** Runs the command line `args`. Returns the exit code: 2 for an invalid command line or configuration. */
 async function main(args: readonly string[]): Promise<number> {
   try {
     return await run(readCommandLine(args));
@@ -311,7 +316,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** New files are their owner's, where Deno may say so: the cache's are in any case. */
+/** Makes new files private to their owner, if Deno permits that. Cache files are private in any case. */
 function keepPrivate(): void {
   const mayMask = Deno.build.os !== "windows" &&
     Deno.permissions?.querySync({ name: "sys" }).state === "granted";

@@ -41,20 +41,23 @@ export * from "./lib/transforms/range.ts";
 export * from "./lib/transforms/redirect.ts";
 export * from "./lib/transforms/route.ts";
 
-/** A proxy that is running. */
+/** A running proxy. */
 export interface RunningProxy {
   /**
-   * Answers one request; fits `Deno.serve`. It can be passed on without its object. A request whose URL and `Host` name
-   * two hosts is answered with 400.
+   * Answers one request. Fits `Deno.serve`, and does not depend on `this`. Returns 400 if the request's URL
+   * and `Host` header name different hosts.
    */
   fetch(request: Request, info?: ConnectionInfo): Promise<Response>;
-  /** Settles when the cache is open; rejects when it cannot be, and so does every `fetch` then. */
+  /** Resolves when the cache is open. If it cannot be opened, this and every `fetch` reject. */
   readonly ready: Promise<void>;
-  /** Ends; downloads under way are waited for up to `grace` ms (0 without). */
+  /** Closes the proxy. Waits up to `grace` ms for downloads in progress (default 0). */
   close(options?: { grace?: number }): Promise<void>;
 }
 
-/** Starts a proxy; {@linkcode parseConfig} makes the configuration. Opens nothing to listen on. */
+/**
+ * Creates and starts a proxy. {@linkcode parseConfig} creates its configuration. Does not listen on any
+ * port.
+ */
 export function createProxy(config: Config): RunningProxy {
   return new Proxy(config);
 }

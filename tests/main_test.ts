@@ -39,7 +39,7 @@ for (const args of [["help"], ["--help"], ["-h"], ["serve", "--help"]]) {
   });
 }
 
-Deno.test("everything wrong with flags and settings is told at once, and the exit code is 2", async () => {
+Deno.test("all problems of flags and settings are reported at once, and the exit code is 2", async () => {
   const { code, stdout, stderr } = await runProxy(
     ["config", "extra", "--nope", "--version=1", "--host"],
     { PORT: "x", CACHE_MAX_SIZE: "lots", TLS_CERT: "cert.pem", UPSTREAM_CORP_USERNAME: "me" },
@@ -69,7 +69,7 @@ Deno.test("serve does not start with a bad setting", async () => {
   assertMatch(stderr, /^LOG_LEVEL: Expected debug, info, warning or error: loud\n$/);
 });
 
-Deno.test("config prints what is in force, flags before the environment, and no secret", async () => {
+Deno.test("config prints the settings in force without secrets, and flags take precedence over the environment", async () => {
   const { code, stdout, stderr } = await runProxy(["config", "--port", "9000", "--host=::1"], {
     PORT: "8000",
     CUSTOM_DOMAIN: "example.com",
@@ -97,7 +97,7 @@ Deno.test("--env-file is read, and the environment wins over it", async () => {
   }
 });
 
-Deno.test("what looks like a setting and is none is told by config and in the log, and stops nothing", async () => {
+Deno.test("config and the log warn about unknown settings, and the proxy starts", async () => {
   await using dir = await tempDir();
   const file = join(dir.path, "settings");
   await Deno.writeTextFile(file, "CUSTOM_DOMIAN=example.com\nCOLOUR=red\n");
@@ -131,7 +131,7 @@ Deno.test("an outbound proxy in an --env-file is used", async () => {
   assertEquals(new Set(asked), new Set(["http://registry.example/v2/team/app/manifests/1"]));
 });
 
-Deno.test("an --env-file that cannot be read is a problem beside others", async () => {
+Deno.test("an unreadable --env-file is reported together with other problems", async () => {
   const { code, stderr } = await runProxy(["config", "--env-file=/missing"], { PORT: "x" });
   assertEquals(code, 2);
   const [first, second, ...rest] = lines(stderr);
@@ -140,7 +140,7 @@ Deno.test("an --env-file that cannot be read is a problem beside others", async 
   assertEquals(rest, []);
 });
 
-Deno.test("health says by its exit code whether an instance answers", async () => {
+Deno.test("the exit code of health says whether an instance answers", async () => {
   await using proxy = await startProxy({ env: { HOST: "0.0.0.0" } });
   for (const args of [["health"], ["-health-check"], ["--health-check"]]) {
     for (const host of ["0.0.0.0", "127.0.0.1", "localhost"]) {
@@ -152,7 +152,7 @@ Deno.test("health says by its exit code whether an instance answers", async () =
   assertEquals((await runProxy(["health"], env)).code, 1);
 });
 
-Deno.test("health says no when what answers is no proxy", async () => {
+Deno.test("health fails if another program answers", async () => {
   await using server = Deno.serve(
     { port: 0, hostname: "127.0.0.1", onListen() {} },
     () => new Response("not found", { status: 404 }),
@@ -161,7 +161,7 @@ Deno.test("health says no when what answers is no proxy", async () => {
   assertEquals((await runProxy(["health"], env)).code, 1);
 });
 
-Deno.test("a port in use is told in one clear line, and the exit code is 1", async () => {
+Deno.test("a port in use is reported in one line, and the exit code is 1", async () => {
   await using dir = await tempDir();
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
@@ -180,7 +180,7 @@ Deno.test("a port in use is told in one clear line, and the exit code is 1", asy
   );
 });
 
-Deno.test("a cache directory that another process uses is told, and the exit code is 1", async () => {
+Deno.test("a cache directory in use by another process is reported, and the exit code is 1", async () => {
   await using proxy = await startProxy();
   const { code, stdout } = await runProxy(["serve"], {
     HOST: "127.0.0.1",
@@ -192,7 +192,7 @@ Deno.test("a cache directory that another process uses is told, and the exit cod
   assertMatch(stdout, /Cannot open cache: another process is using \S+/);
 });
 
-Deno.test("TLS files that cannot be read are both named, and the exit code is 2", async () => {
+Deno.test("unreadable TLS files are both named, and the exit code is 2", async () => {
   const { code, stderr } = await runProxy(["serve"], { TLS_CERT: "/no/cert", TLS_KEY: "/no/key" });
   assertEquals(code, 2);
   const [first, second] = lines(stderr);
@@ -261,7 +261,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     await using transfer = await startTransfer({ rate: 30_000 });
     const { proxy, size } = transfer;
     const exit = proxy.stop(signal);
-    await proxy.log(/Stopping/);
+    await proxy.log(/Shutting down/);
     await assertRejects(() => fetch(`${proxy.url}/health`));
     assertEquals(await transfer.rest(), size);
     assertEquals(await exit, 0);
@@ -269,24 +269,24 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
   });
 }
 
-Deno.test("a transfer that does not end is cut when SHUTDOWN_TIMEOUT is over; the exit code is 0", async () => {
+Deno.test("an endless transfer is cut after SHUTDOWN_TIMEOUT, and the exit code is 0", async () => {
   await using transfer = await startTransfer({ stallAt: 1000 }, { SHUTDOWN_TIMEOUT: "0.5s" });
   const exit = transfer.proxy.stop("SIGTERM");
   await assertRejects(() => transfer.rest());
   assertEquals(await exit, 0);
 });
 
-Deno.test("a second signal cuts transfers at once, and the exit code says so", async () => {
+Deno.test("a second signal cuts transfers at once, and the exit code is 130", async () => {
   await using transfer = await startTransfer({ stallAt: 1000 }, { SHUTDOWN_TIMEOUT: "1h" });
   const { proxy } = transfer;
   const exit = proxy.stop("SIGTERM");
-  await proxy.log(/Stopping/);
+  await proxy.log(/Shutting down/);
   Deno.kill(proxy.pid, "SIGINT");
   await assertRejects(() => transfer.rest());
   assertEquals(await exit, 130);
 });
 
-Deno.test("an idle connection does not hold up the end", async () => {
+Deno.test("an idle connection does not delay the shutdown", async () => {
   await using proxy = await startProxy({ env: { SHUTDOWN_TIMEOUT: "1h" } });
   // Kept alive by this client's pool.
   assertEquals(
@@ -296,7 +296,7 @@ Deno.test("an idle connection does not hold up the end", async () => {
   assertEquals(await proxy.stop("SIGTERM"), 0);
 });
 
-Deno.test("a reader of the log that goes away does not stop the proxy", async () => {
+Deno.test("the proxy survives a closed log pipe", async () => {
   await using proxy = await startProxy({
     wrap: ["bash", "-c", 'exec "$@" > >(head -n 1 >/dev/null)', "-"],
   });

@@ -15,7 +15,7 @@ import { answering, background, must } from "./support/process.ts";
 import { baseEnv, ROOT } from "./support/proxy_process.ts";
 import { freePort, tempDir } from "./support/temp.ts";
 
-Deno.test("createProxy serves from any Deno.serve, its fetch passed on alone", async () => {
+Deno.test("createProxy works with any Deno.serve, with fetch detached from its object", async () => {
   await using upstream = await startFakeRegistry();
   await using dir = await tempDir();
   const image = makeImage();
@@ -35,7 +35,7 @@ Deno.test("createProxy serves from any Deno.serve, its fetch passed on alone", a
   await proxy.close();
 });
 
-Deno.test("a cache that cannot be opened rejects ready, and every request with it", async () => {
+Deno.test("ready and every request reject if the cache cannot be opened", async () => {
   await using dir = await tempDir();
   const path = join(dir.path, "file");
   await Deno.writeTextFile(path, "");
@@ -45,7 +45,7 @@ Deno.test("a cache that cannot be opened rejects ready, and every request with i
   await proxy.close();
 });
 
-Deno.test("without a listener's help, a request is answered as it is", async () => {
+Deno.test("fetch answers a plain Request without connection details", async () => {
   const proxy = createProxy(parseConfig({ CACHE_ENABLED: "false", CUSTOM_DOMAIN: "example.com" }));
   const home = await proxy.fetch(new Request("https://example.com/"));
   assertEquals([home.status, home.headers.get("location")], [301, "/v2/"]);

@@ -1,29 +1,29 @@
 /**
- * Progress bars, one line each, below what has been printed for good.
+ * Draws progress bars, one line each, below the permanent output.
  *
  * @module
  */
 import { formatSize } from "../util/units.ts";
 import type { Terminal } from "./output.ts";
 
-/** How far something is. Sizes in bytes. */
+/** The progress of one item. Sizes are in bytes. */
 export interface BarState {
   readonly label: string;
   readonly received: number;
-  /** Absent where it is not known. */
+  /** Undefined if the size is unknown. */
   readonly size?: number;
 }
 
-/** Lines that are drawn at most. */
+/** Maximum number of bars drawn. */
 const MAX_BARS = 12;
 const BAR_WIDTH = 24;
-/** Drawn no more often than this, ms. */
+/** Minimum time between two redraws, in ms. */
 const EVERY = 100;
 
 const UP = (lines: number) => `\x1b[${lines}A`;
 const CLEAR_BELOW = "\x1b[0J";
 
-/** The bars of one command. */
+/** The progress bars of one command. */
 export class Bars {
   readonly #terminal: Terminal;
   readonly #now: () => number;
@@ -36,18 +36,18 @@ export class Bars {
     this.#now = now;
   }
 
-  /** Shows how far `key` is. */
+  /** Sets the progress of `key`. */
   set(key: string, state: BarState): void {
     this.#bars.set(key, state);
     if (this.#now() >= this.#next) this.#draw();
   }
 
-  /** Takes its bar away. */
+  /** Removes the bar of `key`. */
   delete(key: string): void {
     if (this.#bars.delete(key) && this.#now() >= this.#next) this.#draw();
   }
 
-  /** Takes all of them away, so that other lines can be printed. */
+  /** Removes all bars, so that other lines can be printed. */
   clear(): void {
     if (this.#drawn === 0) return;
     this.#terminal.write(UP(this.#drawn) + CLEAR_BELOW);
@@ -72,7 +72,7 @@ export class Bars {
     const how = size === undefined
       ? formatSize(received)
       : `${formatSize(received)} of ${formatSize(size)}`;
-    // A line that wrapped would be counted wrongly when it is drawn again.
+    // A wrapped line would break the line count of the next redraw.
     return `  ${bar} ${how.padEnd(22)} ${label}`.slice(0, this.#terminal.columns - 1);
   }
 }

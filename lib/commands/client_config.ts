@@ -1,5 +1,5 @@
 /**
- * `config CLIENT`: what makes a client use this proxy.
+ * `config CLIENT`: prints the configuration that makes a client use this proxy.
  *
  * @module
  */
@@ -15,8 +15,8 @@ export interface ClientConfigOptions {
 }
 
 /**
- * Prints the files. Where there is one it is all of standard output, so that it can be sent to where it
- * belongs; what people want to know beside it is on the other one. Returns the exit code 0.
+ * Prints the files. If there is a single file, standard output contains nothing else, so that it can be
+ * redirected. Hints go to standard error. Returns the exit code 0.
  */
 export function runClientConfig({ kind, instance, json, output }: ClientConfigOptions): number {
   const config = clientConfig(kind, instance);

@@ -1,5 +1,5 @@
 /**
- * The command line in words.
+ * Parses the command line.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { suggest } from "../util/suggest.ts";
 import { parsePlatforms, type Platforms } from "../oci/platform.ts";
 import { VERSION } from "../util/version.ts";
 
-/** How many arguments a command takes, and which flags besides those that all take. */
+/** How many arguments a command takes, and its flags besides the common ones. */
 interface Shape {
   readonly least?: number;
   /** @default {0} */
   readonly most?: number;
   readonly flags?: readonly ("json" | "platform" | "url")[];
   /**
-   * Whether it works on the cache, which belongs to one process: a running instance is asked to do it.
+   * Whether it works on the cache, which only one process can open. A running instance then carries it out.
    *
    * @default {false}
    */
@@ -36,18 +36,18 @@ const SHAPES = {
   help: {},
 } as const satisfies Record<string, Shape>;
 
-/** A command. */
+/** The name of a command. */
 export type Command = keyof typeof SHAPES;
 
 /** The names of all commands. */
 export const COMMANDS = Object.keys(SHAPES) as readonly Command[];
 
-/** The commands that a running instance is asked to carry out. */
+/** The commands that a running instance carries out, if there is one. */
 export const CACHE_COMMANDS: readonly Command[] = COMMANDS.filter((name) =>
   (SHAPES[name] as Shape).usesCache
 );
 
-/** What a flag takes. */
+/** The type of each flag's value. */
 export const FLAGS: Readonly<
   Record<string, { readonly type: "string" | "boolean"; readonly short?: string }>
 > = {
@@ -60,10 +60,10 @@ export const FLAGS: Readonly<
   "help": { type: "boolean", short: "h" },
   "version": { type: "boolean", short: "v" },
 };
-/** Flags that belong to some commands only. */
+/** Flags that only some commands accept. */
 const OWN = ["json", "platform", "url"];
 
-/** What `help` prints. */
+/** The text that `help` prints. */
 export const HELP = `deno-docker-proxy ${VERSION}: a caching proxy for container registries
 
 Usage: deno-docker-proxy [command] [flags]
@@ -100,10 +100,10 @@ themselves.
 Settings are environment variables: see docs/settings.md or .env.example.
 `;
 
-/** A command line that was read. */
+/** A parsed command line. */
 export interface CommandLine {
   readonly command: Command;
-  /** What follows it: images, patterns. */
+  /** The arguments: images, patterns. */
   readonly args: readonly string[];
   readonly flags: {
     readonly host?: string;
@@ -113,15 +113,15 @@ export interface CommandLine {
     readonly platforms?: Platforms;
     readonly url?: URL;
   };
-  /** Of `config CLIENT`. */
+  /** The client of `config CLIENT`. */
   readonly client?: ClientKind;
-  /** What is wrong with it: told together with what is wrong with the settings. */
+  /** Problems of the command line. They are reported together with those of the settings. */
   readonly problems: readonly string[];
 }
 
-/** Reads the arguments of the program. */
+/** Parses the program's arguments. */
 export function readCommandLine(args: readonly string[]): CommandLine {
-  // The predecessor's spelling, still in people's HEALTHCHECK lines.
+  // docker-proxy's spelling. Existing HEALTHCHECK lines still use it.
   const known = args.map((arg) => /^--?health-check$/.test(arg) ? "health" : arg);
   const { values, positionals, tokens } = parseArgs({
     args: known,
@@ -142,19 +142,19 @@ export function readCommandLine(args: readonly string[]): CommandLine {
     if (!flag) {
       const flags = Object.keys(FLAGS).map((known) => `--${known}`);
       problems.push(`${rawName}: Unknown flag${suggest(rawName, flags)}`);
-    } else if (isOthers) problems.push(`${rawName}: Unknown flag of ${word}`);
-    else if (flag.type === "string" && !value) problems.push(`${rawName}: Needs a value`);
+    } else if (isOthers) problems.push(`${rawName}: Unknown flag for ${word}`);
+    else if (flag.type === "string" && !value) problems.push(`${rawName}: Requires a value`);
     else if (flag.type === "boolean" && value !== undefined) {
-      problems.push(`${rawName}: Takes no value`);
+      problems.push(`${rawName}: Does not take a value`);
     }
   }
   if (!command) {
     problems.push(`${word}: Unknown command${suggest(word, Object.keys(SHAPES))}`);
   }
-  if (rest.length < (shape.least ?? 0)) problems.push(`${word}: Needs the name of an image`);
+  if (rest.length < (shape.least ?? 0)) problems.push(`${word}: Requires the name of an image`);
   for (const extra of rest.slice(shape.most ?? 0)) problems.push(`${extra}: Unexpected argument`);
   const asked = values["help"] ? "help" : values["version"] ? "version" : command;
-  // A flag whose value is missing is `true` here; it is among the problems already.
+  // A flag without its value is `true` here, and already among the problems.
   const text = (name: string) => typeof values[name] === "string" ? values[name] : undefined;
   const attempt = <T>(name: string, read: (text: string) => T): T | undefined => {
     const value = text(name);

@@ -1,17 +1,17 @@
 /**
- * Server-sent events, read (WHATWG HTML, "Event stream interpretation").
+ * Reads server-sent events (WHATWG HTML, "Event stream interpretation").
  *
  * @module
  */
 
 /** One event. */
 export interface StreamEvent {
-  /** `message` where it has no name. */
+  /** The event's name, `message` by default. */
   readonly event: string;
   readonly data: string;
 }
 
-/** The events in `chunks`, the bytes of a stream; one that is cut off is none. */
+/** Returns the events in `chunks`, the bytes of a stream. An incomplete last event is dropped. */
 export async function* readEvents(chunks: AsyncIterable<Uint8Array>): AsyncIterable<StreamEvent> {
   const decoder = new TextDecoder();
   let rest = "";

@@ -1,5 +1,5 @@
 /**
- * `ls` and `rm`: the images in the cache.
+ * `ls` and `rm`: list and remove cached images.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { formatAge, formatTable } from "./table.ts";
 /** Options for {@linkcode runList}. */
 export interface ListOptions {
   readonly operations: Pick<Operations, "images">;
-  /** Parts of names, or patterns with `*` for whole ones; without any all images are listed. */
+  /** Parts of names, or patterns with `*` that match whole names. If empty, all images are listed. */
   readonly patterns: readonly string[];
   readonly json: boolean;
   readonly output: Output;
@@ -22,11 +22,16 @@ export interface ListOptions {
   readonly now?: () => number;
 }
 
-/** Images that are sorted and printed together: more of them are printed in parts, so that memory stays bounded. */
+/**
+ * Maximum number of images that are sorted and printed together. Longer lists are printed in parts, to
+ * bound memory.
+ */
 const PART = 5_000;
 const TITLES = ["IMAGE", "PLATFORMS", "SIZE", "CHECKED", "USED"];
 
-/** Lists images by name, above 5,000 in parts that are sorted each. Returns the exit code 0. */
+/**
+ * Lists images by name. Lists of more than 5,000 are sorted and printed in parts. Returns the exit code 0.
+ */
 export async function runList(options: ListOptions): Promise<number> {
   const { operations, patterns, json, output, now = Date.now } = options;
   let parts = 0;
@@ -35,7 +40,7 @@ export async function runList(options: ListOptions): Promise<number> {
     const isFirst = parts++ === 0;
     if (json) {
       const text = images.map((image) => JSON.stringify(image)).join(",");
-      // One array, on as many lines as there are parts.
+      // One array over several lines, one line per part.
       output.print(`${isFirst ? "[" : images.length > 0 ? "," : ""}${text}${isLast ? "]" : ""}`);
     } else if (images.length > 0) {
       const rows = images.map((image) => rowOf(image, now()));
@@ -65,7 +70,7 @@ function rowOf(image: HeldImage, now: number): string[] {
   const { name, platforms, size, isWhole, checkedAt, usedAt } = image;
   return [
     name,
-    [...platforms, ...isWhole ? [] : ["(in part)"]].join(" ") || "-",
+    [...platforms, ...isWhole ? [] : ["(partial)"]].join(" ") || "-",
     formatSize(size),
     `${formatAge(checkedAt, now)} ago`,
     usedAt === undefined ? "-" : `${formatAge(usedAt, now)} ago`,
@@ -80,7 +85,7 @@ export interface RemoveOptions {
   readonly output: Output;
 }
 
-/** Removes images. Returns the exit code: 1 when one of them is not here or cannot be removed. */
+/** Removes images. Returns exit code 1 if any of them is not cached or cannot be removed, else 0. */
 export async function runRemove(options: RemoveOptions): Promise<number> {
   const { operations, images, json, output } = options;
   const results: (Removal & { image: string; error?: string })[] = [];
@@ -98,7 +103,7 @@ export async function runRemove(options: RemoveOptions): Promise<number> {
     if (error !== undefined) output.printError(`${image}: ${error}`);
     for (const name of images) output.print(`Removed ${name}`);
     if (tags > images.length) output.print(`and ${tags - images.length} more`);
-    if (images.length > 0) output.print(`${formatSize(bytes)} are free again`);
+    if (images.length > 0) output.print(`Freed ${formatSize(bytes)}`);
   }
   if (json) output.print(JSON.stringify(results));
   return results.some(({ error }) => error !== undefined) ? 1 : 0;

@@ -1,6 +1,6 @@
 /**
- * Whose hands a command works with: a cache directory belongs to one process, so where an instance runs it
- * has to do it.
+ * Decides where a command runs. Only one process can open a cache directory, so if an instance is running,
+ * it carries out the command.
  *
  * @module
  */
@@ -12,12 +12,12 @@ import { type Operations, ProxyOperations } from "../operator/operations.ts";
 import { Proxy } from "../proxy/proxy.ts";
 import { NotRunningError, RemoteOperations } from "./remote.ts";
 
-/** The command cannot be carried out, for a reason that is told as it is. */
+/** Thrown when a command cannot run. The message is printed as it is. */
 export class OperateError extends Error {
   override readonly name = "OperateError";
 }
 
-/** Operations, and what ends them. */
+/** Operations, and a function that releases them. */
 export interface Operated {
   readonly operations: Operations;
   close(): Promise<void>;
@@ -25,14 +25,14 @@ export interface Operated {
 
 /** Options for {@linkcode operate}. */
 export interface OperateOptions {
-  /** Whether a cache that does not exist is made. */
+  /** Whether to create a cache that does not exist. */
   readonly creates: boolean;
 }
 
 /**
- * The operations on the cache that `config` describes. A directory that nobody uses is opened here; one that
- * an instance uses, or a store that instances share, is operated by the instance at `ADMIN_ADDR`. Throws an
- * {@linkcode OperateError}.
+ * Returns the operations on the cache that `config` describes. It opens an unused cache directory in this
+ * process. If an instance uses the directory, or several instances share the store, it returns the
+ * operations of the instance at `ADMIN_ADDR`. Throws an {@linkcode OperateError}.
  */
 export async function operate(config: Config, options: OperateOptions): Promise<Operated> {
   const { cache } = config;
@@ -64,15 +64,15 @@ function told(error: unknown): unknown {
   return error instanceof CacheOpenError ? new OperateError(error.message) : error;
 }
 
-/** Opens the cache in this process: nobody else has it. */
+/** Opens the cache in this process. No other process has it open. */
 async function openHere(config: Config): Promise<Operated> {
-  // What is to be kept warm is so for who serves; here it would only delay the answer.
+  // Keeping images warm is a server's job. Here it would only delay the command.
   const proxy = new Proxy({ ...config, warm: { ...config.warm, images: [] } });
   const close = () => proxy.close();
   try {
     await proxy.ready;
     if (!proxy.cache) {
-      throw new OperateError("The cache cannot be opened: its disk fails or is full");
+      throw new OperateError("Cannot open the cache: its disk is failing or full");
     }
   } catch (error) {
     await close();
@@ -84,17 +84,22 @@ async function openHere(config: Config): Promise<Operated> {
       images: () => operations.images(),
       remove: (name) => operations.remove(name),
       warm: (images, options) => operations.warm(images, options),
-      // What this process itself did says nothing.
+      // Statistics of this short-lived process are meaningless.
       report: async () => ({ cache: (await operations.report()).cache }),
     },
     close,
   };
 }
 
-/** The instance at the operator's address; `because` says why it has to be that one. */
+/**
+ * Returns the operations of the running instance. `because` is the reason why this process cannot open the
+ * cache.
+ */
 async function askInstance({ admin }: Config, because?: string): Promise<Operated> {
   const reason = because === undefined ? "" : `${because}, and `;
-  if (!admin) throw new OperateError(`${reason}ADMIN_ADDR is off: nobody can be asked`);
+  if (!admin) {
+    throw new OperateError(`${reason}ADMIN_ADDR is off, so the instance cannot be reached`);
+  }
   const operations = new RemoteOperations(admin);
   try {
     await operations.check();

@@ -1,23 +1,23 @@
 /**
- * Where a command's words go.
+ * Where a command prints.
  *
  * @module
  */
 
-/** A terminal that lines can be drawn on again and again. */
+/** A terminal on which lines can be redrawn. */
 export interface Terminal {
-  /** Characters in a line. */
+  /** The width in characters. */
   readonly columns: number;
-  /** Writes at once, control characters included. */
+  /** Writes `text` immediately, including control characters. */
   write(text: string): void;
 }
 
-/** Where a command prints to. */
+/** The destinations of a command's output. */
 export interface Output {
-  /** A line of what was asked for. */
+  /** Prints a line of the result to standard output. */
   print(line: string): void;
-  /** A line that says why something could not be done. */
+  /** Prints a line of an error to standard error. */
   printError(line: string): void;
-  /** For progress; absent where nobody watches. */
+  /** The terminal for progress. Undefined if standard error is not a terminal. */
   readonly terminal?: Terminal;
 }

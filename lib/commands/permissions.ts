@@ -1,10 +1,10 @@
 /**
- * What the process may do, once it is known what it has to do.
+ * Reduces the permissions of the process to those that its configuration needs.
  *
- * Which files the settings name is not known before they are read. So the command line starts with the whole file
- * system (`--allow-read=/ --allow-write=/`, as a list: a permission without a list cannot be given back in part), and
- * gives back everything but what the configuration needs before it listens. A defect that lets somebody choose a path
- * then reaches nothing.
+ * The files that the settings name are unknown until the settings have been read. So the command line
+ * starts with access to the whole file system (`--allow-read=/ --allow-write=/`; a permission granted
+ * without a list cannot be revoked in part), and revokes everything that the configuration does not need
+ * before it listens. A bug that lets a client choose a path then cannot reach other files.
  *
  * @module
  */
@@ -14,13 +14,16 @@ import type { Config } from "../config/config.ts";
 const ROOT = "/";
 const PAGE = fromFileUrl(new URL("../admin/page/", import.meta.url));
 
-/** The files and folders that a process with this configuration uses after its start. */
+/** Files and folders that a process uses after its start. */
 export interface NeededPaths {
   readonly read: readonly string[];
   readonly write: readonly string[];
 }
 
-/** What `config` needs: its cache, what it reads again while it runs, and the operator's page. */
+/**
+ * Returns the files and folders that `config` needs: the cache, files that are read again at run time, and
+ * the operator's page.
+ */
 export function neededPaths({ cache, listen: { tls }, authoritiesFile }: Config): NeededPaths {
   const own = cache ? [cache.dir] : [];
   const files = [tls?.cert, tls?.key, authoritiesFile].filter((path) => path !== undefined);
@@ -28,20 +31,20 @@ export function neededPaths({ cache, listen: { tls }, authoritiesFile }: Config)
 }
 
 /**
- * Gives back what `config` does not need. Permissions that were given otherwise than `deno task start` does, whole or
- * narrower, stay as they are. Throws an `Error` where this version of Deno gives back too much.
+ * Revokes the permissions that `config` does not need. Permissions that do not include the whole file
+ * system as a list stay unchanged. Throws an `Error` if this version of Deno revokes too much.
  */
 export function narrowPermissions(config: Config): void {
-  if (!Deno.permissions?.revokeSync) return; // Deno Deploy: it has no file system to speak of
+  if (!Deno.permissions?.revokeSync) return; // Deno Deploy has no persistent file system
   const { read, write } = neededPaths(config);
   narrow("read", read);
   narrow("write", write);
-  // By its own address an instance tells others where it is.
+  // A shared instance needs its network interfaces to advertise its address.
   const isShared = config.cache?.index.engine === "redis";
   if (!isShared) Deno.permissions.revokeSync({ name: "sys", kind: "networkInterfaces" });
 }
 
-/** The files that the process may use by now, for the log: paths, or `all`. */
+/** Returns the files that the process may use, for the log: paths, or `all`. */
 export function describePermissions(config: Config): { read: string; write: string } {
   const { read, write } = neededPaths(config);
   const tell = (name: "read" | "write", paths: readonly string[]) =>
@@ -55,7 +58,7 @@ function isGranted(name: "read" | "write", path?: string): boolean {
 
 function narrow(name: "read" | "write", paths: readonly string[]): void {
   if (isGranted(name) || !isGranted(name, ROOT)) return;
-  // Granted already, by the root: this only puts the path into the list beside it, and asks nobody.
+  // The root already includes the path, so this adds it to the list without a prompt.
   for (const path of paths) Deno.permissions.requestSync({ name, path });
   Deno.permissions.revokeSync({ name, path: ROOT });
   const lost = paths.find((path) => !isGranted(name, path));

@@ -1,5 +1,5 @@
 /**
- * A running instance, operated through its own listener.
+ * Operates a running instance through its operator's listener.
  *
  * @module
  */
@@ -13,15 +13,15 @@ import { orAborted } from "../util/deadline.ts";
 import type { WarmedImage, WarmOptions } from "../warm/warm.ts";
 import { readEvents } from "./event_stream.ts";
 
-/** Nobody answers at the operator's address. */
+/** Thrown when no instance answers at the operator's address. */
 export class NotRunningError extends Error {
   override readonly name = "NotRunningError";
 }
 
-/** What the instance answered instead of doing it. */
+/** Thrown when the instance reports an error. */
 export class RemoteError extends Error {
   override readonly name = "RemoteError";
-  /** Absent where the answer broke off. */
+  /** The HTTP status. Undefined if the answer was cut off. */
   readonly status?: number;
 
   constructor(message: string, status?: number) {
@@ -30,10 +30,10 @@ export class RemoteError extends Error {
   }
 }
 
-/** Images listed, and warmed, with one request. */
+/** Number of images listed, or warmed, with one request. */
 const PAGE = 500;
 const WARM_AT_ONCE = 100;
-/** An answer of which nothing comes for this long is given up, ms. */
+/** Maximum time between two reads of an answer, in ms. */
 const TIMEOUT = 60_000;
 
 /** Options for {@linkcode RemoteOperations.verify}. */
@@ -42,18 +42,18 @@ export interface VerifyOptions {
   readonly onProgress?: (progress: VerifyProgress) => void;
 }
 
-/** One request to the listener. */
+/** Options of one request to the listener. */
 interface ApiRequest {
   readonly method?: string;
   readonly body?: unknown;
 }
 
-/** Where to reach a listener at `host`: a wildcard address is reached by loopback. */
+/** Returns the host to connect to for a listener at `host`: a wildcard address becomes loopback. */
 function addressOf(host: string): string {
   return host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
 }
 
-/** The operations of the instance whose listener is `admin`. */
+/** Operations carried out by the instance whose listener is at `admin`. */
 export class RemoteOperations implements Operations {
   readonly #admin: NonNullable<Config["admin"]>;
 
@@ -62,8 +62,8 @@ export class RemoteOperations implements Operations {
   }
 
   /**
-   * Settles when the instance answers. Throws a {@linkcode NotRunningError} where none does, and where
-   * something else listens: the port is popular.
+   * Resolves when the instance answers. Throws a {@linkcode NotRunningError} if nothing answers, or if
+   * another program uses the port.
    */
   async check(): Promise<void> {
     try {
@@ -73,7 +73,9 @@ export class RemoteOperations implements Operations {
       const isOurs = error instanceof RemoteError && [401, 403].includes(error.status ?? 0);
       if (isOurs || error instanceof NotRunningError) throw error;
     }
-    throw new NotRunningError(`No instance answers at ${this.#where}: something else does`);
+    throw new NotRunningError(
+      `No instance answers at ${this.#where}: another program uses the port`,
+    );
   }
 
   async *images(): AsyncIterable<HeldImage> {
@@ -102,15 +104,15 @@ export class RemoteOperations implements Operations {
   async #warm(images: readonly string[], options: WarmOptions): Promise<WarmedImage[]> {
     const { platforms = "all", signal, onProgress } = options;
     const request = { method: "POST", body: { images, platforms } };
-    // Nothing is destroyed when it is aborted, of which older Denos make an error that nobody can catch: the
-    // process ends then, and its connection with it.
+    // Older Deno versions turn destroying an aborted request into an uncatchable error. The process ends
+    // soon anyway, and closes the connection.
     return await orAborted(
       this.#send("/api/warm", request).then((message) => readWarming(message, onProgress)),
       signal,
     );
   }
 
-  /** As `verify` does in a process that has the cache. */
+  /** Verifies the cache, as `verify` does in a process that has it open. */
   async verify({ signal, onProgress }: VerifyOptions): Promise<VerifyReport> {
     const request = { method: "POST", body: {} };
     return await orAborted(
@@ -133,8 +135,8 @@ export class RemoteOperations implements Operations {
   }
 
   /**
-   * The answer's head, of a 2xx. By `node:http`: `fetch` would send it to the proxy that the environment
-   * names for upstream.
+   * Returns the head of a 2xx answer. It uses `node:http`, because `fetch` would send the request through
+   * the outbound proxy that the environment names.
    */
   async #send(
     path: string,
@@ -171,7 +173,7 @@ export class RemoteOperations implements Operations {
   }
 }
 
-/** What a warming reports and comes to. */
+/** The events and the result of warming. */
 async function readWarming(
   message: IncomingMessage,
   onProgress: WarmOptions["onProgress"],
@@ -189,11 +191,11 @@ async function readWarming(
   } catch (error) {
     if (error instanceof RemoteError) throw error;
   }
-  if (!isDone) throw new RemoteError("The instance ended before it was done");
+  if (!isDone) throw new RemoteError("The instance stopped before the operation finished");
   return results;
 }
 
-/** What a verification reports and comes to. */
+/** The events and the result of verification. */
 async function readVerifying(
   message: IncomingMessage,
   onProgress: VerifyOptions["onProgress"],
@@ -212,7 +214,7 @@ async function readVerifying(
   } catch (error) {
     if (error instanceof RemoteError) throw error;
   }
-  throw new RemoteError("The instance ended before it was done");
+  throw new RemoteError("The instance stopped before the operation finished");
 }
 
 async function textOf(message: IncomingMessage): Promise<string> {
@@ -221,11 +223,13 @@ async function textOf(message: IncomingMessage): Promise<string> {
   return new TextDecoder().decode(await new Blob(chunks as BlobPart[]).bytes());
 }
 
-/** What a refusal says, for people. */
+/** Returns a readable message for an error answer. */
 async function refusalOf(message: IncomingMessage): Promise<string> {
   const text = await textOf(message);
-  if (message.statusCode === 401) return "The instance refuses: ADMIN_TOKEN is wrong or missing";
-  const otherwise = `The instance answers ${message.statusCode}`;
+  if (message.statusCode === 401) {
+    return "The instance rejected the request: ADMIN_TOKEN is wrong or missing";
+  }
+  const otherwise = `The instance returned status ${message.statusCode}`;
   try {
     const { error } = JSON.parse(text);
     return typeof error === "string" ? error : otherwise;

@@ -1,5 +1,5 @@
 /**
- * `stats`: how much is in the cache, and what it was good for.
+ * `stats`: prints the size and the effect of the cache.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export interface StatsOptions {
   readonly output: Output;
 }
 
-/** Returns the exit code 0. */
+/** Prints the statistics. Returns the exit code 0. */
 export async function runStats({ operations, json, output }: StatsOptions): Promise<number> {
   const report = await operations.report();
   if (json) output.print(JSON.stringify(report));

@@ -1,10 +1,10 @@
 /**
- * Text for people.
+ * Formats tables, ages and digests for people.
  *
  * @module
  */
 
-/** `rows` in columns as wide as they need, the first of them the titles; no spaces at the ends. */
+/** Aligns `rows` in columns. The first row has the titles. Lines have no trailing spaces. */
 export function formatTable(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = [];
   for (const row of rows) {
@@ -20,7 +20,7 @@ const UNITS: readonly (readonly [string, number])[] = [
   ["s", 1000],
 ];
 
-/** How long ago `at` was, ms since the epoch, in the largest unit that fits: `3d`, `5m`. */
+/** Returns the time since `at` (ms since the epoch) in its largest unit: `3d`, `5m`. */
 export function formatAge(at: number, now: number): string {
   const ms = Math.max(0, now - at);
   const [unit, length] = UNITS.find(([, length]) => ms >= length) ?? UNITS.at(-1)!;
@@ -28,8 +28,8 @@ export function formatAge(at: number, now: number): string {
 }
 
 /**
- * The beginning of a digest, as much of it as tells it from others: `sha256:0123456789ab`; of cosign's tags,
- * which contain one, `sha256-0123456789ab….sig`.
+ * Shortens a digest, or a cosign tag that contains one, to a recognizable beginning: `sha256:0123456789ab`,
+ * `sha256-0123456789ab….sig`.
  */
 export function shortDigest(digest: string): string {
   const found = /\b(\w+[:-][0-9a-f]{12})[0-9a-f]{52,}/.exec(digest);

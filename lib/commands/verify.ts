@@ -1,5 +1,5 @@
 /**
- * `verify`: hashes everything that is stored.
+ * `verify`: hashes all stored content.
  *
  * @module
  */
@@ -17,20 +17,20 @@ import { NotRunningError, RemoteOperations } from "./remote.ts";
 /** Options for {@linkcode runVerify}. */
 export interface VerifyCommandOptions {
   readonly config: Pick<Config, "admin" | "cache" | "listen" | "upstreamIdleTimeout">;
-  /** Whether the report is one JSON object. */
+  /** Whether to print the report as one JSON object. */
   readonly json: boolean;
-  /** Takes a line of the report. */
+  /** Prints a line of the report. */
   readonly print: (line: string) => void;
-  /** Takes a line for people that replaces the one before it; absent where there is no terminal. */
+  /** Prints a progress line in place of the previous one. Undefined without a terminal. */
   readonly printProgress?: (line: string) => void;
-  /** Takes a line that says why there is no report. */
+  /** Prints an error that prevents the report. */
   readonly printError: (line: string) => void;
   readonly signal?: AbortSignal;
 }
 
 /**
- * Verifies the cache, or has the instance that uses it do that. Returns the exit code: 0 when all is right, 1
- * when something was wrong or could not be looked at.
+ * Verifies the cache, in this process or in the instance that has it open. Returns exit code 0 if all
+ * content is intact, 1 if some was damaged or verification failed.
  */
 export async function runVerify(options: VerifyCommandOptions): Promise<number> {
   const { json, print } = options;
@@ -46,12 +46,12 @@ export async function runVerify(options: VerifyCommandOptions): Promise<number> 
   }
 }
 
-/** It cannot be verified, for a reason that is told as it is. */
+/** Thrown when the cache cannot be verified. The message is printed as it is. */
 class VerifyError extends Error {
   override readonly name = "VerifyError";
 }
 
-/** Verifies in this process; undefined where another has the cache. */
+/** Verifies in this process. Returns undefined if another process has the cache open. */
 async function verifyHere(options: VerifyCommandOptions): Promise<VerifyReport | undefined> {
   const { config: { cache, listen, upstreamIdleTimeout: idle }, signal, printProgress } = options;
   if (!cache) throw new VerifyError("Nothing to verify: the cache is off");
@@ -75,7 +75,7 @@ async function verifyHere(options: VerifyCommandOptions): Promise<VerifyReport |
     const run = () => verify({ content, store, index }, { signal, onProgress });
     return await run().catch(async (error) => {
       if (!isDamaged || !engines.repair) throw error;
-      options.printError("The index is damaged: rebuilding it");
+      options.printError("The index is damaged, rebuilding it");
       await engines.repair();
       return await run();
     });
@@ -84,11 +84,13 @@ async function verifyHere(options: VerifyCommandOptions): Promise<VerifyReport |
   }
 }
 
-/** Has the instance at the operator's address verify what only it may open. */
+/** Has the running instance verify the cache that only it can open. */
 async function verifyThere(options: VerifyCommandOptions): Promise<VerifyReport> {
   const { config: { cache, admin }, signal, printProgress } = options;
   const because = `Another process is using ${cache?.dir}`;
-  if (!admin) throw new VerifyError(`${because}, and ADMIN_ADDR is off: nobody can be asked`);
+  if (!admin) {
+    throw new VerifyError(`${because}, and ADMIN_ADDR is off, so the instance cannot be reached`);
+  }
   const instance = new RemoteOperations(admin);
   try {
     await instance.check();
@@ -96,7 +98,7 @@ async function verifyThere(options: VerifyCommandOptions): Promise<VerifyReport>
     return await instance.verify({ signal, onProgress });
   } catch (error) {
     if (!(error instanceof NotRunningError)) throw error;
-    throw new VerifyError(`${because}, and it cannot be asked: ${error.message}`);
+    throw new VerifyError(`${because}, and it cannot be reached: ${error.message}`);
   }
 }
 
@@ -117,9 +119,9 @@ function* describe(report: VerifyReport): Iterable<string> {
   const { entries, bytes, wrong, found, problems } = report;
   for (const { digest, problem } of problems) yield `${digest}: ${problem}`;
   if (wrong > problems.length) yield `and ${wrong - problems.length} more`;
-  if (found > 0) yield `Found ${found} stored entries that the index did not know`;
+  if (found > 0) yield `Found ${found} stored entries that were missing from the index`;
   const verdict = wrong === 0
     ? "all right"
-    : `${wrong} wrong, moved to quarantine: they are fetched again when somebody asks for them`;
+    : `${wrong} wrong, moved to quarantine: the next request downloads them again`;
   yield `Verified ${entries} entries, ${formatSize(bytes)}: ${verdict}`;
 }

@@ -1,5 +1,5 @@
 /**
- * `warm IMAGE…`: brings images into the cache.
+ * `warm IMAGE…`: downloads images into the cache.
  *
  * @module
  */
@@ -21,10 +21,10 @@ export interface WarmCommandOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Failures told of one image; the JSON has all of them. */
+/** Maximum number of failures printed per image. The JSON output has all of them. */
 const MAX_FAILURES = 10;
 
-/** Returns the exit code: 0 when all of every image is here, as upstream has it now, else 1. */
+/** Warms images. Returns exit code 0 if every image is complete and current, else 1. */
 export async function runWarm(options: WarmCommandOptions): Promise<number> {
   const { operations, images, platforms, json, output, signal } = options;
   const progress = output.terminal
@@ -44,12 +44,12 @@ export async function runWarm(options: WarmCommandOptions): Promise<number> {
   return results.every(({ ok }) => ok) ? 0 : 1;
 }
 
-/** What a part is called, beside its image. */
+/** Returns the label of a part, shown after its image. */
 function labelOf({ role, reference, platform }: WarmProgress): string {
   return [platform, role, shortDigest(reference)].filter(Boolean).join(" ");
 }
 
-/** A bar for each part that is on its way. */
+/** Draws a bar for each part in progress. */
 class BarProgress {
   readonly #bars: Bars;
 
@@ -70,7 +70,7 @@ class BarProgress {
   }
 }
 
-/** A line for each part that has arrived or failed. */
+/** Prints a line for each part that was fetched or failed. */
 class LineProgress {
   readonly #output: Output;
 
@@ -94,10 +94,10 @@ function* describe(result: WarmedImage): Iterable<string> {
   const { image, ok, digests, size, fetched, failures } = result;
   if (ok) {
     const parts = `${digests.length} parts, ${formatSize(size)}`;
-    yield `${image}: all here: ${parts}, ${formatSize(fetched)} of it fetched now`;
+    yield `${image}: complete: ${parts}, ${formatSize(fetched)} fetched now`;
     return;
   }
-  yield `${image}: not all here: ${failures.length} of its parts failed`;
+  yield `${image}: incomplete: ${failures.length} of its parts failed`;
   for (const { role, reference, error } of failures.slice(0, MAX_FAILURES)) {
     yield `  ${role} ${shortDigest(reference)}: ${error}`;
   }

@@ -3,14 +3,14 @@ import { parse as parseToml } from "@std/toml";
 import { parseAll } from "@std/yaml";
 import { runProxy } from "../support/proxy_process.ts";
 
-Deno.test("config docker prints a daemon.json that can be sent to its place", async () => {
+Deno.test("config docker prints a daemon.json that can be redirected to its file", async () => {
   const { code, stdout, stderr } = await runProxy(["config", "docker"], { PORT: "9000" });
   assertEquals(code, 0);
   assertEquals(JSON.parse(stdout), { "registry-mirrors": ["http://localhost:9000"] });
   assertEquals(stderr.split("\n")[0], "# /etc/docker/daemon.json");
 });
 
-Deno.test("--url says where clients reach the proxy", async () => {
+Deno.test("--url sets the proxy's address in the client configuration", async () => {
   const args = ["config", "docker", "--url", "https://proxy.example"];
   const { stdout } = await runProxy(args);
   assertEquals(JSON.parse(stdout), { "registry-mirrors": ["https://proxy.example"] });

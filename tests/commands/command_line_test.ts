@@ -8,7 +8,7 @@ import {
   readCommandLine,
 } from "../../lib/commands/command_line.ts";
 
-Deno.test("without words it serves", () => {
+Deno.test("serve is the default command", () => {
   const { command, args, problems } = readCommandLine([]);
   assertEquals([command, args, problems], ["serve", [], []]);
 });
@@ -20,7 +20,7 @@ Deno.test("help names every command and flag, and the commands that ask the runn
   assert(HELP.includes("\nwarm, ls, rm, stats and verify ask the running instance"), HELP);
 });
 
-Deno.test("images and flags may come in any order", () => {
+Deno.test("images and flags are accepted in any order", () => {
   const line = readCommandLine([
     "warm",
     "--json",
@@ -32,11 +32,11 @@ Deno.test("images and flags may come in any order", () => {
   assertEquals([line.flags.json, line.flags.platforms], [true, ["linux/amd64", "linux/arm64"]]);
 });
 
-Deno.test("the predecessor's health check is the command", () => {
+Deno.test("docker-proxy's health check flag runs the health command", () => {
   assertEquals(readCommandLine(["-health-check"]).command, "health");
 });
 
-Deno.test("config may name a client and where it reaches the proxy", () => {
+Deno.test("config accepts a client and the proxy's URL", () => {
   const { client, flags } = readCommandLine(["config", "docker", "--url", "10.0.0.5:8080"]);
   assertEquals([client, flags.url?.href], ["docker", "http://10.0.0.5:8080/"]);
 });
@@ -53,11 +53,11 @@ const WRONG: readonly [string, string[], string[]][] = [
     ],
   ],
   ["an unknown flag", ["--bogus"], ["--bogus: Unknown flag"]],
-  ["a flag of another command", ["ls", "--platform=all"], ["--platform: Unknown flag of ls"]],
-  ["a flag without its value", ["--port"], ["--port: Needs a value"]],
-  ["a value that a flag does not take", ["ls", "--json=x"], ["--json: Takes no value"]],
-  ["nothing to warm", ["warm"], ["warm: Needs the name of an image"]],
-  ["nothing to remove", ["rm", "--json"], ["rm: Needs the name of an image"]],
+  ["a flag of another command", ["ls", "--platform=all"], ["--platform: Unknown flag for ls"]],
+  ["a flag without its value", ["--port"], ["--port: Requires a value"]],
+  ["a value that a flag does not take", ["ls", "--json=x"], ["--json: Does not take a value"]],
+  ["nothing to warm", ["warm"], ["warm: Requires the name of an image"]],
+  ["nothing to remove", ["rm", "--json"], ["rm: Requires the name of an image"]],
   ["an argument too many", ["stats", "x"], ["x: Unexpected argument"]],
   [
     "a platform that is none",
@@ -78,20 +78,20 @@ const WRONG: readonly [string, string[], string[]][] = [
     "all of it at once",
     ["warm", "--url=http://x", "--bogus"],
     [
-      "--url: Unknown flag of warm",
+      "--url: Unknown flag for warm",
       "--bogus: Unknown flag",
-      "warm: Needs the name of an image",
+      "warm: Requires the name of an image",
     ],
   ],
 ];
 
 for (const [what, args, problems] of WRONG) {
-  Deno.test(`${what} is told: ${args.join(" ")}`, () => {
+  Deno.test(`${what} is reported: ${args.join(" ")}`, () => {
     assertEquals(readCommandLine(args).problems, problems);
   });
 }
 
-Deno.test("no arguments make it throw, and none that mean nothing are passed over", () => {
+Deno.test("the parser never throws, and reports every meaningless argument", () => {
   const known = ["warm", "--json", "--url", "--url=x", "--platform=a", "--", "-", "-h", "config"];
   const arg = fc.oneof(fc.string(), fc.constantFrom(...known));
   fc.assert(fc.property(fc.array(arg), (args) => void readCommandLine(args)));

@@ -33,7 +33,7 @@ for (const [what, text, expected] of TABLE) {
   });
 }
 
-Deno.test("where the stream is cut into pieces makes no difference", async () => {
+Deno.test("chunk boundaries do not affect the events", async () => {
   const text = "event: é\ndata: ü漢\n\n: x\ndata: 2\r\n\r\ndata: 3\n\n";
   const expected = await read(text);
   const cuts = fc.array(fc.integer({ min: 0, max: text.length + 8 }));

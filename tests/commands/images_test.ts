@@ -52,15 +52,15 @@ async function list(patterns: string[], { json = false, images = IMAGES } = {}) 
   return { code, ...output };
 }
 
-Deno.test("ls prints a table by name", async () => {
+Deno.test("ls prints a table sorted by name", async () => {
   const { code, lines } = await list([]);
   assertEquals(code, 0);
   assertEquals(lines.map((line) => line.split(/ {2,}/)), [
     ["IMAGE", "PLATFORMS", "SIZE", "CHECKED", "USED"],
-    ["docker.io/library/alpine:3", "(in part)", "0 B", "5m ago", "-"],
+    ["docker.io/library/alpine:3", "(partial)", "0 B", "5m ago", "-"],
     [
       "docker.io/library/nginx:1.27",
-      "linux/amd64 linux/arm64 (in part)",
+      "linux/amd64 linux/arm64 (partial)",
       "3 MiB",
       "5m ago",
       "2d ago",
@@ -86,13 +86,13 @@ for (const [patterns, expected] of SELECTIONS) {
   });
 }
 
-Deno.test("an empty list says so, where it is no output", async () => {
+Deno.test("ls reports an empty list on standard error", async () => {
   const { code, lines, errors } = await list([], { images: [] });
   assertEquals([code, lines, errors], [0, [], ["The cache holds no images"]]);
   assertEquals((await list(["zzz"])).errors, ["No image matches"]);
 });
 
-Deno.test("ls --json prints all that is known", async () => {
+Deno.test("ls --json prints every field of an image", async () => {
   const { lines } = await list(["img"], { json: true });
   assertEquals(JSON.parse(lines[0]!), [IMAGES[0]]);
 });
@@ -137,14 +137,14 @@ async function remove(images: string[], json = false) {
   return { code, ...output };
 }
 
-Deno.test("rm tells what was removed, and what was not", async () => {
+Deno.test("rm reports removed and missing images", async () => {
   const { code, lines, errors } = await remove(["app:1", "missing", "???"]);
   assertEquals(code, 1);
-  assertEquals(lines, ["Removed docker.io/library/app:1", "2 KiB are free again"]);
+  assertEquals(lines, ["Removed docker.io/library/app:1", "Freed 2 KiB"]);
   assertEquals(errors, ["missing: Not in the cache", "???: Malformed image reference"]);
 });
 
-Deno.test("rm exits 0 when all were removed", async () => {
+Deno.test("rm exits 0 when it removed every image", async () => {
   assertEquals((await remove(["app:1", "app:2"])).code, 0);
 });
 

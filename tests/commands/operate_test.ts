@@ -46,7 +46,7 @@ async function startInstance(env: Record<string, string> = {}, token?: string) {
   };
 }
 
-Deno.test("a running instance is asked to do what a process with the cache does itself", async () => {
+Deno.test("a running instance gives the same results as a process that has the cache open", async () => {
   await using instance = await startInstance({}, "a secret of 16+ characters");
   const remote = new RemoteOperations(instance.admin);
   const local = new ProxyOperations(instance.proxy.proxy);
@@ -81,7 +81,7 @@ Deno.test("a running instance is asked to do what a process with the cache does 
   ]);
 });
 
-Deno.test("a wrong token is told as such", async () => {
+Deno.test("a wrong token is reported as such", async () => {
   await using instance = await startInstance({}, "a secret of 16+ characters");
   const { admin } = instance;
   const stranger = new RemoteOperations({ ...admin, token: "wrong" });
@@ -89,13 +89,13 @@ Deno.test("a wrong token is told as such", async () => {
   await assertRejects(() => stranger.check(), RemoteError, "ADMIN_TOKEN");
 });
 
-Deno.test("what is wrong with what was asked is told in the instance's words", async () => {
+Deno.test("the instance's error message is passed on", async () => {
   await using instance = await startInstance();
   const remote = new RemoteOperations(instance.admin);
   await assertRejects(() => remote.remove("UPPER"), RemoteError, "Malformed image reference");
 });
 
-Deno.test("an aborted warming ends, and its reason is told", async () => {
+Deno.test("an aborted warming ends with the abort reason", async () => {
   await using instance = await startInstance();
   instance.docker.faults.add({ kind: "blob" }, { stallAt: 10, stallFor: 500 });
   const controller = new AbortController();
@@ -111,7 +111,7 @@ Deno.test("an aborted warming ends, and its reason is told", async () => {
   await until(async () => (await Array.fromAsync(local.images()))[0]?.isWhole === true);
 });
 
-Deno.test("where nobody listens, or somebody else does, no instance runs", async () => {
+Deno.test("an unused port, or a port of another program, means that no instance is running", async () => {
   const admin = { host: "127.0.0.1", port: freePort(), isWanted: true };
   await assertRejects(() => new RemoteOperations(admin).check(), NotRunningError);
   await using other = Deno.serve(
@@ -122,11 +122,11 @@ Deno.test("where nobody listens, or somebody else does, no instance runs", async
   await assertRejects(
     () => new RemoteOperations({ ...admin, port }).check(),
     NotRunningError,
-    "something else",
+    "another program",
   );
 });
 
-Deno.test("a cache that an instance has is operated through it", async () => {
+Deno.test("a cache that an instance has open is operated through it", async () => {
   await using instance = await startInstance();
   const { operations, close } = await operate(instance.config, { creates: false });
   await operations.warm(["app:1"], {});
@@ -135,7 +135,7 @@ Deno.test("a cache that an instance has is operated through it", async () => {
   await close();
 });
 
-Deno.test("a cache that nobody has is opened, without an instance", async () => {
+Deno.test("an unused cache is opened without an instance", async () => {
   await using instance = await startInstance();
   const { docker } = instance;
   await using dir = await tempDir();
@@ -154,7 +154,7 @@ Deno.test("a cache that nobody has is opened, without an instance", async () => 
   await again.close();
 });
 
-Deno.test("a cache directory that exists is preferred to an instance that has another", async () => {
+Deno.test("an existing cache directory takes precedence over an instance with another one", async () => {
   await using instance = await startInstance();
   await using dir = await tempDir();
   const { host, port } = instance.admin;
@@ -166,7 +166,7 @@ Deno.test("a cache directory that exists is preferred to an instance that has an
   await close();
 });
 
-Deno.test("where no cache is, the instance is asked, whose directory may be another", async () => {
+Deno.test("without a cache directory, the instance is used", async () => {
   await using instance = await startInstance();
   const config = { ...instance.config, cache: { ...instance.config.cache!, dir: "/no/such/dir" } };
   const { operations, close } = await operate(config, { creates: true });
@@ -180,7 +180,7 @@ for (
     ["nowhere", { CACHE_DIR: "/no/such/dir", ADMIN_ADDR: "off" }, /^There is no cache in \/no/],
   ] as const
 ) {
-  Deno.test(`a cache that is ${what} is told`, async () => {
+  Deno.test(`a cache that is ${what} is reported`, async () => {
     const error = await assertRejects(
       () => operate(parseConfig(env), { creates: false }),
       OperateError,
@@ -189,7 +189,7 @@ for (
   });
 }
 
-Deno.test("a cache that an instance has without a listener is told", async () => {
+Deno.test("a cache of an instance without an operator's listener is reported", async () => {
   await using instance = await startInstance();
   const { config } = instance;
   const off = { ...config, admin: undefined };

@@ -97,7 +97,7 @@ Deno.test("with the permissions of the start task everything outside is denied o
   ]);
 });
 
-Deno.test("one of several instances keeps the permission to tell its own address", async () => {
+Deno.test("a shared instance keeps the permission to read its network interfaces", async () => {
   const url = (path: string) => JSON.stringify(new URL(path, `file://${ROOT}`).href);
   const lines = await probe(`
     import { parseConfig } from ${url("lib/config/config.ts")};

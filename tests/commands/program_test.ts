@@ -16,7 +16,7 @@ async function story(env: Record<string, string>) {
   const warmed = await runProxy(["warm", "app:1"], env);
   assertEquals([warmed.code, warmed.stderr], [0, ""]);
   const lines = warmed.stdout.trimEnd().split("\n");
-  assertMatch(lines.at(-1)!, /^docker\.io\/library\/app:1: all here: 7 parts, .* fetched now$/);
+  assertMatch(lines.at(-1)!, /^docker\.io\/library\/app:1: complete: 7 parts, .* fetched now$/);
   assertEquals(lines.filter((line) => /: linux\/\w+ layer .* fetched/.test(line)).length, 2);
 
   const failed = await runProxy(["warm", "app:1", "missing:1", "--json"], env);
@@ -54,7 +54,7 @@ Deno.test("without an instance the commands open the cache themselves", async ()
   assertEquals(stats.traffic, undefined);
 });
 
-Deno.test("beside an instance the commands are done by it", async () => {
+Deno.test("with a running instance, the instance carries out the commands", async () => {
   await using docker = await startFakeRegistry();
   docker.add("library/app", "1", IMAGE);
   const env = {

@@ -43,7 +43,7 @@ async function stats(report: CacheReport, json = false): Promise<string[]> {
   return output.lines;
 }
 
-Deno.test("stats says what the cache was good for", async () => {
+Deno.test("stats prints the hit ratio and the saved bytes", async () => {
   const rows = (await stats(RUNNING)).map((line) => line.split(/ {2,}/));
   assertEquals(Object.fromEntries(rows), {
     "Stored": "1 GiB of 10 GiB, 10%",
@@ -61,7 +61,7 @@ Deno.test("stats says what the cache was good for", async () => {
   });
 });
 
-Deno.test("without an instance it says what is stored", async () => {
+Deno.test("stats without an instance prints what is stored", async () => {
   const rows = (await stats({ cache: CACHE })).map((line) => line.split(/ {2,}/));
   assertEquals(rows.map(([title]) => title), ["Stored", "Entries", "Instance"]);
 });

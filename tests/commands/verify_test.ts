@@ -38,7 +38,7 @@ async function withDamage(dir: string): Promise<string> {
   return digest;
 }
 
-Deno.test("verify exits 0 and says so when all is right", async () => {
+Deno.test("verify reports intact content and exits 0", async () => {
   await using dir = await tempDir();
   const { store: files, index } = await openEmbedded(dir.path, { onDamaged() {} });
   await store(files, randomBytes(3_000, 1));
@@ -46,14 +46,14 @@ Deno.test("verify exits 0 and says so when all is right", async () => {
   const { code, lines, progress } = await run(dir.path);
   assertEquals(code, 0);
   assertEquals(lines, [
-    "Found 1 stored entries that the index did not know",
+    "Found 1 stored entries that were missing from the index",
     "Verified 1 entries, 2.9 KiB: all right",
   ]);
   assertMatch(progress[0]!, /^100%, 2.9 KiB of 2.9 KiB, /);
   assertEquals((await run(dir.path)).lines, ["Verified 1 entries, 2.9 KiB: all right"]);
 });
 
-Deno.test("verify exits 1 when something was wrong, names it, and has moved it aside", async () => {
+Deno.test("verify names damaged content, moves it to quarantine and exits 1", async () => {
   await using dir = await tempDir();
   const digest = await withDamage(dir.path);
   const { code, lines } = await run(dir.path);
@@ -77,7 +77,7 @@ Deno.test("verify --json prints one object", async () => {
   assertEquals(report.problems, [{ digest, problem: "wrong" }]);
 });
 
-Deno.test("verify of a cache that a running instance has is done by the instance", async () => {
+Deno.test("a running instance verifies its own cache", async () => {
   const upstream = await startFakeRegistry();
   const image = makeImage({ layers: [100_000] });
   upstream.add("a/b", "1", image);
@@ -109,21 +109,27 @@ Deno.test("verify of a cache that a running instance has is done by the instance
   }
 });
 
-Deno.test("verify of a cache whose process cannot be asked says so and touches nothing", async () => {
+Deno.test("verify reports an unreachable instance and changes nothing", async () => {
   await using dir = await tempDir();
   const digest = await withDamage(dir.path);
   const running = await openEmbedded(dir.path, { onDamaged() {} });
   const off = await run(dir.path, { env: { ADMIN_ADDR: "off" } });
   assertEquals([off.code, off.lines], [1, []]);
-  assertMatch(off.errors[0]!, /^Another process is using .*, and ADMIN_ADDR is off: nobody can/);
+  assertMatch(
+    off.errors[0]!,
+    /^Another process is using .*, and ADMIN_ADDR is off, so the instance cannot/,
+  );
   const away = await run(dir.path, { env: { ADMIN_ADDR: `127.0.0.1:${freePort()}` } });
   assertEquals([away.code, away.lines], [1, []]);
-  assertMatch(away.errors[0]!, /^Another process is using .*, and it cannot be asked: No instance/);
+  assertMatch(
+    away.errors[0]!,
+    /^Another process is using .*, and it cannot be reached: No instance/,
+  );
   assert(await running.store.stat(digest));
   await running.index.close();
 });
 
-Deno.test("verify mends a damaged index, and goes on", async () => {
+Deno.test("verify rebuilds a damaged index and continues", async () => {
   await using dir = await tempDir();
   const { store: files, index } = await openEmbedded(dir.path, { onDamaged() {} });
   for (let seed = 1; seed <= 300; seed++) await store(files, randomBytes(10, seed));
@@ -136,11 +142,11 @@ Deno.test("verify mends a damaged index, and goes on", async () => {
   assertEquals([code, lines, errors], [
     0,
     ["Verified 300 entries, 2.9 KiB: all right"],
-    ["The index is damaged: rebuilding it"],
+    ["The index is damaged, rebuilding it"],
   ]);
 });
 
-Deno.test("verify without a cache, or with a disk that fails, says why and exits 1", async () => {
+Deno.test("verify without a cache, or with a failing disk, says why and exits 1", async () => {
   await using dir = await tempDir();
   const off = await run(dir.path, { env: { CACHE_ENABLED: "false" } });
   assertEquals([off.code, off.errors], [1, ["Nothing to verify: the cache is off"]]);

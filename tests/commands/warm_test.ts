@@ -56,7 +56,7 @@ const run = (
     .then((code) => ({ code, output }));
 };
 
-Deno.test("without a terminal each part that arrives is a line, then each image", async () => {
+Deno.test("without a terminal, warm prints a line for each fetched part and each image", async () => {
   const { code, output } = await run([
     { ...LAYER, state: "waiting" },
     LAYER,
@@ -66,16 +66,16 @@ Deno.test("without a terminal each part that arrives is a line, then each image"
   assertEquals(code, 0);
   assertEquals(output.lines, [
     `${IMAGE}: linux/amd64 layer sha256:a1a1a1a1a1a1: fetched, 4 KiB`,
-    `${IMAGE}: all here: 2 parts, 2 KiB, 1 KiB of it fetched now`,
+    `${IMAGE}: complete: 2 parts, 2 KiB, 1 KiB fetched now`,
   ]);
 });
 
-Deno.test("what failed is told, and the exit code is 1", async () => {
+Deno.test("warm reports failures and exits 1", async () => {
   const steps: WarmProgress[] = [{ ...LAYER, state: "failed", error: "Not found" }];
   const { code, output } = await run(steps, [GOOD, BAD]);
   assertEquals(code, 1);
   assertEquals(output.lines.slice(-2), [
-    `${IMAGE}: not all here: 1 of its parts failed`,
+    `${IMAGE}: incomplete: 1 of its parts failed`,
     "  layer sha256:a1a1a1a1a1a1: Not found",
   ]);
 });
@@ -85,7 +85,7 @@ Deno.test("--json prints the results and nothing else", async () => {
   assertEquals([code, output.lines.map((line) => JSON.parse(line))], [1, [[BAD]]]);
 });
 
-Deno.test("on a terminal each part on its way is a bar, and what stays is the result", async () => {
+Deno.test("on a terminal, warm draws a bar for each part in progress and leaves only the result", async () => {
   const { output } = await run(
     [
       { ...LAYER, received: 2048 },
@@ -96,7 +96,7 @@ Deno.test("on a terminal each part on its way is a bar, and what stays is the re
   );
   assertMatch(output.screen[0]!, /\[#{12}-{12}\] 2 KiB of 4 KiB .* linux\/amd64 layer sha256:a1/);
   assertEquals(output.screen.at(-1), "\x1b[1A\x1b[0J");
-  assertEquals(output.lines, [`${IMAGE}: all here: 2 parts, 2 KiB, 1 KiB of it fetched now`]);
+  assertEquals(output.lines, [`${IMAGE}: complete: 2 parts, 2 KiB, 1 KiB fetched now`]);
 });
 
 /** The lines that are on a screen after `writes`. */
@@ -111,7 +111,7 @@ function screenOf(writes: readonly string[]): string[] {
   return lines;
 }
 
-Deno.test("bars are drawn over each other, and none wraps", () => {
+Deno.test("bars are redrawn in place and never wrap", () => {
   const writes: string[] = [];
   const clock = { now: 0 };
   const terminal = { columns: 60, write: (text: string) => void writes.push(text) };
@@ -132,7 +132,7 @@ Deno.test("bars are drawn over each other, and none wraps", () => {
   assertEquals(screenOf(writes), []);
 });
 
-Deno.test("bars are drawn ten times a second at most, and twelve of them", () => {
+Deno.test("at most twelve bars are drawn, at most ten times a second", () => {
   const writes: string[] = [];
   const terminal = { columns: 80, write: (text: string) => void writes.push(text) };
   const clock = { now: 0 };
