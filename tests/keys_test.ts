@@ -405,7 +405,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "firstByte": inner("registry, kind, how the cache took part", COUNTED),
     "duration": inner("registry, kind, how the cache took part", COUNTED),
     "registries": inner("registry's name", "How it does, for whoever operates it"),
-    "imageHits": inner("registry's name, repository, reference, as routing has them", COUNTED),
+    "#imageHits": inner("registry's name, repository, reference, as routing has them", COUNTED),
   },
   "lib/transforms/policy.ts": {
     "(expression)": local,

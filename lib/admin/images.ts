@@ -111,7 +111,7 @@ export class Images {
     const { config: { registries }, stats } = this.#proxy;
     const names = new Map(registries.map((registry) => [clientName(registry), registry.name]));
     return ({ registry, repository, tag }) =>
-      stats.imageHits.get(`${names.get(registry) ?? registry} ${repository} ${tag}`) ?? 0;
+      stats.imageHitsOf(`${names.get(registry) ?? registry} ${repository} ${tag}`);
   }
 
   /**

@@ -141,8 +141,21 @@ const accepted = new ByteLru<Map<string, boolean>>({
   sizeOf: () => MOST_TYPES * TYPE_BYTES,
 });
 
+/**
+ * What was asked last, and the answer: comparing it costs less than finding it by its hash. One request's head stays in
+ * memory with it, which is not worth a copy.
+ */
+let last = { accept: "", mediaType: "", answer: false };
+
 /** What `accepts` says, remembered where that takes little. */
 function isAccepted(accept: string, mediaType: string): boolean {
+  if (mediaType === last.mediaType && accept === last.accept) return last.answer;
+  const answer = lookUpAccepted(accept, mediaType);
+  last = { accept, mediaType, answer };
+  return answer;
+}
+
+function lookUpAccepted(accept: string, mediaType: string): boolean {
   if (accept.length > LONGEST_ACCEPT || mediaType.length > TYPE_BYTES) {
     return accepts(accept, mediaType);
   }

@@ -72,7 +72,7 @@ export class Stats {
   /** By the registry's name. */
   readonly registries = new Map<string, RegistryState>();
   /** Manifests served from the cache, by `registry repository reference`. Not for metrics: it has names. */
-  readonly imageHits = new ByteLru<number>({ bytes: IMAGES_MEMORY });
+  readonly #imageHits = new ByteLru<{ count: number }>({ bytes: IMAGES_MEMORY });
   bytesToClients = 0;
   bytesFromCache = 0;
   bytesFromUpstream = 0;
@@ -92,8 +92,15 @@ export class Stats {
     this.upstreamRetries.add(registry);
   }
 
-  /** Notes a manifest that was served from the cache. */
+  /** Notes a manifest that was served from the cache; `image` is its `registry repository reference`. */
   imageHit(image: string): void {
-    this.imageHits.set(image, (this.imageHits.get(image) ?? 0) + 1);
+    const hits = this.#imageHits.get(image);
+    if (hits) hits.count++;
+    else this.#imageHits.set(image, { count: 1 });
+  }
+
+  /** Returns how often an image's manifest was served from the cache, as far as is remembered. */
+  imageHitsOf(image: string): number {
+    return this.#imageHits.get(image)?.count ?? 0;
   }
 }

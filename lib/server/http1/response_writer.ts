@@ -53,7 +53,11 @@ export class ResponseWriter {
     this.#pending += byteLength;
     memory.add(byteLength);
     try {
-      await this.#write(bytes);
+      // Not by `#write`: on the way of every small answer, a promise more is measurable.
+      for (let done = 0; done < byteLength;) {
+        done += await this.#conn.write(done === 0 ? bytes : bytes.subarray(done));
+        this.#options.onProgress();
+      }
     } finally {
       this.#pending -= byteLength;
       memory.remove(byteLength);
