@@ -47,7 +47,7 @@ async function follow(fill: Fill, part?: Part) {
 }
 
 /** Lets everything that can happen now happen. */
-async function clearPending(): Promise<void> {
+async function settle(): Promise<void> {
   for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
@@ -63,7 +63,7 @@ for (const size of [SIZE, undefined]) {
       for (let chunk; (chunk = (await reader.read()).value);) got += chunk.byteLength;
     })();
     fed.push(BYTES);
-    await clearPending();
+    await settle();
     assertEquals(got, SIZE - 1);
     assertEquals(fill.received, SIZE);
     fed.end();
@@ -150,7 +150,7 @@ Deno.test("the last byte of a part is withheld until there is more, or all is ri
   fed.push(BYTES.slice(0, 1000));
   assertEquals((await reader.read()).value, BYTES.slice(0, 999));
   const last = reader.read();
-  await clearPending();
+  await settle();
   fed.push(BYTES.slice(1000, 1001));
   assertEquals((await last).value, BYTES.slice(999, 1000));
   fill.abort();
@@ -211,7 +211,7 @@ Deno.test("a part beyond what is here comes when it is here, without waiting for
   const { fill } = startFill({ first: fed.body });
   const part = follow(fill, { start: 1000, end: 1999 });
   fed.push(BYTES.slice(0, 1500));
-  await clearPending();
+  await settle();
   fed.push(BYTES.slice(1500, 2001));
   assertEquals(await part, { bytes: BYTES.slice(1000, 2000) });
   assertEquals(fill.state, "running");
@@ -228,7 +228,7 @@ Deno.test("a fill goes on when all its clients have left, and closes what they h
   fed.push(BYTES.slice(0, 1000));
   await fill.firstByte;
   fed.push(BYTES.slice(1000, 2000));
-  await clearPending();
+  await settle();
   await reader.read(); // of what is in the draft alone by now
   assertEquals([draft.open, fill.readers], [1, 1]);
   await reader.cancel();
@@ -252,7 +252,7 @@ Deno.test("a client that leaves while its reader is being opened leaves nothing 
   await reader.cancel();
   gate.resolve();
   await read;
-  await clearPending();
+  await settle();
   assertEquals([draft.open, fill.readers], [0, 0]);
 });
 
@@ -279,7 +279,7 @@ Deno.test("upstream waits for the disk: no more than two pieces and a read are i
   });
   const draft = memoryDraft({ beforeWrite: () => gate.promise });
   const { fill } = startFill({ first, draft, digest: digestOf(big), size: big.byteLength });
-  await clearPending();
+  await settle();
   assert(given > 0 && given < 2 * 2 ** 19 + 100_000, `${given} bytes were taken`);
   gate.resolve();
   await fill.done;
@@ -287,7 +287,7 @@ Deno.test("upstream waits for the disk: no more than two pieces and a read are i
 });
 
 Deno.test("a disk slower than upstream loses nothing", async () => {
-  const draft = memoryDraft({ beforeWrite: clearPending });
+  const draft = memoryDraft({ beforeWrite: settle });
   const { fill } = startFill({ first: bodyOf(cut(BYTES, [10, 100_000, 290_000])), draft });
   assertEquals((await follow(fill)).bytes, BYTES);
   assertEquals(draft.written, BYTES);
@@ -300,7 +300,7 @@ Deno.test("a fill tells when its last client has left", async () => {
   let isUnread = false;
   const unread = fill.unread.then(() => isUnread = true);
   await clients[0]!.cancel();
-  await clearPending();
+  await settle();
   assertEquals(isUnread, false);
   await clients[1]!.cancel();
   await unread;
@@ -312,7 +312,7 @@ Deno.test("clients that keep up are served from memory, however many, and the dr
   const clients = Array.from({ length: 5 }, () => follow(fill));
   for (let at = 0; at < SIZE; at += 30_000) {
     fed.push(BYTES.slice(at, at + 30_000));
-    await clearPending();
+    await settle();
   }
   fed.end();
   for (const { bytes } of await Promise.all(clients)) assertEquals(bytes, BYTES);
@@ -331,7 +331,7 @@ Deno.test("a client that leaves while it is sent from memory does not see others
   const other = follow(fill);
   for (let at = 1000; at < SIZE; at += 1000) {
     fed.push(BYTES.slice(at, at + 1000));
-    if (at < 50_000) await clearPending();
+    if (at < 50_000) await settle();
   }
   fed.end();
   assertEquals((await other).bytes, BYTES);
@@ -358,7 +358,7 @@ Deno.test("a client that leaves in the middle of a shared read takes nobody with
   const leaver = fill.stream(undefined, () => {}).getReader();
   const reading = leaver.read();
   const others = [follow(fill), follow(fill)];
-  await clearPending();
+  await settle();
   await leaver.cancel();
   gate.resolve();
   for (const { bytes, error } of await Promise.all(others)) {
@@ -451,7 +451,7 @@ Deno.test("a client that had wrong bytes of a fill is never given right ones aft
       const first = (await reader.read()).value!;
       assert(first.byteLength > 10 && first.byteLength < 100_000);
       fed.push((isWrong ? wrong : BYTES).slice(100_000));
-      await clearPending(); // what the client has not read is not in memory any more
+      await settle(); // what the client has not read is not in memory any more
       if (!isRunning) {
         fed.end();
         await fill.done;
