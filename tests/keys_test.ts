@@ -80,7 +80,7 @@ const KEPT: Readonly<Record<string, Readonly<Record<string, Kept>>>> = {
     "#failures": asked(
       "client address, an IPv6 one by its network",
       "Who guesses is slowed down, whatever is guessed; no header can change the address",
-      "tests/admin/login_test.ts: “a network of IPv6 is one address, and wrong cookies are no guesses”",
+      "tests/admin/login_test.ts: “an IPv6 network counts as one address, and wrong cookies do not count as guesses”",
     ),
   },
   "lib/admin/metrics.ts": { "(expression)": local, "names": local },

@@ -1,5 +1,5 @@
 /**
- * The operator's API: everything that the page does. `openapi.json` describes it.
+ * The operator's API, which the page uses. `openapi.json` describes it.
  *
  * @module
  */
@@ -25,10 +25,10 @@ import { goDockerProxyCacheStats, goDockerProxyStats } from "./go_docker_proxy_c
 import openapi from "./openapi.json" with { type: "json" };
 import * as views from "./views.ts";
 
-/** A request as a route gets it. */
+/** A request as a route receives it. */
 export interface ApiRequest {
   readonly query: URLSearchParams;
-  /** What a POST brought. Throws an `OciError` (400) for what is no JSON object. */
+  /** Returns the parsed body of a POST. Throws an `OciError` (400) if it is not a JSON object. */
   json(): Promise<unknown>;
 }
 
@@ -43,13 +43,13 @@ const WarmBody = v.object({
 });
 const ImageBody = v.object({ registry: v.string(), repository: v.string(), tag: v.string() });
 
-/** What is asked of one proxy. */
+/** The API of one proxy. */
 export class Api {
   readonly #proxy: Proxy;
   readonly #operations: Operations;
   readonly #images: Images;
   readonly #history: History;
-  /** By method and path. */
+  /** The routes, by method and path. */
   readonly routes: ReadonlyMap<string, Route>;
 
   constructor(proxy: Proxy) {
@@ -110,7 +110,7 @@ export class Api {
     });
   }
 
-  /** Removes what is selected, which may be nothing. */
+  /** Removes the selected images, if any. */
   async #drop(name: string) {
     const removal = await this.#operations.remove(name);
     this.#images.forget();
@@ -123,14 +123,14 @@ export class Api {
     return { removedTags: tags, removedContents: entries, freedBytes: bytes };
   }
 
-  /** Asks upstream what the tag means now, and fetches its manifest where that is new. */
+  /** Asks upstream what the tag refers to, and downloads its manifest if it changed. */
   async #refresh(request: ApiRequest) {
     const { registry, repository, tag } = await body(request, ImageBody);
     const name = `${registry}/${repository}:${tag}`;
     const before = await this.#images.image(name).catch(() => undefined);
     const [warmed] = await this.#operations.warm([name], { manifestOnly: true });
     this.#images.forget();
-    // A digest without a result: what was here before, and nobody could be asked.
+    // A digest without a result means that upstream was unavailable and an older copy was kept.
     if (!warmed?.digest || !warmed.ok) {
       throw new OciError("UNAVAILABLE", warmed?.failures[0]?.error ?? "Upstream does not have it");
     }
@@ -212,10 +212,13 @@ function invalid(message: string): OciError {
 }
 
 function noCache(): OciError {
-  return new OciError("UNSUPPORTED", "There is no cache", { status: 409 });
+  return new OciError("UNSUPPORTED", "The cache is off", { status: 409 });
 }
 
-/** The image that `name`, or `registry`, `repository` and `tag`, name; without a tag the repository. */
+/**
+ * Returns the image named by `name`, or by `registry`, `repository` and `tag`. Without a tag it is the
+ * repository.
+ */
 function nameOf(query: URLSearchParams): string {
   const name = query.get("name");
   if (name) return name;
@@ -226,7 +229,7 @@ function nameOf(query: URLSearchParams): string {
   return `${registry}/${repository}${tag ? `:${tag}` : ""}`;
 }
 
-/** Where clients reach the proxy. */
+/** Returns the instance at the address that clients use. */
 function baseOf(query: URLSearchParams): URL | undefined {
   const text = query.get("base");
   if (!text) return undefined;

@@ -1,19 +1,19 @@
 /**
- * The body of an operator's request, bounded in bytes and time.
+ * Reads the body of an operator's request, bounded in bytes and time.
  *
  * @module
  */
 import { OciError } from "../oci/error.ts";
 import { startTimeout } from "../util/timeout.ts";
 
-/** Larger bodies are no commands, bytes. */
+/** Maximum size of a body, in bytes. */
 const MAX_BODY = 64 * 1024;
-/** How long a body may take in all, ms. */
+/** Maximum time to read a body, in ms. */
 const BODY_TIMEOUT = 10_000;
 
 /**
- * The JSON object that a request brings. Throws an `OciError`: 415 for another type, 413 beyond 64 KiB, 408 for one
- * that takes longer than `timeout` ms, 400 for what is no object.
+ * Returns the JSON object in a request's body. Throws an `OciError`: 415 for another media type, 413 for
+ * more than 64 KiB, 408 if reading takes longer than `timeout` ms, 400 if the body is not a JSON object.
  */
 export async function readJson(
   request: Request,
@@ -28,15 +28,15 @@ export async function readJson(
   try {
     value = JSON.parse(text);
   } catch {
-    throw new OciError("NAME_INVALID", "The body is no JSON");
+    throw new OciError("NAME_INVALID", "The body is not JSON");
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new OciError("NAME_INVALID", "The body is no JSON object");
+    throw new OciError("NAME_INVALID", "The body is not a JSON object");
   }
   return value as Record<string, unknown>;
 }
 
-/** The body as text. What is beyond the limits is not taken off the connection. */
+/** Returns the body as text. Stops reading at the limits. */
 async function readText({ headers, body }: Request, timeout: number): Promise<string> {
   if (Number(headers.get("content-length") ?? 0) > MAX_BODY) throw tooLarge();
   if (!body) return "";
@@ -63,7 +63,7 @@ async function readText({ headers, body }: Request, timeout: number): Promise<st
     throw new OciError("NAME_INVALID", "The body was cut short");
   } finally {
     stop();
-    reader.cancel().catch(() => {}); // nothing more of it is wanted
+    reader.cancel().catch(() => {}); // the rest is not needed
   }
 }
 

@@ -1,21 +1,21 @@
 /**
- * Server-sent events (HTML living standard, §9.2).
+ * Sends server-sent events (HTML living standard, §9.2).
  *
  * @module
  */
 
-/** Sends one event; ignored once the client has left. */
+/** Sends one event. Does nothing after the client has disconnected. */
 export type SendEvent = (data: unknown, name?: string) => void;
 
-/** A proxy in between must not close a connection on which nothing happens for long, ms. */
+/** Interval of keep-alive comments, in ms. They prevent proxies from closing an idle connection. */
 const KEEP_ALIVE = 15_000;
 
-/** A client that leaves so much unread has stopped reading, bytes: nothing is kept for it any longer. */
+/** Maximum unread bytes. The stream of a client with more is aborted. */
 const MAX_UNREAD = 4 * 2 ** 20;
 
 /**
- * A stream of what `run` sends, which ends with it. `signal` aborts when the client leaves, or does not read
- * what it is sent.
+ * Returns a stream of the events that `run` sends. It ends when `run` returns. `signal` aborts when the
+ * client disconnects or stops reading.
  */
 export function eventStream(
   run: (send: SendEvent, signal: AbortSignal) => Promise<void>,

@@ -1,15 +1,15 @@
 /**
- * The page's files, embedded by `deno compile`.
+ * Serves the page's files, which `deno compile` embeds.
  *
  * @module
  */
 import { contentType } from "./media.ts";
 
-/** Nothing of anybody else's, and nothing that was not in a file of ours. */
+/** Allows only resources of this origin, and no inline scripts or styles. */
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
   "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/** What every answer of the listener says. */
+/** Headers of every answer of the operator's listener. */
 export const SAFE_HEADERS = {
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
@@ -18,10 +18,10 @@ export const SAFE_HEADERS = {
 
 const FOLDER = new URL("./page/", import.meta.url);
 
-/** The file of the page at `path`; undefined when there is none. */
+/** Returns the page's file at `path`, or undefined if there is none. */
 export async function pageFile(path: string): Promise<Response | undefined> {
   const name = path === "/" ? "index.html" : path.slice(1);
-  // One folder deep at most, and nothing that leads out of it.
+  // Allow at most one folder level, and no path that leaves the folder.
   if (!/^([a-z0-9_-]+\/)?[a-z0-9_-]+\.(html|js|css|svg|json)$/.test(name)) return undefined;
   let bytes: Uint8Array<ArrayBuffer>;
   try {

@@ -1,13 +1,13 @@
 /**
- * `/stats` and `/stats/cache` as go-docker-proxy answers them (its main.go, cache_manager.go and
- * cache_memory.go), for scripts and dashboards that were made for it. Sizes in bytes, rates in percent.
+ * Serves `/stats` and `/stats/cache` in go-docker-proxy's format (its main.go, cache_manager.go and
+ * cache_memory.go), for existing scripts and dashboards. Sizes are in bytes, rates in percent.
  *
  * @module
  */
 import type { Proxy } from "../proxy/proxy.ts";
 import type { Stats } from "../telemetry/stats.ts";
 
-/** What it answers at `/stats`. */
+/** The body of `/stats`. */
 export async function goDockerProxyStats(proxy: Proxy) {
   return {
     uptime: formatGoDuration(Date.now() - proxy.stats.startedAt),
@@ -16,7 +16,7 @@ export async function goDockerProxyStats(proxy: Proxy) {
   };
 }
 
-/** What it answers at `/stats/cache`. */
+/** The body of `/stats/cache`. */
 export async function goDockerProxyCacheStats(proxy: Proxy) {
   const { cache } = proxy.config;
   return {
@@ -33,7 +33,8 @@ export async function goDockerProxyCacheStats(proxy: Proxy) {
 async function cacheStats({ cache, stats }: Proxy) {
   const { content, index } = cache!;
   const { bytes, entries } = await index.totals();
-  // It counted a file per name of a manifest; here manifests are content as blobs are, and tags name them.
+  // go-docker-proxy stores a file per manifest name. Here manifests are stored by digest, and tags refer to
+  // them.
   const tags = await index.tagCount();
   const fills = [...content.fills];
   const joined = stats.cacheEvents.get("joined");
@@ -44,7 +45,7 @@ async function cacheStats({ cache, stats }: Proxy) {
     totalSize: bytes,
     totalSizeHuman: formatGoSize(bytes),
     deduplication: joined,
-    // `lastCleanup` is left out: the size is kept at admission, not by a round.
+    // `lastCleanup` is omitted: the size limit is enforced on admission, not by periodic cleanup.
     inflight: {
       totalRequests: asked,
       deduplicated: joined,
@@ -55,7 +56,7 @@ async function cacheStats({ cache, stats }: Proxy) {
   };
 }
 
-/** Hits and misses of one kind: whatever was not served from the cache is a miss. */
+/** Returns the hits and misses of one kind. Every request not served from the cache is a miss. */
 function requestsOf(stats: Stats, kind: "blob" | "manifest") {
   let hits = 0;
   let misses = 0;
@@ -70,7 +71,7 @@ function requestsOf(stats: Stats, kind: "blob" | "manifest") {
   return { requests, hits, misses, hitRate: `${rate.toFixed(2)}%` };
 }
 
-/** `ms` as Go's `time.Duration` prints itself: `24h0m0s`, `1m2.5s`, `500ms`. */
+/** Formats `ms` like Go's `time.Duration`: `24h0m0s`, `1m2.5s`, `500ms`. */
 export function formatGoDuration(ms: number): string {
   const whole = Math.max(0, Math.round(ms));
   if (whole === 0) return "0s";
@@ -82,7 +83,7 @@ export function formatGoDuration(ms: number): string {
   return `${Math.floor(minutes / 60)}h${minutes % 60}m${seconds}`;
 }
 
-/** `bytes` as it prints them: powers of 1024, called `KB`, `MB` … */
+/** Formats `bytes` as go-docker-proxy does: powers of 1024, called `KB`, `MB` … */
 export function formatGoSize(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
   let value = bytes / 1024;

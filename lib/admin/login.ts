@@ -1,5 +1,5 @@
 /**
- * Proof of the operator's token, and how often it may be guessed.
+ * Checks the operator's token, and limits how often it can be guessed.
  *
  * @module
  */
@@ -9,25 +9,28 @@ import { ByteLru } from "../util/lru.ts";
 import { rateLimitKey } from "../transforms/policy.ts";
 import type { Refusal } from "./guard.ts";
 
-/** The cookie that a login sets. */
+/** The name of the cookie that a login sets. */
 const COOKIE = "operator";
 const ATTRIBUTES = "HttpOnly; SameSite=Strict; Path=/";
 
-/** Wrong tokens of one address that cost it nothing yet. */
+/** Number of wrong tokens from one address that cause no pause. */
 const FREE_FAILURES = 5;
-/** The pause after the next wrong token, ms. It doubles with each one. */
+/** The pause after the next wrong token, in ms. It doubles with each further one. */
 const FIRST_PAUSE = 500;
-/** Short enough for an operator who shares the address of a misconfigured scraper to get in between. */
+/**
+ * The longest pause, in ms. It still lets in an operator who shares an address with a misconfigured
+ * scraper.
+ */
 const LONGEST_PAUSE = 8_000;
-/** Failures are forgotten after this much time without another, ms. */
+/** Failures are forgotten after this time without another one, in ms. */
 const FORGET_AFTER = 10 * 60_000;
-/** Memory for addresses, bytes. */
+/** Maximum memory for addresses, in bytes. */
 const ADDRESSES_MEMORY = 2 ** 20;
 
 interface Failures {
   readonly count: number;
   readonly at: number;
-  /** No token is looked at before. */
+  /** No token is checked before this time. */
   readonly until: number;
 }
 
@@ -35,33 +38,35 @@ function digest(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
 }
 
-/** Whether two secrets are the same, in a time that tells nothing of where they differ. */
+/** Compares two secrets in constant time. */
 export function isSame(one: string, other: string): boolean {
   return timingSafeEqual(digest(one), digest(other));
 }
 
 /** Options for {@linkcode Login}. */
 export interface LoginOptions {
-  /** Absent: everybody is let in. */
+  /** The token. If undefined, every client is let in. */
   readonly token?: string;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
 
 /**
- * Checks the operator's token. Wrong tokens slow down the address that they come from: while it pauses, no token from
- * there is looked at, not even the right one, or guessing would go on at full speed. Other addresses are not
- * concerned, and neither is a browser that has logged in: its cookie is no guess at the token.
+ * Checks the operator's token. Wrong tokens pause the address that sends them: until the pause ends, no
+ * token from there is checked, not even the right one, because otherwise guessing would continue at full
+ * speed. Other addresses are unaffected, and so are browsers that have logged in, because a cookie is not a
+ * guess at the token.
  */
 export class Login {
   readonly #token: string | undefined;
   readonly #now: () => number;
   /**
-   * The value of the cookie. It cannot be computed from the token, or guesses at the token could be tried as cookies.
-   * Browsers show a cookie to every port of a host, so it is not the token itself either. A restart ends it.
+   * The value of the cookie. It is random: if it were derived from the token, guesses at the token could be
+   * tried as cookies. It is not the token itself, because browsers send a cookie to every port of a host. A
+   * restart invalidates it.
    */
   readonly #session: string;
-  /** By client address, an IPv6 one by its network: one client has all of that. */
+  /** Failures by client address. An IPv6 address counts as its network, because one client has all of it. */
   readonly #failures = new ByteLru<Failures>({ bytes: ADDRESSES_MEMORY, sizeOf: () => 60 });
 
   constructor({ token, now = Date.now }: LoginOptions) {
@@ -72,7 +77,9 @@ export class Login {
       : createHmac("sha256", randomBytes(32)).update(token).digest("base64url");
   }
 
-  /** Why a request of `client` with these headers is refused: without the token, or too many wrong ones. */
+  /**
+   * Returns why a request of `client` with these headers is rejected, or undefined if it is authenticated.
+   */
   refuse(headers: Headers, client: string): Refusal | undefined {
     if (this.#token === undefined) return undefined;
     const authorization = headers.get("authorization") ?? "";
@@ -81,9 +88,9 @@ export class Login {
       const cookie = cookieOf(headers);
       return cookie !== undefined && isSame(cookie, this.#session)
         ? undefined
-        : { status: 401, reason: "The operator's token is needed" };
+        : { status: 401, reason: "The operator's token is required" };
     }
-    // What a tool says aloud counts, not what a browser adds.
+    // The Authorization header takes precedence over the cookie that a browser adds.
     return this.#refuseToken(bearer, this.#token, rateLimitKey(client));
   }
 
@@ -103,19 +110,19 @@ export class Login {
       ? 0
       : Math.min(FIRST_PAUSE * 2 ** (count - FREE_FAILURES), LONGEST_PAUSE);
     this.#failures.set(address, { count, at: now, until: now + pause });
-    // Not each one: what guesses would fill the log.
+    // Log only some of them, so that guesses do not fill the log.
     if (Number.isInteger(Math.log2(count))) {
       adminLog.warn("Wrong operator's token from {client}", { client: address, count });
     }
-    return { status: 401, reason: "That is not the operator's token" };
+    return { status: 401, reason: "Wrong operator's token" };
   }
 
-  /** The Set-Cookie of who has shown the token. */
+  /** Returns the Set-Cookie header of a successful login. */
   cookie(): string {
     return `${COOKIE}=${this.#session}; ${ATTRIBUTES}`;
   }
 
-  /** The Set-Cookie that takes it back. */
+  /** Returns the Set-Cookie header that deletes the cookie. */
   static forgetCookie(): string {
     return `${COOKIE}=; ${ATTRIBUTES}; Max-Age=0`;
   }

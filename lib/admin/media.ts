@@ -1,5 +1,5 @@
 /**
- * Media types of the page's files.
+ * The media types of the page's files.
  *
  * @module
  */
@@ -12,7 +12,7 @@ const TYPES: Readonly<Record<string, string>> = {
   json: "application/json",
 };
 
-/** The Content-Type of a file called `name`. */
+/** Returns the Content-Type of a file called `name`. */
 export function contentType(name: string): string {
   return TYPES[name.slice(name.lastIndexOf(".") + 1)] ?? "application/octet-stream";
 }

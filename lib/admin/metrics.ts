@@ -1,6 +1,7 @@
 /**
- * `/metrics` in the Prometheus text format (version 0.0.4). Everything is counted elsewhere, in plain numbers; here it gets
- * names, when somebody asks. Label values are bounded: registries, kinds, classes, never a repository.
+ * Serves `/metrics` in the Prometheus text format (version 0.0.4). Other modules count in plain numbers;
+ * this one names the counters at each scrape. Label values are bounded: registries, kinds and classes,
+ * never a repository.
  *
  * @module
  */
@@ -43,12 +44,15 @@ const REJECTIONS: readonly Rejection[] = [
   "connections",
 ];
 
-/** What was counted, and zeros for the rest: of a series that begins with 1 `increase()` does not see the first. */
+/**
+ * Returns the counters, and zeros for the other label values: `increase()` misses the first value of a new
+ * series.
+ */
 function fromZero(known: readonly string[], counter: Counter): [string, number][] {
   return [...new Map([...known.map((name) => [name, 0] as const), ...counter.entries()])];
 }
 
-/** Names the counters of one proxy. */
+/** Exposes the counters of one proxy as metrics. */
 export class Metrics {
   readonly #proxy: Proxy;
 
@@ -56,40 +60,48 @@ export class Metrics {
     this.#proxy = proxy;
   }
 
-  /** The text for a scrape, and its media type. */
+  /** Returns the text of a scrape and its media type. */
   async render(): Promise<{ readonly text: string; readonly contentType: string }> {
     const { stats, config: { registries } } = this.#proxy;
     const ofEach = (...labels: string[]) =>
       registries.flatMap(({ name }) => labels.map((label) => `${name} ${label}`));
     const metrics = new Writer();
-    metrics.counters("requests_total", "Requests, by how they were answered", {
-      labels: ["registry", "kind", "status", "cache"],
-      from: stats.requests.entries(),
-    });
-    metrics.counter("bytes_to_clients_total", "Bytes of bodies sent", stats.bytesToClients);
-    metrics.counter("bytes_from_cache_total", "Bytes sent from the cache", stats.bytesFromCache);
+    metrics.counters(
+      "requests_total",
+      "Requests by registry, kind, status class and cache result",
+      {
+        labels: ["registry", "kind", "status", "cache"],
+        from: stats.requests.entries(),
+      },
+    );
+    metrics.counter("bytes_to_clients_total", "Body bytes sent to clients", stats.bytesToClients);
+    metrics.counter(
+      "bytes_from_cache_total",
+      "Body bytes sent from the cache",
+      stats.bytesFromCache,
+    );
     metrics.counter("bytes_from_upstream_total", "Bytes downloaded", stats.bytesFromUpstream);
-    metrics.counters("upstream_requests_total", "Answers of upstreams", {
+    metrics.counters("upstream_requests_total", "Responses from upstreams", {
       labels: ["registry", "status"],
       from: fromZero(ofEach("5xx"), stats.upstreamRequests),
     });
-    metrics.counters("upstream_errors_total", "Requests that upstreams did not answer", {
+    metrics.counters("upstream_errors_total", "Upstream requests without a response", {
       labels: ["registry", "reason"],
       from: fromZero(ofEach("timeout", "network"), stats.upstreamErrors),
     });
-    metrics.counters("upstream_retries_total", "Requests to upstreams that were repeated", {
+    metrics.counters("upstream_retries_total", "Upstream requests that were retried", {
       labels: ["registry"],
       from: stats.upstreamRetries.entries(),
     });
-    metrics.counters("upstream_resumes_total", "Downloads that broke and were taken up again", {
+    metrics.counters("upstream_resumes_total", "Interrupted downloads that were resumed", {
       labels: ["registry"],
       from: stats.upstreamResumes.entries(),
     });
-    metrics.counters("cache_events_total", "What happened in the cache", {
+    metrics.counters("cache_events_total", "Cache events", {
       labels: ["event"],
       from: fromZero(EVENTS, stats.cacheEvents),
     });
-    metrics.counters("rejected_total", "Requests turned away", {
+    metrics.counters("rejected_total", "Rejected requests", {
       labels: ["reason"],
       from: fromZero(REJECTIONS, stats.rejected),
     });
@@ -97,20 +109,24 @@ export class Metrics {
     await this.#cache(metrics);
     metrics.gauge("memory_bytes", "Resident memory", Deno.memoryUsage().rss);
     const { lag } = this.#proxy;
-    metrics.gauge("event_loop_lag_seconds", "Longest of the last 10 s", lag.worst / 1000);
+    metrics.gauge(
+      "event_loop_lag_seconds",
+      "Longest event loop stall of the last 10 s",
+      lag.worst / 1000,
+    );
     metrics.counter(
       "event_loop_standstill_seconds_total",
-      "Time in which the event loop stood still",
+      "Total time of event loop stalls",
       lag.total / 1000,
     );
-    metrics.gauge("start_time_seconds", "When it started", stats.startedAt / 1000);
-    metrics.info("build_info", "The version that runs", { version: VERSION });
+    metrics.gauge("start_time_seconds", "Start time since the epoch", stats.startedAt / 1000);
+    metrics.info("build_info", "The running version", { version: VERSION });
     const labels = ["registry", "kind", "cache"] as const;
-    metrics.histogram("time_to_first_byte_seconds", "Until an answer began", {
+    metrics.histogram("time_to_first_byte_seconds", "Time until the first byte of the response", {
       labels,
       from: stats.firstByte,
     });
-    metrics.histogram("request_duration_seconds", "Until an answer ended", {
+    metrics.histogram("request_duration_seconds", "Time until the end of the response", {
       labels,
       from: stats.duration,
     });
@@ -119,26 +135,26 @@ export class Metrics {
 
   #registries(metrics: Writer): void {
     const { stats, quotas, config } = this.#proxy;
-    // Of several names of one upstream the first: it is the one that clients mean.
+    // Several names of one upstream are reported under the first, which clients use.
     const names = new Map(config.registries.toReversed().map(({ id, name }) => [id, name]));
-    metrics.gauges("upstream_up", "Whether the registry answered when it was last asked", {
+    metrics.gauges("upstream_up", "Whether the registry answered its last request", {
       labels: ["registry"],
       values: [...stats.registries].map(([name, { isUp }]) => [[name], isUp ? 1 : 0]),
     });
-    metrics.gauges("upstream_latency_seconds", "How long its last answer took", {
+    metrics.gauges("upstream_latency_seconds", "Duration of the registry's last response", {
       labels: ["registry"],
       values: [...stats.registries].flatMap(([name, { latency }]) =>
         latency === undefined ? [] : [[[name], latency / 1000]]
       ),
     });
-    // By number, not by name: whose accounts these are is nobody's business.
+    // Accounts are numbered, because their names are private.
     const known = quotas.entries();
     const label = (registry: string, i: number) => [names.get(registry) ?? "other", String(i)];
-    metrics.gauges("quota_remaining", "Pulls left, as the registry said last", {
+    metrics.gauges("quota_remaining", "Remaining pulls, as last reported by the registry", {
       labels: ["registry", "account"],
       values: known.map(({ registry, remaining }, i) => [label(registry, i), remaining]),
     });
-    metrics.gauges("quota_limit", "Pulls in a window, as the registry said last", {
+    metrics.gauges("quota_limit", "Pulls per window, as last reported by the registry", {
       labels: ["registry", "account"],
       values: known.flatMap(({ registry, limit }, i) =>
         limit === undefined ? [] : [[label(registry, i), limit]]
@@ -150,13 +166,17 @@ export class Metrics {
     const { cache, stats } = this.#proxy;
     if (!cache) return;
     const fills = [...cache.content.fills];
-    metrics.gauge("fills", "Downloads into the cache under way", fills.length);
+    metrics.gauge("fills", "Downloads into the cache in progress", fills.length);
     const readers = fills.reduce((sum, fill) => sum + fill.readers, 0);
-    metrics.gauge("fill_readers", "Clients that read from them", readers);
+    metrics.gauge("fill_readers", "Clients that read from downloads in progress", readers);
     const waiting = this.#proxy.queues.fills.waiting;
-    metrics.gauge("fills_waiting", "Downloads into the cache that wait for a place", waiting);
-    metrics.counter("fill_joins_total", "Clients that joined one", stats.cacheEvents.get("joined"));
-    metrics.counters("evictions_total", "What left the cache", {
+    metrics.gauge("fills_waiting", "Queued downloads into the cache", waiting);
+    metrics.counter(
+      "fill_joins_total",
+      "Clients that joined a download in progress",
+      stats.cacheEvents.get("joined"),
+    );
+    metrics.counters("evictions_total", "Entries removed from the cache, by reason", {
       labels: ["reason"],
       from: fromZero(EVENTS, stats.cacheEvents).filter(([event]) => event.startsWith("evicted_"))
         .map(([event, n]) => [event.slice("evicted_".length), n]),
@@ -164,27 +184,27 @@ export class Metrics {
     metrics.gauge("store_cap_bytes", "CACHE_MAX_SIZE", cache.content.space.maxSize);
     try {
       const { bytes, entries, reserved } = await cache.index.totals();
-      metrics.gauge("store_bytes", "What is stored", bytes);
+      metrics.gauge("store_bytes", "Stored bytes", bytes);
       metrics.gauge("store_entries", "Digests stored", entries);
-      metrics.gauge("store_reserved_bytes", "Room promised to downloads", reserved);
+      metrics.gauge("store_reserved_bytes", "Bytes reserved for downloads", reserved);
     } catch {
-      // The index is in trouble, which is counted: the other numbers are told all the same.
+      // The index failed, which has been counted. Report the other metrics anyway.
     }
   }
 }
 
-/** A label's value as the format has it. */
+/** Escapes a label's value. */
 function escape(value: string): string {
   return value.replace(/\\/g, "\\\\").replace(/\n/g, "\\n").replace(/"/g, '\\"');
 }
 
-/** `{a="1",b="2"}`, or nothing. */
+/** Returns `{a="1",b="2"}`, or an empty string without labels. */
 function labelled(names: readonly string[], values: readonly string[]): string {
   const pairs = names.map((name, i) => `${name}="${escape(values[i] ?? "")}"`);
   return pairs.length > 0 ? `{${pairs.join(",")}}` : "";
 }
 
-/** Writes metrics. */
+/** Writes metrics as text. */
 class Writer {
   #text = "";
 

@@ -1,5 +1,5 @@
 /**
- * The operator's listener. What comes from outside is refused before anything looks at it.
+ * The operator's listener. It rejects unauthenticated requests before it reads their bodies.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export interface AdminServer {
   close(): Promise<void>;
 }
 
-/** What the listener answers. */
+/** Answers the requests of the listener. */
 export class Admin {
   readonly #settings: NonNullable<Config["admin"]>;
   readonly #api: Api;
@@ -31,7 +31,7 @@ export class Admin {
     this.#login = new Login(settings);
   }
 
-  /** Answers one request of `client`, an address. Never rejects. */
+  /** Answers one request from `client`, an IP address. Never rejects. */
   fetch = async (request: Request, client: string): Promise<Response> => {
     try {
       return await this.#answer(request, client);
@@ -50,12 +50,13 @@ export class Admin {
     if (url.pathname === "/api/logout") {
       return method === "POST" ? cookieAnswer(Login.forgetCookie()) : notAllowed(["POST"]);
     }
-    // The page itself holds no secret; it asks for the token.
+    // The page itself contains no secrets. It asks for the token.
     const file = method === "GET" || method === "HEAD" ? await pageFile(url.pathname) : undefined;
     if (file) return file;
     const refusal = this.#login.refuse(headers, client);
     if (refusal) return refusalAnswer(refusal);
-    // From here on the operator is asking: before, no body is read and no path beyond the page's is looked at.
+    // Only authenticated requests get past this point. Before it, no body is read, and only the page's
+    // paths are resolved.
     if (url.pathname === "/api/login") {
       return method === "POST" ? cookieAnswer(this.#login.cookie()) : notAllowed(["POST"]);
     }
@@ -64,13 +65,13 @@ export class Admin {
     if (!route) {
       const allowed = ["GET", "POST", "DELETE"]
         .filter((other) => this.#api.routes.has(`${other} ${url.pathname}`));
-      return allowed.length > 0 ? notAllowed(allowed) : problem(404, "There is nothing here");
+      return allowed.length > 0 ? notAllowed(allowed) : problem(404, "Not found");
     }
     const result = await route({ query: url.searchParams, json: () => readJson(request) });
     if (!(result instanceof Response)) return json(result);
     for (const [name, value] of Object.entries(SAFE_HEADERS)) result.headers.set(name, value);
     if (method !== "HEAD") return result;
-    await result.body?.cancel(); // else a stream of events would go on for nobody
+    await result.body?.cancel(); // otherwise a stream of events would continue without a reader
     return new Response(null, result);
   }
 
@@ -79,7 +80,7 @@ export class Admin {
   }
 }
 
-/** Listens for the operator of `proxy`. Throws what `Deno.serve` throws. */
+/** Starts the operator's listener of `proxy`. Throws what `Deno.serve` throws. */
 export function startAdmin(proxy: Proxy, settings: NonNullable<Config["admin"]>): AdminServer {
   const admin = new Admin(proxy, settings);
   const { host: hostname, port } = settings;

@@ -1,7 +1,7 @@
 /**
- * The state of the proxy, as the API tells it. Times in ms since the epoch, sizes in bytes. A `registry` is
- * what clients write before an image's name (`docker.io`); the `name` of one is that of its settings
- * (`docker`, of `UPSTREAM_DOCKER`), which the log and the metrics say too.
+ * The state of the proxy, as the API returns it. Times are in ms since the epoch, sizes in bytes. A
+ * `registry` is the part before an image's name (`docker.io`). A registry's `name` is that of its settings
+ * (`docker` for `UPSTREAM_DOCKER`), also used in the log and the metrics.
  *
  * @module
  */
@@ -13,10 +13,10 @@ import { VERSION } from "../util/version.ts";
 import { countByCache } from "../operator/history.ts";
 
 const EVICTIONS = ["space", "unused", "damaged", "removed"] as const;
-/** What an operator should know of: the disk or the index failed, a download was wrong, nothing more fitted. */
+/** Events that need the operator's attention: disk or index errors, wrong content, no space left. */
 const TROUBLES = ["disk_error", "mismatch", "no_room"] as const;
 
-/** How all of it stands. */
+/** Returns an overview of the proxy's state. */
 export async function overview(proxy: Proxy) {
   const { stats, cache, config } = proxy;
   const counts = countByCache(stats);
@@ -57,7 +57,7 @@ export async function overview(proxy: Proxy) {
   };
 }
 
-/** What the index says; where it fails why, for then the rest is what the operator looks for. */
+/** Returns the totals of the index, or the reason why it failed. */
 async function totalsOf({ index }: NonNullable<Proxy["cache"]>) {
   try {
     return { ...await index.totals(), problem: null };
@@ -66,7 +66,7 @@ async function totalsOf({ index }: NonNullable<Proxy["cache"]>) {
   }
 }
 
-/** The sum of those counters whose first label is `name`, of all or with this second one. */
+/** Returns the sum of the counters whose first label is `name`, and whose second is `second` if given. */
 function sumOf(counter: Counter, name: string, second?: string): number {
   return [...counter.entries()].filter(([labels]) => {
     const [one, two] = labels.split(" ");
@@ -74,7 +74,7 @@ function sumOf(counter: Counter, name: string, second?: string): number {
   }).reduce((total, [, n]) => total + n, 0);
 }
 
-/** Every registry, and how it answered last. */
+/** Returns every registry and its last response. */
 export function registries({ config, stats, quotas }: Proxy) {
   return config.registries.map((registry) => {
     const { name, id, url, aliases } = registry;
@@ -91,7 +91,7 @@ export function registries({ config, stats, quotas }: Proxy) {
       askedAt: state?.at ?? null,
       latencyMs: state?.latency === undefined ? null : Math.round(state.latency),
       requests: sumOf(stats.upstreamRequests, name) + sumOf(stats.upstreamErrors, name),
-      // To who waits for an answer a 503 is none.
+      // A client considers a 503 a failure.
       errors: sumOf(stats.upstreamErrors, name) + sumOf(stats.upstreamRequests, name, "5xx"),
       quota: quota
         ? { limit: quota.limit ?? null, remaining: quota.remaining, at: quota.seenAt }
@@ -100,7 +100,7 @@ export function registries({ config, stats, quotas }: Proxy) {
   });
 }
 
-/** Downloads under way, the oldest first. */
+/** Returns the downloads in progress, oldest first. */
 export function fills({ cache, config }: Proxy) {
   const names = new Map(config.registries.map((one) => [one.name, clientName(one)]));
   const nameOf = (registry: string | undefined) => names.get(registry ?? "") ?? registry ?? null;

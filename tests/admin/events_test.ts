@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { eventStream } from "../../lib/admin/events.ts";
 import { readEvents } from "../../lib/commands/event_stream.ts";
 
-Deno.test("events are sent in order, and the stream ends with what sends them", async () => {
+Deno.test("events are sent in order, and the stream ends with its producer", async () => {
   const { body } = eventStream((send) => {
     send({ n: 1 }, "first");
     send("two\nlines");
@@ -15,13 +15,13 @@ Deno.test("events are sent in order, and the stream ends with what sends them", 
   ]);
 });
 
-Deno.test("what goes wrong is the last event", async () => {
+Deno.test("an error is the last event", async () => {
   const { body } = eventStream(() => Promise.reject(new Error("No room")));
   const [only] = await Array.fromAsync(readEvents(body!));
   assertEquals([only!.event, JSON.parse(only!.data).error], ["error", "No room"]);
 });
 
-Deno.test("who leaves is not sent anything any more", async () => {
+Deno.test("no events are sent after the client disconnects", async () => {
   const left = Promise.withResolvers<void>();
   const { body } = eventStream(async (send, signal) => {
     signal.addEventListener("abort", () => left.resolve());
@@ -32,7 +32,7 @@ Deno.test("who leaves is not sent anything any more", async () => {
   await left.promise;
 });
 
-Deno.test("nothing is kept for who does not read: the work ends as when the client leaves", async () => {
+Deno.test("a stream whose client does not read is aborted", async () => {
   const ended = Promise.withResolvers<number>();
   const text = "x".repeat(2 ** 20);
   const { body } = eventStream(async (send, signal) => {

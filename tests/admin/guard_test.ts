@@ -8,7 +8,7 @@ function asked(headers: Record<string, string>, method = "GET"): Request {
   return new Request("http://127.0.0.1:9090/api/overview", { headers, method });
 }
 
-Deno.test("only the operator's own tools and the page itself are let in", () => {
+Deno.test("only requests of the operator's tools and of the page are accepted", () => {
   const table: [string, Request, typeof LOOPBACK, number | undefined][] = [
     ["a tool", asked({ host: "127.0.0.1:9090" }), LOOPBACK, undefined],
     ["a tool by name", asked({ host: "localhost:9090" }), LOOPBACK, undefined],

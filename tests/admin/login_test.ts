@@ -12,7 +12,7 @@ function cookieOf(login: Login): string {
   return login.cookie().split(";")[0]!;
 }
 
-Deno.test("the token has to be shown, as bearer or as the cookie of a login", () => {
+Deno.test("a request needs the token as bearer, or the cookie of a login", () => {
   const login = new Login({ token: TOKEN });
   const cookie = cookieOf(login);
   const table: [Record<string, string>, number | undefined][] = [
@@ -36,7 +36,7 @@ Deno.test("the token has to be shown, as bearer or as the cookie of a login", ()
   assertEquals(new Login({}).refuse(new Headers(), "192.0.2.1"), undefined);
 });
 
-Deno.test("a token with spaces inside is shown as bearer", () => {
+Deno.test("a token that contains spaces works as bearer", () => {
   const login = new Login({ token: "correct horse battery" });
   assertEquals(login.refuse(bearer("correct horse battery"), "192.0.2.1"), undefined);
 });
@@ -50,7 +50,7 @@ function guessed(login: Login, clock: { now: number }, guesses: number, every: n
   return looked;
 }
 
-Deno.test("guesses of one address are looked at ever more rarely", () => {
+Deno.test("wrong tokens from one address are checked at growing intervals", () => {
   const clock = { now: 0 };
   const login = new Login({ token: TOKEN, now: () => clock.now });
   assertEquals(guessed(login, clock, 100, 0), 5);
@@ -59,7 +59,7 @@ Deno.test("guesses of one address are looked at ever more rarely", () => {
   assert(looked > 400 && looked <= 460, `${looked} were looked at`);
 });
 
-Deno.test("while an address pauses its right token is not looked at either, and is right after the pause", () => {
+Deno.test("during its pause an address cannot log in with the right token, and after the pause it can", () => {
   const clock = { now: 0 };
   const login = new Login({ token: TOKEN, now: () => clock.now });
   guessed(login, clock, 5, 0);
@@ -72,7 +72,7 @@ Deno.test("while an address pauses its right token is not looked at either, and 
   assertEquals(login.refuse(bearer(TOKEN), "192.0.2.1"), undefined);
 });
 
-Deno.test("no flood of guesses keeps the operator out: of another address, or logged in already", () => {
+Deno.test("a flood of guesses does not lock out other addresses or logged-in browsers", () => {
   const clock = { now: 0 };
   const login = new Login({ token: TOKEN, now: () => clock.now });
   const cookie = cookieOf(login);
@@ -82,7 +82,7 @@ Deno.test("no flood of guesses keeps the operator out: of another address, or lo
   assertEquals(login.refuse(new Headers({ cookie }), "192.0.2.1"), undefined);
 });
 
-Deno.test("a network of IPv6 is one address, and wrong cookies are no guesses", () => {
+Deno.test("an IPv6 network counts as one address, and wrong cookies do not count as guesses", () => {
   const login = new Login({ token: TOKEN, now: () => 0 });
   for (let i = 0; i < 20; i++) {
     login.refuse(new Headers({ cookie: "operator=stale" }), "2001:db8::1");

@@ -84,7 +84,7 @@ async function events({ url }: Setting, path: string, body: unknown) {
   return found.map(({ event, data }) => ({ event, ...JSON.parse(data) }));
 }
 
-Deno.test("nothing of the operator's is on the public listener", async () => {
+Deno.test("the public listener exposes nothing of the operator's listener", async () => {
   await using setting = await start();
   for (const path of ["/metrics", "/stats", "/stats/cache", "/api/overview", "/api/images"]) {
     const answer = await whole(setting.proxy.url + path);
@@ -93,7 +93,7 @@ Deno.test("nothing of the operator's is on the public listener", async () => {
   }
 });
 
-Deno.test("the API says what happened", async () => {
+Deno.test("the API reports requests and downloads", async () => {
   await using setting = await start();
   await pull(setting);
   await pull(setting);
@@ -108,7 +108,7 @@ Deno.test("the API says what happened", async () => {
   assertEquals((await ask(setting, "/api/fills")).json, []);
 });
 
-Deno.test("an index that fails is told of, and what else is known all the same", async () => {
+Deno.test("the overview reports a failing index, and everything else", async () => {
   await using setting = await start();
   await pull(setting);
   using _broken = breakMethod(setting.proxy.proxy.cache!.index, "totals", "disk I/O error");
@@ -122,7 +122,7 @@ Deno.test("an index that fails is told of, and what else is known all the same",
   assertEquals((await ask(setting, "/metrics")).status, 200);
 });
 
-Deno.test("go-docker-proxy's scripts find its numbers at /stats and /stats/cache", async () => {
+Deno.test("/stats and /stats/cache have go-docker-proxy's format", async () => {
   await using setting = await start();
   await pull(setting);
   await pull(setting);
@@ -152,7 +152,7 @@ Deno.test("go-docker-proxy's scripts find its numbers at /stats and /stats/cache
   assertEquals(stats.manifest, rest.manifest);
 });
 
-Deno.test("metrics are in Prometheus' form, and name no repository", async () => {
+Deno.test("metrics are in the Prometheus text format, and name no repository", async () => {
   await using setting = await start();
   await pull(setting);
   await pull(setting);
@@ -178,7 +178,7 @@ Deno.test("metrics are in Prometheus' form, and name no repository", async () =>
   }
 });
 
-Deno.test("very many images are told by name, page by page, with little read for each", async () => {
+Deno.test("very long lists of images are paged by name, with few reads per page", async () => {
   await using setting = await start();
   await events(setting, "/api/warm", { images: ["app:1", "team/tool:2"] });
   const { cache } = setting.proxy.proxy;
@@ -271,7 +271,7 @@ Deno.test("of an index that names a child a hundred times, and so do its childre
   assertEquals(json.contents.length, 1 + 3 * 100 + 2);
 });
 
-Deno.test("warming tells of each part, and what came of it", async () => {
+Deno.test("warming reports each part and the result", async () => {
   await using setting = await start();
   const told = await events(setting, "/api/warm", { images: ["app:1", "nowhere:1"] });
   assertEquals(told.at(-1), { event: "done", type: "done", ok: false });
@@ -287,7 +287,7 @@ Deno.test("warming tells of each part, and what came of it", async () => {
   }
 });
 
-Deno.test("a tag is refreshed, and removed with what only it needs", async () => {
+Deno.test("a tag can be refreshed, and removed with the content that only it uses", async () => {
   await using setting = await start();
   await events(setting, "/api/warm", { images: ["app:1"] });
   const where = { registry: "docker.io", repository: "library/app", tag: "1" };
@@ -304,7 +304,7 @@ Deno.test("a tag is refreshed, and removed with what only it needs", async () =>
   assertEquals((await ask(setting, "/api/images")).json.total, 0);
 });
 
-Deno.test("the store is verified, and what is wrong is named", async () => {
+Deno.test("verifying the store reports damaged content", async () => {
   await using setting = await start();
   await pull(setting);
   const { digest } = blobsOf(setting.image)[1]!;
@@ -358,7 +358,7 @@ Deno.test("with a token only the page is shown without it; a login sets a cookie
   assertEquals((await whole(`${setting.url}/metrics`, { headers: bearer })).status, 200);
 });
 
-Deno.test("wrong operator's tokens are slowed down, wherever they are shown, and say when to come back", async () => {
+Deno.test("wrong operator's tokens are rate limited on every path, with Retry-After", async () => {
   await using setting = await start({ token: TOKEN });
   const headers = { authorization: "Bearer guess" };
   for (let i = 0; i < 5; i++) {
@@ -370,7 +370,7 @@ Deno.test("wrong operator's tokens are slowed down, wherever they are shown, and
   assertEquals((await logIn(setting, TOKEN)).status, 429);
 });
 
-Deno.test("of somebody who has not shown the operator's token no body is read", async () => {
+Deno.test("no body is read without the operator's token", async () => {
   await using setting = await start({ token: TOKEN });
   for (const path of ["/api/login", "/api/warm", "/api/nothing"]) {
     using conn = await Deno.connect({ hostname: "127.0.0.1", port: setting.admin.addr.port });
@@ -384,7 +384,7 @@ Deno.test("of somebody who has not shown the operator's token no body is read", 
   }
 });
 
-Deno.test("what is no command of ours changes nothing", async () => {
+Deno.test("invalid and cross-site commands change nothing", async () => {
   await using setting = await start();
   await pull(setting);
   const query = "registry=docker.io&repository=library/app&tag=1";
@@ -412,7 +412,7 @@ Deno.test("what is no command of ours changes nothing", async () => {
   assertEquals((await ask(setting, "/api/images")).json.total, 1);
 });
 
-Deno.test("no answer may be taken for a script or framed by others' pages", async () => {
+Deno.test("no answer can be sniffed as a script or framed by other sites", async () => {
   await using setting = await start();
   for (const path of ["/", "/metrics", "/stats", "/api/overview", "/api/nothing"]) {
     const { headers } = await whole(setting.url + path);
@@ -429,13 +429,13 @@ Deno.test("no answer may be taken for a script or framed by others' pages", asyn
   );
 });
 
-Deno.test("a HEAD of the events starts none", async () => {
+Deno.test("a HEAD request for events starts no stream", async () => {
   await using setting = await start();
   const head = await fetch(`${setting.url}/api/events`, { method: "HEAD" });
   assertEquals([head.status, head.headers.get("content-type")], [200, "text/event-stream"]);
 });
 
-Deno.test("without a cache the API answers all the same", async () => {
+Deno.test("the API works without a cache", async () => {
   await using setting = await start({ env: { CACHE_ENABLED: "false" } });
   await pull(setting);
   assertEquals((await ask(setting, "/api/overview")).json.cache, null);

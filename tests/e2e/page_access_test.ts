@@ -41,7 +41,7 @@ pageTest("a token is asked for once, and forgotten at the sign-out", async (all)
   const token = page.getByLabel("Token");
   await token.fill("wrong");
   await page.keyboard.press("Enter");
-  await textOf(page.locator(".problem"), /not the operator's token/);
+  await textOf(page.locator(".problem"), /The token is wrong/);
   assertEquals(await page.locator(".images").count(), 0);
   await token.fill("the right token of the operator");
   await page.getByRole("button", { name: "Sign in" }).click();
@@ -59,9 +59,9 @@ pageTest("when the proxy is gone the page says so, and comes back with it", asyn
   await page.locator(".registries tbody tr").waitFor();
   await all.stopAdmin();
   const banner = page.locator("#banner");
-  await textOf(banner, /The proxy does not answer/);
+  await textOf(banner, /The proxy is not responding/);
   await page.getByRole("link", { name: "Images" }).click();
-  await textOf(page.locator(".empty.wrong"), /The proxy does not answer/);
+  await textOf(page.locator(".empty.wrong"), /The proxy is not responding/);
   all.startAdmin();
   await banner.waitFor({ state: "hidden" });
   await page.locator(".images tbody tr").first().waitFor();
@@ -72,7 +72,7 @@ pageTest("a device that wakes sees how things are without waiting for a timer", 
   await page.locator(".registries tbody tr").waitFor();
   await all.stopAdmin();
   const banner = page.locator("#banner");
-  await textOf(banner, /The proxy does not answer/);
+  await textOf(banner, /The proxy is not responding/);
   // Asleep: time passes, and no timer runs from here on.
   await page.clock.fastForward(60_000);
   await page.clock.pauseAt(Date.now() + 120_000);
@@ -237,7 +237,7 @@ pageTest("the charts can be read with arrow keys and as a list", async ({ page, 
   await textOf(page.locator(".readout").first(), /^\d\d:\d\d: /);
   await until(async () => /: \d\d:\d\d: /.test(await plot.getAttribute("aria-label") ?? ""));
   await page.keyboard.press("Escape");
-  await textOf(page.locator(".readout").first(), /^In this hour: /);
-  await page.getByText("As a list").first().click();
+  await textOf(page.locator(".readout").first(), /^In the last hour: /);
+  await page.getByText("Show as a list").first().click();
   await textOf(page.locator(".as-table td").first(), /requests/);
 }, withImage);

@@ -39,8 +39,8 @@ pageTest(
 );
 
 pageTest("an empty cache says so, and how to fill it", async ({ page }) => {
-  await textOf(page.locator(".sentence"), /Nobody has pulled anything yet/);
-  await textOf(page.locator(".fills + p, main"), /Nothing is being fetched/);
+  await textOf(page.locator(".sentence"), /No image has been pulled yet/);
+  await textOf(page.locator(".fills + p, main"), /No downloads from upstream/);
   await page.getByRole("link", { name: "Images" }).click();
   await textOf(page.locator(".empty"), /The cache is empty/);
   await page.getByRole("link", { name: "Connect a client" }).click();
@@ -71,13 +71,13 @@ pageTest("a download is shown with its progress and clients while it lasts", asy
   const pulling = [1, 2].map(() => fetch(`${proxy.url}/v2/team/app/blobs/${digest}`));
   const answers = await Promise.all(pulling);
   const fill = page.locator(".fills li");
-  await textOf(fill, /docker\.io\/team\/app[^]*of 41\d\sKiB[^]*2 clients wait/);
+  await textOf(fill, /docker\.io\/team\/app[^]*of 41\d\sKiB[^]*2 clients waiting/);
   const bar = fill.getByRole("progressbar");
   await until(async () => await bar.getAttribute("aria-valuenow") !== "0");
   const part = Number(await bar.getAttribute("aria-valuenow"));
   assert(part > 30 && part < 70, `${part} %`);
   await upstream.down();
-  await page.getByText("Nothing is being fetched").waitFor();
+  await page.getByText("No downloads from upstream").waitFor();
   await Promise.all(answers.map((answer) => answer.body!.cancel().catch(() => {})));
 });
 
@@ -92,7 +92,7 @@ pageTest("downloads that wait for their turn are counted", async (all) => {
     fetch(`${proxy.url}/v2/team/app/blobs/${digest}`, { signal: leave.signal }).catch(() => {})
   );
   const queue = page.locator(".queue");
-  await textOf(queue, /^2 more wait for a turn/);
+  await textOf(queue, /^2 more downloads are queued/);
   const metrics = await whole(`${all.url}metrics`);
   assertStringIncludes(metrics.text, "\nregistry_proxy_fills_waiting 2\n");
   stall.remove();
@@ -105,9 +105,9 @@ pageTest("downloads that wait for their turn are counted", async (all) => {
 pageTest("an upstream that fails is down, in words", async ({ page, proxy, upstream }) => {
   upstream.control.failWith = 503;
   await whole(`${proxy.url}/v2/library/nginx/manifests/1`);
-  await textOf(page.locator(".registries .state"), /^down · answers 503$/);
+  await textOf(page.locator(".registries .state"), /^down · status 503$/);
   const attention = page.locator(".attention");
-  await textOf(attention, /^docker\.io is down \(answers 503\)/);
+  await textOf(attention, /^docker\.io is down \(status 503\)/);
   upstream.control.failWith = undefined;
   await whole(`${proxy.url}/v2/library/nginx/manifests/1`);
   await textOf(page.locator(".registries .state"), /^up$/);
@@ -116,9 +116,9 @@ pageTest("an upstream that fails is down, in words", async ({ page, proxy, upstr
 
 pageTest("who only asks for health has pulled nothing", async ({ page, proxy }) => {
   for (let i = 0; i < 3; i++) await whole(`${proxy.url}/health`);
-  await textOf(page.locator(".sentence"), /^Nobody has pulled anything yet/);
+  await textOf(page.locator(".sentence"), /^No image has been pulled yet/);
   await page.reload();
-  await textOf(page.locator(".sentence"), /^Nobody has pulled anything yet/);
+  await textOf(page.locator(".sentence"), /^No image has been pulled yet/);
   assertEquals(await page.locator(".headline .note").first().innerText(), "of 0 requests");
 });
 
@@ -139,19 +139,19 @@ pageTest(
   async ({ page, proxy }) => {
     await pull(proxy, { repository: "library/nginx", tag: "1", image: NGINX, times: 2 });
     const readout = page.locator(".readout").first();
-    await textOf(readout, /^In this hour: /);
+    await textOf(readout, /^In the last hour: /);
     assertEquals(await page.locator(".plot").first().locator(".column").count(), 60);
     await page.getByText("30 days", { exact: true }).click();
-    await textOf(readout, /^In 30 days: [\d.]+% \(\d+ requests\)$/);
+    await textOf(readout, /^In the last 30 days: [\d.]+% \(\d+ requests\)$/);
     await page.getByText("Day", { exact: true }).click();
-    await textOf(readout, /^In this day: /);
+    await textOf(readout, /^In the last day: /);
     await page.getByRole("radio", { name: "Day", exact: true }).press("ArrowRight");
-    await textOf(readout, /^In 30 days: /);
+    await textOf(readout, /^In the last 30 days: /);
     await page.getByRole("radio", { name: "30 days" }).press("ArrowLeft");
-    await textOf(readout, /^In this day: /);
+    await textOf(readout, /^In the last day: /);
     assertEquals(await page.locator(".plot").first().locator(".column").count(), 96);
     await page.reload();
-    await textOf(readout, /^In this day: /);
+    await textOf(readout, /^In the last day: /);
     assert(await page.getByRole("radio", { name: "Day", exact: true }).isChecked());
   },
   withNginx,
@@ -161,9 +161,9 @@ pageTest("an index that fails is shown as that, not as an outage", async ({ page
   await textOf(page.locator(".used"), /used/);
   using _broken = breakMethod(proxy.proxy.cache!.index, "totals", "disk I/O error");
   proxy.stats.cacheEvents.add("disk_error");
-  await textOf(page.locator(".used.wrong"), /^The index does not answer.*disk I\/O error$/);
-  const trouble = page.locator(".figure", { hasText: "Trouble" });
-  await textOf(trouble, /^Trouble\s*1\s*disk or index failed 1$/);
+  await textOf(page.locator(".used.wrong"), /^The index is unavailable.*disk I\/O error$/);
+  const trouble = page.locator(".figure", { hasText: "Failures" });
+  await textOf(trouble, /^Failures\s*1\s*disk or index failed 1$/);
   assertEquals(await page.locator("#banner").isVisible(), false);
 });
 
@@ -199,8 +199,8 @@ pageTest(
     const parts = page.locator(".part .part > summary");
     await parts.nth(1).waitFor();
     assertEquals((await parts.allInnerTexts()).map((text) => text.replace(/\s+/g, " ")), [
-      `${HERE.os}/amd64 1 layer, ${sizeText(amd64)} here`,
-      `${HERE.os}/arm64 not here`,
+      `${HERE.os}/amd64 1 layer, ${sizeText(amd64)} cached`,
+      `${HERE.os}/arm64 not cached`,
     ]);
   },
 );
@@ -245,11 +245,11 @@ pageTest("refreshing a tag says whether it moved, or why nobody knows", async (a
   const { page, upstream } = all;
   const refresh = page.getByRole("button", { name: "Refresh" });
   await refresh.click();
-  await textOf(toast(all), /nginx:1 is as upstream has it\.$/);
+  await textOf(toast(all), /nginx:1 is up to date\.$/);
   const moved = makeImage({ seed: 10 });
   upstream.add("library/nginx", "1", moved);
   await refresh.click();
-  await textOf(toast(all), /was moved upstream/);
+  await textOf(toast(all), /changed upstream/);
   await textOf(page.locator(".facts"), new RegExp(moved.digest.slice(0, 19)));
   upstream.control.failWith = 503;
   await refresh.click();
@@ -263,18 +263,18 @@ pageTest("warming shows each layer, and what could not be fetched", async (all) 
   await page.getByLabel("Images", { exact: true }).fill("nginx:1\nno/such:1");
   const start = page.getByRole("button", { name: "Warm", exact: true });
   await start.click();
-  await textOf(page.locator(".result").first(), /Something could not be fetched/);
+  await textOf(page.locator(".result").first(), /Some parts could not be downloaded/);
   const nginx = page.getByRole("region", { name: "docker.io/library/nginx:1" }).locator("li");
   const states = (await nginx.allInnerTexts()).map((text) => text.split(/\s/)[0]);
   assertEquals(states.toSorted(), ["config", "layer", "layer", "manifest"]);
-  assertEquals(await nginx.locator(".state-text", { hasText: /^fetched/ }).count(), 4);
+  assertEquals(await nginx.locator(".state-text", { hasText: /^downloaded/ }).count(), 4);
   const missing = page.getByRole("region", { name: "docker.io/no/such:1" });
   await textOf(missing, /failed\s*\S/);
   for (const { digest } of NGINX.blobs) assert(await proxy.proxy.cache!.index.blob(digest));
   await page.getByLabel("Images", { exact: true }).fill("nginx:1");
   await start.click();
-  await textOf(page.locator(".result").first(), /All of it is here/);
-  assertEquals(await nginx.locator(".state-text", { hasText: /^was here/ }).count(), 4);
+  await textOf(page.locator(".result").first(), /The image is complete/);
+  assertEquals(await nginx.locator(".state-text", { hasText: /^already cached/ }).count(), 4);
 }, { route: "#/upkeep" });
 
 pageTest("warming can be stopped, and begun again", async ({ page, upstream }) => {
@@ -295,14 +295,14 @@ pageTest("verifying the store lists what was wrong", async ({ page, proxy }) => 
   };
   const result = page.locator(".result").nth(1);
   await verify();
-  await textOf(result, /^Everything is right\.$/);
+  await textOf(result, /^All content is intact\.$/);
   await textOf(page.locator(".task .numbers"), /^4 of 4 entries/);
   const { digest, size } = NGINX.layers[0]!;
   const hex = digest.slice("sha256:".length);
   const path = join(proxy.cacheDir, "blobs", "sha256", hex.slice(0, 2), hex);
   await Deno.writeFile(path, new Uint8Array(size));
   await verify();
-  await textOf(result, /^1 entry was wrong and left the cache\.$/);
+  await textOf(result, /^1 damaged entry was removed from the cache\.$/);
   assertEquals(await page.locator(".digests code").getAttribute("title"), digest);
 }, { ...withNginx, route: "#/upkeep" });
 
@@ -313,7 +313,7 @@ pageTest(
     await page.getByLabel("Image", { exact: true }).fill("ghcr.io/x/y:1");
     const command = "docker pull proxy.lan:8080/ghcr.io/x/y:1";
     await page.getByText(command, { exact: true }).waitFor();
-    const button = page.getByRole("button", { name: "Copy: the command for docker" });
+    const button = page.getByRole("button", { name: "Copy: command for docker" });
     // Looked for before the click: it is said for two seconds alone, and a click may take as long.
     await Promise.all([button.filter({ hasText: "Copied" }).waitFor(), button.click()]);
     assertEquals(await page.evaluate("navigator.clipboard.readText()"), command);

@@ -1,5 +1,5 @@
 /**
- * The page: its shell, the views, and who is shown when.
+ * The page's shell: it switches between views.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import { loginView } from "./views/login.js";
 import { overviewView } from "./views/overview.js";
 import { upkeepView } from "./views/upkeep.js";
 
-/** Each mounts into `main` and returns what ends it. */
+/** The views. Each mounts into `main` and returns a function that unmounts it. */
 const VIEWS = {
   "/": { title: "nav.overview", mount: overviewView },
   "/images": { title: "nav.images", mount: imagesView },
@@ -74,7 +74,7 @@ function showLogout() {
   try {
     isSignedIn = localStorage.getItem("signedIn") === "true";
   } catch {
-    // Storage may be forbidden.
+    // Storage may be disabled.
   }
   document.getElementById("logout").hidden = needsToken || !isSignedIn;
 }

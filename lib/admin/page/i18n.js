@@ -24,18 +24,18 @@ function preferred() {
   return wanted.find((name) => name in LANGUAGES) ?? "en";
 }
 
-/** The language in use: `en` or `zh`. */
+/** Returns the language in use: `en` or `zh`. */
 export function language() {
   return current;
 }
 
-/** Changes the language, for the next visit too. */
+/** Changes the language, and remembers it for later visits. */
 export function setLanguage(name) {
   current = name in LANGUAGES ? name : "en";
   remember("language", current);
 }
 
-/** The preference that was noted; undefined without one. */
+/** Returns the stored preference, or undefined. */
 export function recall(key) {
   try {
     return localStorage.getItem(key) ?? undefined;
@@ -44,17 +44,20 @@ export function recall(key) {
   }
 }
 
-/** Notes a preference; without storage it lasts as long as the page. */
+/** Stores a preference. Without storage it lasts until the page is closed. */
 export function remember(key, value) {
   try {
     if (value === undefined) localStorage.removeItem(key);
     else localStorage.setItem(key, value);
   } catch {
-    // Nothing to be done about it.
+    // Storage is unavailable. Ignore that.
   }
 }
 
-/** The text named `key`, its `{gaps}` filled from `values`; one that depends on a number is a function. */
+/**
+ * Returns the text named `key`, with its `{gaps}` filled from `values`. Texts that depend on a number are
+ * functions.
+ */
 export function t(key, values = {}) {
   const text = LANGUAGES[current][key];
   if (text === undefined) throw new Error(`No text: ${key}`);
@@ -62,7 +65,7 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
 
-/** Puts the page's language into what index.html has: `data-text`, `data-label`. */
+/** Translates the texts in index.html: `data-text`, `data-label`. */
 export function translate(root) {
   document.documentElement.lang = current === "zh" ? "zh-Hans" : "en";
   for (const element of root.querySelectorAll("[data-text]")) {

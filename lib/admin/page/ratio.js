@@ -1,15 +1,15 @@
 /**
- * What share of the requests the cache answered.
+ * Computes the cache's hit ratio.
  *
  * @module
  */
 
-/** Requests that a cache can answer: not those for tokens, for health or for what is never kept. */
+/** Counts requests that a cache can answer: not tokens, health checks or uncacheable requests. */
 export function contentRequests({ hit, stale, miss }) {
   return hit + stale + miss;
 }
 
-/** The share of them that it answered; undefined where there were none. */
+/** Returns the share of them that the cache answered, or undefined without requests. */
 export function ratioOf(sums) {
   const all = contentRequests(sums);
   return all > 0 ? (sums.hit + sums.stale) / all : undefined;

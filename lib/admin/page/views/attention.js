@@ -1,5 +1,5 @@
 /**
- * What wants the operator's attention now; nothing where all is well.
+ * Shows what needs the operator's attention, if anything.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * How clients use this instance: a name for any image, and configuration to paste.
+ * Shows how clients use this instance: image names and configuration to copy.
  *
  * @module
  */
@@ -13,9 +13,9 @@ import { tabs } from "../tabs.js";
 const KINDS = ["docker", "containerd", "podman", "buildkit", "kubernetes"];
 const TYPING = 250;
 
-/** Mounts the view; returns what ends it. */
+/** Mounts the view. Returns a function that unmounts it. */
 export function connectView(main) {
-  // The last address that is one: what is shown stays while another is typed.
+  // The last valid address. It stays in use while the user types another.
   let base = "";
   const command = commandBox(() => base);
   const config = configBox(() => base);
@@ -58,7 +58,7 @@ export function connectView(main) {
   config.ask();
 }
 
-/** The address in what was typed, without a path; undefined where there is none. */
+/** Returns the address in `text` without a path, or undefined if it is invalid. */
 function addressIn(text) {
   const trimmed = text.trim();
   if (trimmed === "") return "";
@@ -75,7 +75,7 @@ function later(run) {
   };
 }
 
-/** The command through this proxy for what is typed. */
+/** Shows the pull commands for the image that the user enters. */
 function commandBox(base) {
   const problem = h("p", { id: "command-problem", class: "problem", role: "status" });
   const input = h("input", {
@@ -129,7 +129,7 @@ function commandBox(base) {
   };
 }
 
-/** Configuration of each kind of client. */
+/** Shows the configuration of each kind of client. */
 function configBox(base) {
   let kind = KINDS[0];
   let asked = new AbortController();

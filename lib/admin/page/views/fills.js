@@ -1,5 +1,5 @@
 /**
- * Downloads under way.
+ * Shows the downloads in progress.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { count, duration, percent, shortDigest, size, speed } from "../format.js
 import { t } from "../i18n.js";
 import { bar } from "../parts.js";
 
-/** More would be no look. */
+/** Maximum number of downloads shown. */
 const SHOWN = 20;
 
 /** `{ element, set(fills, waiting) }`, where `waiting` more are not let in yet. */

@@ -1,5 +1,5 @@
 /**
- * One image, down to its layers, and what can be done with it.
+ * Shows one image down to its layers, and actions on it.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { digestWithCopy, failure, since, textOf } from "../parts.js";
 import { linkTo } from "../router.js";
 import { contents, mediaType } from "./contents.js";
 
-/** Mounts the view; returns what ends it. */
+/** Mounts the view. Returns a function that unmounts it. */
 export function imageView(main, { live, route }) {
   const [registry, repository, tag] = ["registry", "repository", "tag"]
     .map((key) => route.query.get(key) ?? "");
@@ -62,7 +62,7 @@ export function imageView(main, { live, route }) {
       }
     } finally {
       element.disabled = false;
-      // A disabled button loses the focus.
+      // A disabled button loses focus.
       if (element.isConnected && document.activeElement === document.body) element.focus();
     }
   }

@@ -1,6 +1,6 @@
 /**
- * The images in the cache: searched, sorted and paged by the server. More than ten thousand are told by name alone,
- * a page after the other.
+ * Lists the cached images. The server searches, sorts and pages them. Beyond ten thousand images it lists
+ * them by name only, page by page.
  *
  * @module
  */
@@ -13,11 +13,14 @@ import { linkTo, replaceRoute } from "../router.js";
 import { cell, sortHeading } from "../table.js";
 
 const PAGE = 50;
-/** How often one page of a long list is asked for more: a search looks at some thousands at a time. */
+/**
+ * Maximum number of requests to fill one page of a long list. A search reads a few thousand entries per
+ * request.
+ */
 const TRIES = 20;
-/** After the last key, ms. */
+/** Delay after the last keystroke, in ms. */
 const TYPING = 200;
-/** The first press on a column sorts names upwards, and numbers with the largest first. */
+/** The initial order of a column: names ascending, numbers descending. */
 const COLUMNS = [
   { name: "repository", first: "asc" },
   { name: "tag", first: "asc" },
@@ -28,7 +31,7 @@ const COLUMNS = [
   { name: "hits", first: "desc", isNumber: true },
 ];
 
-/** Mounts the view; returns what ends it. */
+/** Mounts the view. Returns a function that unmounts it. */
 export function imagesView(main, { live, route }) {
   const query = {
     q: route.query.get("q") ?? "",
@@ -38,7 +41,7 @@ export function imagesView(main, { live, route }) {
     order: route.query.get("order") ?? "desc",
     offset: Math.max(0, Number.parseInt(route.query.get("offset") ?? "0", 10) || 0),
   };
-  /** Of a long list: what the page shown comes after, and what those before it came after. */
+  /** Cursors of a long list: of the current page and of those before it. */
   let last = "";
   let next;
   const trail = [];
@@ -61,7 +64,7 @@ export function imagesView(main, { live, route }) {
     id: "registry",
     onchange: () => ask({ registry: registry.value, offset: 0 }),
   }, h("option", { value: "" }, t("images.all")));
-  // What cosign attaches is a tag too, and there may be three of them for each image.
+  // cosign's attachments are tags too, up to three per image.
   const attached = h("input", {
     type: "checkbox",
     checked: query.attached === "true",
@@ -143,7 +146,7 @@ export function imagesView(main, { live, route }) {
         const more = await get(path, { signal });
         found = { ...more, images: [...found.images, ...more.images] };
       }
-      // What is on the last page may have been removed meanwhile.
+      // The last page may be empty after a removal.
       if (found.images.length === 0 && found.total > 0 && query.offset > 0) {
         return await ask({ offset: Math.floor((found.total - 1) / PAGE) * PAGE });
       }

@@ -1,5 +1,5 @@
 /**
- * The operator's token, where the API wants one.
+ * Asks for the operator's token, if the API requires one.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { h } from "../dom.js";
 import { t } from "../i18n.js";
 import { textOf } from "../parts.js";
 
-/** Mounts the form; `onLogin` is called once the token was right. */
+/** Mounts the form. Calls `onLogin` after a successful login. */
 export function loginView(main, { onLogin }) {
   const input = h("input", {
     id: "token",

@@ -1,5 +1,5 @@
 /**
- * One look: does the proxy earn its keep?
+ * The overview: what the cache saves at a glance.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { registryTable } from "./registries.js";
 import { storeFigures } from "./store.js";
 import { trafficCharts } from "./traffic.js";
 
-/** Mounts the view; returns what ends it. */
+/** Mounts the view. Returns a function that unmounts it. */
 export function overviewView(main, { live }) {
   const [top, attention, traffic, registries, fills, store] = [
     verdict(),

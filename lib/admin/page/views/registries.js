@@ -1,5 +1,5 @@
 /**
- * Registries: whether they answer, how fast, and how many pulls are left.
+ * Shows the registries: state, latency and remaining pulls.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { t } from "../i18n.js";
 import { bar } from "../parts.js";
 import { headings } from "../table.js";
 
-/** Below this share of the limit pulls are few. */
+/** Below this share of the limit, few pulls are left. */
 export const FEW = 0.15;
 
 /** `{ element, set(registries, now) }` */
@@ -54,7 +54,7 @@ function split(registries) {
   };
 }
 
-/** Why a registry is down, in words. */
+/** Returns a readable reason why a registry is down. */
 export function problemOf({ problem }) {
   if (problem === "timeout" || problem === "network") return t(`registries.problem.${problem}`);
   return t("registries.problem.status", { status: problem });

@@ -1,5 +1,5 @@
 /**
- * The last hour, day or month: how much the cache answered, and how many bytes it spared.
+ * Charts the last hour, day or month: hit ratio, and bytes from the cache and from upstream.
  *
  * @module
  */
@@ -11,7 +11,9 @@ import { contentRequests, ratioOf } from "../ratio.js";
 
 const RANGES = ["hour", "day", "month"];
 
-/** `{ element, set(history, now) }`; `onRange(name)` is called when another span is wanted. */
+/**
+ * Returns `{ element, set(history, now) }`. Calls `onRange(name)` when the user selects another time range.
+ */
 export function trafficCharts({ range, onRange }) {
   let shown = range;
   const time = (at) => shown === "month" ? day(at) : clock(at);

@@ -9,7 +9,7 @@ import { section } from "../parts.js";
 import { verifier } from "./verify.js";
 import { warmer } from "./warm.js";
 
-/** Mounts the view; what runs is ended with it. */
+/** Mounts the view. Unmounting it ends running tasks. */
 export function upkeepView(main, { live, route }) {
   const warm = warmer(route.query.get("image") ?? "");
   const verify = verifier();

@@ -1,5 +1,5 @@
 /**
- * Warming: fetching all of an image before anybody asks for it.
+ * Warms images: downloads all parts of an image in advance.
  *
  * @module
  */
