@@ -1,5 +1,5 @@
 /**
- * Configuration that makes a client pull through one instance of this proxy.
+ * Generates configuration that makes a client pull through an instance of this proxy.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Registry } from "../oci/registry.ts";
 import { publicScheme } from "../transforms/auth.ts";
 import { registryNamed, type RouteTable, stripRegistry } from "../oci/registry_table.ts";
 
-/** The clients there is configuration for. */
+/** The clients with generated configuration. */
 export const CLIENT_KINDS = ["docker", "containerd", "podman", "buildkit", "kubernetes"] as const;
 
 /** A client there is configuration for. */
@@ -17,7 +17,7 @@ export type ClientKind = typeof CLIENT_KINDS[number];
 
 /** An instance as its clients see it. */
 export interface Instance {
-  /** Where clients reach it; a host on which the path says the registry. Scheme, host and port only. */
+  /** The URL that clients use: scheme, host and port only. On this host the path names the registry. */
   readonly url: URL;
   readonly registries: readonly Registry[];
   readonly customDomain: string;
@@ -25,24 +25,24 @@ export interface Instance {
 
 /** One file of a client's configuration. */
 export interface ConfigFile {
-  /** Where the client reads it from, absolute; a bare name for what is handed to a command. */
+  /** The absolute path of the file, or a bare name for a file passed to a command. */
   readonly path: string;
   readonly language: "json" | "toml" | "yaml";
   readonly text: string;
 }
 
-/** All that makes a client use an instance. */
+/** The configuration of one client. */
 export interface ClientConfig {
   readonly kind: ClientKind;
-  /** To be written, or merged into what is there. */
+  /** Files to write, or to merge into existing ones. */
   readonly files: readonly ConfigFile[];
-  /** Shell commands that put it in force, in order; may be none. */
+  /** Shell commands that apply the configuration, in order. May be empty. */
   readonly steps: readonly string[];
 }
 
 /**
- * The instance that `config` describes. Its URL is `url` where given, else what follows from the settings:
- * `http://localhost:8080`, or https without a port for a domain, which has a TLS proxy in front.
+ * Returns the instance that `config` describes. Its URL is `url` if given. The default follows from the
+ * settings: `http://localhost:8080`, or https without a port for a domain, which has a TLS proxy in front.
  */
 export function instanceOf(config: Config, url?: URL): Instance {
   const { customDomain, registries } = config;
@@ -50,8 +50,8 @@ export function instanceOf(config: Config, url?: URL): Instance {
 }
 
 /**
- * The address of an instance in `text`, http where it does not say; without a path, for Docker's mirrors have
- * none. Throws a `RangeError` that says what is accepted.
+ * Parses the address of an instance. The scheme defaults to http. A path is rejected, because Docker's
+ * mirrors support none. Throws a `RangeError` that says what is accepted.
  */
 export function parseInstanceUrl(text: string): URL {
   const url = URL.parse(text.includes("://") ? text : `http://${text}`);
@@ -75,41 +75,41 @@ function ownUrl({ customDomain, listen, publicScheme: setting }: Config): URL {
   return url;
 }
 
-/** The configuration of one kind of client for `instance`. */
+/** Returns the configuration of one kind of client for `instance`. */
 export function clientConfig(kind: ClientKind, instance: Instance): ClientConfig {
   return { kind, ...WRITERS[kind](instance) };
 }
 
 /**
- * The name that pulls `image` through `instance` on any client, without configuration:
- * `ghcr.io/x/y:1` → `localhost:8080/ghcr.io/x/y:1`. Throws an `OciError` for what is no image of a
+ * Returns the name that pulls `image` through `instance` on any client without configuration:
+ * `ghcr.io/x/y:1` → `localhost:8080/ghcr.io/x/y:1`. Throws an `OciError` if `image` names no image of a
  * configured registry.
  */
 export function throughProxy(image: string, instance: Instance): string {
   const table: RouteTable = instance;
   const { registry, repository, reference } = resolveImage(image, table);
   const prefix = pathName(registry);
-  // Docker Hub needs no prefix, unless the name alone would lead to another registry.
+  // Docker Hub needs no prefix, unless the name alone would match another registry.
   const isPlain = prefix === "docker.io" && stripRegistry(repository, table) === undefined;
   const separator = reference.includes(":") ? "@" : ":";
   return `${instance.url.host}/${isPlain ? "" : `${prefix}/`}${repository}${separator}${reference}`;
 }
 
-/** The component that means the registry in a path: a port cannot stand in a repository's name. */
+/** Returns the path component that names the registry. Repository names cannot contain a port. */
 function pathName(registry: Registry): string {
   const name = clientName(registry);
   return name.includes(":") ? registry.name : name;
 }
 
-/** One registry per name that clients know; several of the proxy's names may lead to one upstream. */
+/** Returns one registry per client-facing name. Several of the proxy's names may share an upstream. */
 function registriesOf(instance: Instance): Registry[] {
-  // What clients call docker-staging leads to docker as well.
+  // Clients reach the upstream of docker-staging as docker.io too.
   return instance.registries.filter((registry) =>
     registryNamed(instance, clientName(registry)) === registry
   );
 }
 
-/** The registry's own address, for when the proxy is away: where the name leads without it. */
+/** Returns the registry's own URL, which clients fall back to while the proxy is down. */
 function originOf(registry: Registry): string {
   const name = clientName(registry);
   if (name === "docker.io") return "https://registry-1.docker.io";
@@ -124,12 +124,12 @@ function isLoopback({ hostname }: URL): boolean {
   return /^(127\.|\[::1\]$)/.test(hostname) || /(^|\.)localhost$/.test(hostname);
 }
 
-/** A TOML basic string: JSON's escapes are among TOML's. */
+/** Returns a TOML basic string. JSON's escapes are valid in TOML. */
 const quote = JSON.stringify;
 
 type Writer = (instance: Instance) => Omit<ClientConfig, "kind">;
 
-/** The engine: its mirrors serve Docker Hub only, and it takes loopback without TLS by itself. */
+/** Configures Docker Engine. Its mirrors only serve Docker Hub, and it accepts loopback without TLS. */
 const docker: Writer = ({ url }) => {
   const isInsecure = url.protocol === "http:" && !isLoopback(url);
   const settings = {
@@ -143,7 +143,7 @@ const docker: Writer = ({ url }) => {
   };
 };
 
-/** One registry's hosts.toml. containerd names the registry itself, with `?ns=`. */
+/** Returns one registry's hosts.toml. containerd names the registry in `?ns=`. */
 function hostsToml(registry: Registry, url: URL): string {
   return [
     `server = ${quote(originOf(registry))}`,
@@ -154,7 +154,7 @@ function hostsToml(registry: Registry, url: URL): string {
   ].join("\n");
 }
 
-/** The folder that containerd looks for; `host_port_` stands for `host:port` on every system. */
+/** Returns the folder that containerd looks for. `host_port_` stands for `host:port` on every system. */
 function hostsFolder(registry: Registry): string {
   return clientName(registry).replace(/:(\d+)$/, "_$1_");
 }
@@ -211,7 +211,7 @@ const buildkit: Writer = (instance) => {
     "",
   ]);
   if (url.protocol === "http:") lines.push(`[registry.${quote(url.host)}]`, "  http = true", "");
-  // A builder in a container of its own has another loopback.
+  // A builder in its own container has a different loopback interface.
   const network = isLoopback(url) ? " --driver-opt network=host" : "";
   return {
     files: [{ path: "/etc/buildkit/buildkitd.toml", language: "toml", text: lines.join("\n") }],
@@ -221,16 +221,16 @@ const buildkit: Writer = (instance) => {
   };
 };
 
-/** `text` as a YAML literal block, indented by `spaces`. */
+/** Returns `text` as a YAML literal block, indented by `spaces`. */
 function block(text: string, spaces: number): string {
   const indent = " ".repeat(spaces);
   return text.trimEnd().split("\n").map((line) => line && indent + line).join("\n");
 }
 
 /**
- * For clusters: a DaemonSet that keeps each node's hosts.toml files. Nodes read them at every pull; only
- * their `config_path` needs a restart, once. For k3s, which has a file of its own, that file as a comment:
- * what is printed can be piped to `kubectl apply`.
+ * Configures clusters with a DaemonSet that writes each node's hosts.toml files. Nodes read them at every
+ * pull. Only `config_path` requires a restart, once. The file that k3s uses instead is added as a comment,
+ * so that the output can be piped to `kubectl apply`.
  */
 const kubernetes: Writer = (instance) => {
   const registries = registriesOf(instance);

@@ -1,6 +1,6 @@
 /**
- * What happened, in steps: the last hour, day and month, and all of it together. It is kept beside the cache,
- * so that a restart does not make the page forget what the proxy was good for.
+ * Records traffic in time steps: the last hour, day and month, and totals. The record is stored beside the
+ * cache, so that it survives restarts.
  *
  * @module
  */
@@ -24,7 +24,7 @@ const StoredSample = v.object({ at: Count, ...SUMS });
 const Stored = v.object({
   version: v.literal(1),
   since: Count,
-  /** Which process wrote it, by when its counters began, and how far they were. */
+  /** The process that wrote the file, identified by its start time, and its counters at that time. */
   startedAt: Count,
   counted: v.object(SUMS),
   total: v.object(SUMS),
@@ -33,45 +33,45 @@ const Stored = v.object({
   month: v.array(StoredSample),
 });
 
-/** Sums of what happened. Sizes in bytes; `miss` counts what passed through uncached too. */
+/** Sums of traffic. Sizes are in bytes. `miss` includes uncached requests. */
 export type Sums = Readonly<v.InferOutput<typeof Stored["entries"]["total"]>>;
 
-/** All that an installation did, over restarts. */
+/** The totals of an installation across restarts. */
 export interface Total extends Sums {
-  /** ms since the epoch. */
+  /** Start of the record, in ms since the epoch. */
   readonly since: number;
 }
 
-/** What happened within one step. */
+/** The traffic of one step. */
 export interface Sample extends Sums {
-  /** When the step began, ms since the epoch: a multiple of its length. */
+  /** The start of the step, in ms since the epoch: a multiple of its length. */
   readonly at: number;
 }
 
 const MINUTE = 60_000;
 
-/** The spans there are samples of: how long a step is, ms, and how many there are. */
+/** The time ranges: the length of a step in ms, and the number of steps. */
 export const RANGES = {
   hour: { stepMs: MINUTE, steps: 60 },
   day: { stepMs: 15 * MINUTE, steps: 96 },
   month: { stepMs: 12 * 60 * MINUTE, steps: 60 },
 } as const;
 
-/** A span there are samples of. */
+/** The name of a time range. */
 export type Range = keyof typeof RANGES;
 
 const RANGE_NAMES = Object.keys(RANGES) as Range[];
 
-/** Whether `text` names a span. */
+/** Returns whether `text` names a time range. */
 export function isRange(text: string): text is Range {
   return Object.hasOwn(RANGES, text);
 }
 
-/** Written every so many ticks: what a killed process forgets. */
+/** Number of ticks between two writes. A killed process loses this much. */
 const TICKS_PER_SAVE = 30;
 const FILE = "history.json";
 
-/** How many requests had which cache result: the last word of their labels. */
+/** Counts requests by cache result, which is the last word of their labels. */
 export function countByCache(stats: Stats): Map<string, number> {
   const counts = new Map<string, number>();
   for (const [labels, n] of stats.requests.entries()) {
@@ -112,20 +112,20 @@ function combine(one: Sums, other: Sums, sign: 1 | -1): Sums {
 
 /** Options for {@linkcode History}. */
 export interface HistoryOptions {
-  /** The folder of the cache; without one nothing outlives the process. */
+  /** The folder of the cache. Without one the record lasts until the process ends. */
   readonly dir?: string;
-  /** How often it looks, ms. @default {10_000} */
+  /** Sampling interval, in ms. @default {10_000} */
   readonly tick?: number;
   /** @default {Date.now} */
   readonly now?: () => number;
 }
 
-/** What one proxy did. */
+/** Records the traffic of one proxy. */
 export class History {
   readonly #stats: Stats;
   readonly #path?: string;
   readonly #now: () => number;
-  /** By range, what happened by the time at which a step began. */
+  /** By range, the traffic by the start of its step. */
   readonly #series: Readonly<Record<Range, Map<number, Sums>>> = {
     hour: new Map(),
     day: new Map(),
@@ -151,28 +151,28 @@ export class History {
     Deno.unrefTimer(this.#timer);
   }
 
-  /** Takes over what an earlier process has left. */
+  /** Loads the record of an earlier process. */
   #load(): void {
     if (this.#path === undefined) return;
     try {
       const stored = v.parse(Stored, JSON.parse(Deno.readTextFileSync(this.#path)));
       this.#since = Math.min(this.#since, stored.since);
       this.#total = stored.total;
-      // Of the same process only what came since is new.
+      // If the same process wrote it, add only what has changed since.
       if (stored.startedAt === this.#stats.startedAt) this.#last = stored.counted;
       for (const range of RANGE_NAMES) {
         for (const { at, ...sums } of stored[range]) this.#series[range].set(at, sums);
       }
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return;
-      adminLog.warn("Cannot read {path}, beginning anew: {cause}", {
+      adminLog.warn("Cannot read {path}, starting a new history: {cause}", {
         path: this.#path,
         cause: causeOf(error),
       });
     }
   }
 
-  /** Adds what happened since the last time to the steps that it belongs to. */
+  /** Adds the traffic since the last call to the current steps. */
   #take(): void {
     const sums = sumsOf(this.#stats);
     const news = combine(sums, this.#last, -1);
@@ -185,7 +185,8 @@ export class History {
       const series = this.#series[range];
       const at = Math.floor(this.#now() / stepMs) * stepMs;
       series.set(at, combine(series.get(at) ?? NOTHING, news, 1));
-      // Twice as many as are told: a clock that was wrong for a while must not push out what is right.
+      // Keep twice as many steps as are returned, so that a temporarily wrong clock does not push out
+      // correct ones.
       const old = [...series.keys()].sort((a, b) => b - a).slice(2 * steps);
       for (const at of old) series.delete(at);
     }
@@ -196,7 +197,7 @@ export class History {
     return { since: this.#since, ...this.#total };
   }
 
-  /** The steps in which something happened, the oldest first; the last may not have ended. */
+  /** Returns the steps with traffic, oldest first. The last one may be incomplete. */
   samples(range: Range): Sample[] {
     this.#take();
     const { stepMs, steps } = RANGES[range];
@@ -206,7 +207,7 @@ export class History {
       .sort((a, b) => a.at - b.at);
   }
 
-  /** Writes what is new to the file. Never rejects: charts are no reason to trouble anybody. */
+  /** Writes changes to the file. Never rejects, because charts are not essential. */
   async save(): Promise<void> {
     this.#take();
     if (this.#path === undefined || this.#isSaved) return;

@@ -1,6 +1,6 @@
 /**
- * What an operator does to a cache, whoever has it open: this process, or a running instance that is asked
- * through its own listener.
+ * The operations on a cache. They run in this process, or in a running instance through its operator's
+ * listener.
  *
  * @module
  */
@@ -15,16 +15,16 @@ import { parseImage } from "../oci/reference.ts";
 import type { Proxy } from "../proxy/proxy.ts";
 import { warm, type WarmedImage, type WarmOptions } from "../warm/warm.ts";
 
-/** How much is here, and what it was good for since the instance started. Sizes in bytes. */
+/** The content of the cache, and its effect since the instance started. Sizes are in bytes. */
 export interface CacheReport {
   readonly cache: {
     readonly entries: number;
     readonly bytes: number;
     readonly maxSize: number;
   };
-  /** Absent where no instance runs. */
+  /** Undefined if no instance is running. */
   readonly traffic?: {
-    /** Seconds. */
+    /** Uptime in seconds. */
     readonly uptime: number;
     readonly hits: number;
     readonly stale: number;
@@ -34,29 +34,29 @@ export interface CacheReport {
     readonly bytesFromCache: number;
     readonly bytesFromUpstream: number;
     readonly downloads: number;
-    /** With the registries as clients know them: `docker.io`. */
+    /** Remaining pulls, with registries named as clients know them: `docker.io`. */
     readonly quotas: readonly Quota[];
   };
-  /** What was counted before the instance started too; absent where none runs. */
+  /** Totals across restarts. Undefined if no instance is running. */
   readonly allTime?: Total;
 }
 
-/** The operations. All of them throw an `OciError` for what is wrong with what was asked. */
+/** The operations. Each throws an `OciError` for invalid arguments. */
 export interface Operations {
-  /** Every image, in no order. Throws as it is read. */
+  /** Returns every image, in no particular order. Errors are thrown during iteration. */
   images(): AsyncIterable<HeldImage>;
-  /** Removes an image by tag or, where `name` has none, all of its repository's. */
+  /** Removes an image by tag. If `name` has no tag, removes all of its repository's. */
   remove(name: string): Promise<Removal>;
-  /** As {@linkcode warm}. */
+  /** Warms images, see {@linkcode warm}. */
   warm(images: readonly string[], options: WarmOptions): Promise<WarmedImage[]>;
   report(): Promise<CacheReport>;
 }
 
-/** What a name selects for removal. Throws an `OciError` for a digest: content has no name to go by. */
+/** Parses a name that selects images for removal. Throws an `OciError` for a digest. */
 function selectionOf(name: string, config: Proxy["config"]) {
   const { tag, digest } = parseImage(name.trim());
   if (digest !== undefined) {
-    throw new OciError("NAME_INVALID", "An image is removed by its tag, not by a digest", {
+    throw new OciError("NAME_INVALID", "Remove an image by its tag, not by its digest", {
       detail: { image: name },
     });
   }
@@ -64,7 +64,7 @@ function selectionOf(name: string, config: Proxy["config"]) {
   return { registry: registry.id, repository, ...tag !== undefined && { tag } };
 }
 
-/** The operations on a proxy in this process. */
+/** Operations on a proxy in this process. */
 export class ProxyOperations implements Operations {
   readonly #proxy: Proxy;
 
@@ -74,7 +74,7 @@ export class ProxyOperations implements Operations {
 
   get #cache(): Cache {
     const { cache } = this.#proxy;
-    if (!cache) throw new OciError("UNSUPPORTED", "There is no cache", { status: 409 });
+    if (!cache) throw new OciError("UNSUPPORTED", "The cache is off", { status: 409 });
     return cache;
   }
 

@@ -1,5 +1,5 @@
 /**
- * The warming of one image: from what its name means to every blob, and to what is attached to it.
+ * Warms one image: its manifests, its blobs, and its attachments.
  *
  * @module
  */
@@ -27,14 +27,14 @@ import type {
 } from "./warm.ts";
 import { WorkList } from "../util/work_list.ts";
 
-/** How deep indexes may contain indexes, and attachments have attachments. */
+/** Maximum depth of nested indexes and of attachments of attachments. */
 const MAX_DEPTH = 4;
-/** Of one image; an index of 4 MiB could name some 20,000. */
+/** Maximum number of parts of one image. An index of 4 MiB could name some 20,000. */
 const MAX_PARTS = 10_000;
-/** Progress of a layer is reported each time this much more is here, bytes. */
+/** Progress of a layer is reported each time this many more bytes have arrived. */
 const REPORT_EVERY = 2 ** 20;
 
-/** A part that is to be here. */
+/** A part to download. */
 interface Part {
   readonly role: WarmRole;
   readonly reference: string;
@@ -43,14 +43,14 @@ interface Part {
   readonly depth: number;
 }
 
-/** A manifest that is here. */
+/** A cached manifest. */
 interface Held {
   readonly digest: string;
   readonly mediaType: string;
   readonly bytes: Uint8Array;
 }
 
-/** The warming of one image; it runs once. */
+/** Warms one image. An instance runs once. */
 export class ImageWarmer {
   readonly #cache: Cache;
   readonly #name: ImageName;
@@ -86,7 +86,7 @@ export class ImageWarmer {
       digest = held.digest;
       if (!this.#manifestOnly) this.#descend(held, part);
     });
-    // Upstream may owe something for long.
+    // Do not wait for upstream, which may take long.
     await orAborted(this.#work.done(), this.#signal);
     return {
       image: name,
@@ -100,10 +100,10 @@ export class ImageWarmer {
     };
   }
 
-  /** Puts one part on the list, once. */
+  /** Adds a part to the work list, unless it is there already. */
   #start(part: Part, work: (part: Part) => Promise<void>): void {
     const isManifest = part.role !== "config" && part.role !== "layer";
-    // The same bytes may be a manifest here and a layer there.
+    // The same bytes may be a manifest in one place and a layer in another.
     const key = `${isManifest} ${part.reference}`;
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
@@ -133,7 +133,7 @@ export class ImageWarmer {
     this.#report(part, { state: "failed", error });
   }
 
-  /** Notes that a part is here. */
+  /** Records that a part is cached. */
   #arrived(part: Part, found: { digest: string; size: number; fetched: boolean }): void {
     const { digest, size, fetched } = found;
     this.#here.set(digest, size);
@@ -146,7 +146,7 @@ export class ImageWarmer {
     return { registry, repository, kind, reference, base: "/v2/", prefix: "" };
   }
 
-  /** Asks the cache as a client would. Throws an `OciError`. */
+  /** Requests `target` from the cache as a client would. Throws an `OciError`. */
   async #ask(method: "GET" | "HEAD", target: Target): Promise<Answer> {
     return await this.#cache.answer({
       method,
@@ -160,9 +160,9 @@ export class ImageWarmer {
   }
 
   /**
-   * Asks for a manifest by HEAD, which counts against no pull limit and tells whether anybody may read the
-   * repository. Where not, the operator's own account is tried: what it brings here is served to nobody who
-   * has not proved that he may have it.
+   * Requests a manifest by HEAD, which does not count against pull limits and shows whether the repository
+   * is public. If it is not, this tries the operator's account. Content that it fetches is only served to
+   * clients that prove their own access.
    */
   async #head(target: Target): Promise<Answer> {
     try {
@@ -183,11 +183,14 @@ export class ImageWarmer {
     }
   }
 
-  /** Brings one manifest here. Throws an `OciError` when it cannot be, or is not what upstream has now. */
+  /**
+   * Downloads one manifest. Throws an `OciError` if it is unavailable, or is not the current version
+   * upstream.
+   */
   async #manifest(part: Part): Promise<Held> {
     const target = this.#target("manifest", part.reference);
     this.#report(part, { state: "running" });
-    // Where the root was let in its children are.
+    // Access to the root manifest includes its children.
     if (part.depth === 0 && this.#name.registry.credential) await this.#head(target);
     const { response, cache } = await this.#ask("GET", target);
     const bytes = await response.bytes();
@@ -203,19 +206,19 @@ export class ImageWarmer {
       fetched: cache === "MISS",
     });
     if (cache === "STALE" && !isDigest(part.reference)) {
-      this.#fail(part, "Upstream cannot be asked what it means now: kept what was here");
+      this.#fail(part, "Upstream is unavailable: kept the cached version");
     }
     return held;
   }
 
-  /** Puts what the manifest refers to on the list. */
+  /** Adds the manifest's references to the work list. */
   #descend(held: Held, part: Part): void {
     const depth = part.depth + 1;
     if (depth > MAX_DEPTH) return;
     const { children, config, layers } = readManifest(held.bytes, held.mediaType);
     const wanted = children.filter(({ platform }) => isWanted(platform, this.#platforms));
     if (children.length > 0 && wanted.length === 0) {
-      this.#fail(part, `It has none of ${[...this.#platforms].join(", ")}`);
+      this.#fail(part, `The index contains none of ${[...this.#platforms].join(", ")}`);
     }
     for (const child of wanted) this.#child(child, { part, depth });
     if (config) this.#blob(config, { role: "config", part, depth });
@@ -246,7 +249,7 @@ export class ImageWarmer {
     );
   }
 
-  /** Brings one blob here. */
+  /** Downloads one blob. */
   async #fetchBlob(part: Part, blob: Descriptor): Promise<void> {
     const { content, index } = this.#cache;
     const target = this.#target("blob", part.reference);
@@ -261,7 +264,7 @@ export class ImageWarmer {
     try {
       answer = await this.#ask("GET", target);
     } catch (error) {
-      // A foreign layer: its publisher's licence keeps it off registries, and clients know where it is.
+      // A foreign layer: its licence forbids registries to distribute it, and clients know its URL.
       const isForeign = blob.urls !== undefined && error instanceof OciError &&
         error.status === 404;
       if (!isForeign) throw error;
@@ -273,7 +276,7 @@ export class ImageWarmer {
       throw noRoom();
     }
     await this.#drain(part, response);
-    // The last byte is with its readers a moment before it is in the store.
+    // Readers receive the last byte shortly before the blob is in the store.
     await content.settled(digest);
     const stored = await content.open(digest);
     if (!stored) throw noRoom();
@@ -281,7 +284,7 @@ export class ImageWarmer {
     this.#arrived(part, { digest, size: stored.size, fetched: cache === "MISS" });
   }
 
-  /** Reads a body to its end, reporting how far it is. */
+  /** Reads a body to its end and reports progress. */
   async #drain(part: Part, response: Response): Promise<void> {
     const length = response.headers.get("content-length");
     const size = length === null ? part.size : Number(length);
@@ -297,7 +300,10 @@ export class ImageWarmer {
     }
   }
 
-  /** Looks for what is attached to a manifest: by the API, or by tags where there is none or cosign put it. */
+  /**
+   * Finds attachments of a manifest through the API, or by tag if the registry has no API or cosign
+   * attached them.
+   */
   #attached(digest: string, depth: number): void {
     if (depth >= MAX_DEPTH) return;
     const tag = digest.replace(":", "-");
@@ -313,14 +319,14 @@ export class ImageWarmer {
     for (const suffix of COSIGN_SUFFIXES) this.#tagged(tag + suffix, "signature", depth);
   }
 
-  /** Whether the registry lists what is attached to `digest`; what it lists is put on the work list. */
+  /** Returns whether the registry lists attachments of `digest`. Adds them to the work list. */
   async #referrers(digest: string, depth: number): Promise<boolean> {
     const target = this.#target("referrers", digest);
     let answer: Answer;
     try {
       answer = await this.#ask("GET", target);
     } catch (error) {
-      // Many registries have no such API, and say so in different ways.
+      // Many registries lack this API, and signal it in different ways.
       const isUnknown = error instanceof OciError && error.status < 500 && error.status !== 429;
       if (!isUnknown) throw error;
       return false;
@@ -334,7 +340,7 @@ export class ImageWarmer {
     return true;
   }
 
-  /** Brings here what is attached by a tag, where there is one. */
+  /** Downloads what is attached by a tag, if the tag exists. */
   #tagged(tag: string, role: "referrer" | "signature", depth: number): void {
     this.#work.add(async () => {
       if (this.#signal?.aborted) return this.#work.clear();
@@ -356,5 +362,5 @@ function sizeOf({ size }: Descriptor): number | undefined {
 }
 
 function noRoom(): OciError {
-  return new OciError("UNAVAILABLE", "It cannot be kept: no room in the cache, or its disk fails");
+  return new OciError("UNAVAILABLE", "Cannot store it: the cache is full or its disk is failing");
 }

@@ -1,5 +1,5 @@
 /**
- * `WARM_IMAGES`: warmed again and again, and kept from eviction.
+ * `WARM_IMAGES`: warms images periodically and exempts them from eviction.
  *
  * @module
  */
@@ -9,17 +9,17 @@ import { formatSize } from "../util/units.ts";
 import { causeOf } from "../upstream/transport/send.ts";
 import { warm, type Warmable, type WarmedImage } from "./warm.ts";
 
-/** After a round in which something failed the next comes sooner, at first after this, ms. */
+/** Initial delay of the next round after a failure, in ms. */
 const RETRY_AFTER = 60_000;
-/** What is kept leaves at least this share of the cache to everything else. */
+/** Share of the cache that stays available to other content. */
 const FREE_SHARE = 0.2;
 
 /** Options for {@linkcode WarmScheduler}. */
 export interface WarmSchedulerOptions {
   readonly settings: Config["warm"];
-  /** The cap of the cache in bytes. */
+  /** The size limit of the cache in bytes. */
   readonly maxSize: number;
-  /** Exempts content from eviction, and no more what was exempt before. */
+  /** Replaces the set of content that is exempt from eviction. */
   readonly keep: (digests: ReadonlySet<string>) => void;
   /** @default {warm} */
   readonly warm?: typeof warm;
@@ -30,7 +30,7 @@ export class WarmScheduler {
   readonly #proxy: Warmable;
   readonly #options: WarmSchedulerOptions;
   readonly #stopping = new AbortController();
-  /** By image, what is kept of it. */
+  /** Exempt content by image. */
   readonly #kept = new Map<string, WarmedImage>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #failedRounds = 0;
@@ -40,18 +40,18 @@ export class WarmScheduler {
     this.#options = options;
   }
 
-  /** Begins the first round. */
+  /** Starts the first round. */
   start(): void {
     void this.#round();
   }
 
-  /** Ends, without waiting for what upstream still owes. */
+  /** Stops, without waiting for upstream. */
   stop(): void {
     this.#stopping.abort();
     clearTimeout(this.#timer);
   }
 
-  /** Never rejects. */
+  /** Runs one round. Never rejects. */
   async #round(): Promise<void> {
     const { settings: { images, platforms, interval }, warm: warmThem = warm } = this.#options;
     const { signal } = this.#stopping;
@@ -75,12 +75,12 @@ export class WarmScheduler {
     Deno.unrefTimer(this.#timer);
   }
 
-  /** Tells what came of one image and keeps it; returns whether it is whole. */
+  /** Logs the result of one image and keeps its content. Returns whether it is complete. */
   #note(image: string, warmed: WarmedImage): boolean {
     const { ok, size, fetched, failures } = warmed;
     const digests = [...warmed.digests, ...warmed.lists];
     const before = this.#kept.get(image);
-    // What an image lacks now it may have had before: better that than nothing.
+    // Content of an earlier version may still be useful while the image is incomplete.
     const all = ok ? digests : [...new Set([...before?.digests ?? [], ...digests])];
     this.#kept.set(image, { ...warmed, digests: all, size: Math.max(size, before?.size ?? 0) });
     this.#keep();
@@ -92,7 +92,7 @@ export class WarmScheduler {
       });
     } else {
       const [{ role, reference, error }] = failures as [typeof failures[number]];
-      cacheLog.warn("{image} is not all here: {role} {reference}: {cause}", {
+      cacheLog.warn("{image} is incomplete: {role} {reference}: {cause}", {
         image: warmed.image,
         role,
         reference,
@@ -103,7 +103,7 @@ export class WarmScheduler {
     return ok;
   }
 
-  /** Exempts from eviction what fits, in the order of the list. */
+  /** Exempts images from eviction in the order of the list, as far as they fit. */
   #keep(): void {
     const kept = new Set<string>();
     let room = this.#options.maxSize * (1 - FREE_SHARE);

@@ -1,7 +1,7 @@
 /**
- * Warming: bringing all of an image into the cache before anybody asks for it, so that it can be pulled
- * while upstream is away. An image is closed when its index, its children, their configs and layers, and
- * what is attached to them are here.
+ * Downloads complete images into the cache in advance, so that they can be pulled while upstream is down.
+ * An image is complete when its index, the index's children, their configs and layers, and its attachments
+ * are cached.
  *
  * @module
  */
@@ -13,81 +13,81 @@ import type { Platforms } from "../oci/platform.ts";
 import { causeOf } from "../upstream/transport/send.ts";
 import { ImageWarmer } from "./image_warmer.ts";
 
-/** What of a proxy warming needs. */
+/** The parts of a proxy that warming needs. */
 export interface Warmable {
   readonly config: Pick<Config, "customDomain" | "registries" | "fallback">;
-  /** Undefined without one, and before `ready`. */
+  /** The cache. Undefined if it is off, and before `ready`. */
   readonly cache: Cache | undefined;
   readonly ready: Promise<unknown>;
 }
 
-/** What a part is to its image. A referrer is anything attached by `subject`, a signature by its tag. */
+/** The role of a part. A referrer is attached by `subject`, a signature by its tag. */
 export type WarmRole = "index" | "manifest" | "config" | "layer" | "referrer" | "signature";
 
-/** How a part stands. `here`: it was before. `skipped`: it is nowhere, and need not be. */
+/** The state of a part. `here`: it was cached before. `skipped`: it does not exist and is optional. */
 export type WarmState = "waiting" | "running" | "here" | "fetched" | "skipped" | "failed";
 
-/** How one part of an image stands. */
+/** The state of one part of an image. */
 export interface WarmProgress {
-  /** In full: `docker.io/library/nginx:latest`. */
+  /** The full name: `docker.io/library/nginx:latest`. */
   readonly image: string;
   readonly role: WarmRole;
-  /** The digest; of the image itself what was asked for. */
+  /** The digest. For the image itself, the requested reference. */
   readonly reference: string;
-  /** `linux/arm64`, of a manifest that an index lists. */
+  /** The platform, such as `linux/arm64`, of a manifest in an index. */
   readonly platform?: string;
   readonly state: WarmState;
-  /** Bytes that are here. */
+  /** Bytes cached so far. */
   readonly received: number;
-  /** Bytes, where they are known. */
+  /** Size in bytes, if known. */
   readonly size?: number;
   /** Why it failed. */
   readonly error?: string;
 }
 
-/** A part that is not here. */
+/** A part that could not be downloaded. */
 export interface WarmFailure {
   readonly role: WarmRole;
   readonly reference: string;
   readonly error: string;
 }
 
-/** What came of one image. */
+/** The result for one image. */
 export interface WarmedImage {
-  /** In full, or as it was asked for where that is no name. */
+  /** The full name, or the given text if it is not a valid name. */
   readonly image: string;
-  /** Whether all of it is here, as upstream has it now. */
+  /** Whether the image is complete and current. */
   readonly ok: boolean;
-  /** Of its manifest or index. */
+  /** The digest of its manifest or index. */
   readonly digest?: string;
-  /** The digests of its parts that are here. */
+  /** The digests of its cached parts. */
   readonly digests: readonly string[];
-  /** The digests of the lists that say what is attached to them. */
+  /** The digests of the cached lists of its referrers. */
   readonly lists: readonly string[];
-  /** All parts that are here, in bytes. */
+  /** Total size of its cached parts, in bytes. */
   readonly size: number;
-  /** What of that was fetched now, in bytes. */
+  /** How much of that was downloaded now, in bytes. */
   readonly fetched: number;
   readonly failures: readonly WarmFailure[];
 }
 
 /** Options for {@linkcode warm}. */
 export interface WarmOptions {
-  /** Which children of an index. @default {"all"} */
+  /** The platforms to download from an index. @default {"all"} */
   readonly platforms?: Platforms;
-  /** Whether only what the name means is asked, and not what it refers to. @default {false} */
+  /** Whether to download only the manifest or index itself. @default {false} */
   readonly manifestOnly?: boolean;
-  /** Ends it early; downloads under way go on for whoever else wants them. */
+  /** Aborts the warming. Downloads in progress continue for other readers. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: WarmProgress) => void;
-  /** Parts at once. @default {4} */
+  /** Number of concurrent parts. @default {4} */
   readonly concurrency?: number;
 }
 
 /**
- * Fetches what of `images` (names as people write them) is not here, one image after the other, and
- * asks upstream what each tag means now. Never rejects for what goes wrong with an image: that is in its
- * result. Throws an `OciError` without a cache, and the signal's reason when it is aborted.
+ * Downloads the missing parts of `images` (names as users write them), one image after the other, and
+ * revalidates each tag upstream. Failures of an image are in its result. Throws an `OciError` if the cache
+ * is off, and the signal's reason when it is aborted.
  */
 export async function warm(
   proxy: Warmable,
@@ -97,7 +97,7 @@ export async function warm(
   await proxy.ready;
   const { cache, config } = proxy;
   if (!cache) {
-    throw new OciError("UNSUPPORTED", "There is no cache to warm", { status: 409 });
+    throw new OciError("UNSUPPORTED", "The cache is off: nothing to warm", { status: 409 });
   }
   const results: WarmedImage[] = [];
   for (const text of images) {

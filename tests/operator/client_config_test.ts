@@ -143,7 +143,7 @@ for (
   });
 }
 
-Deno.test("an image of an unknown registry has no name here", () => {
+Deno.test("an image of an unknown registry is rejected", () => {
   assertThrows(() => throughProxy("no.such.host/x", plain), OciError);
 });
 

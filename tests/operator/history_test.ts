@@ -22,7 +22,7 @@ function hit(stats: Stats, n = 1): void {
 const hits = (history: History, range: "hour" | "day" | "month") =>
   history.samples(range).map(({ at, hit }) => [(at - NOON) / MINUTE, hit]);
 
-Deno.test("what happened is told by minute, quarter of an hour and half a day", async () => {
+Deno.test("history is recorded by minute, quarter of an hour and half a day", async () => {
   const stats = new Stats();
   let now = NOON + 10 * MINUTE;
   const history = new History(stats, { now: () => now });
@@ -50,7 +50,7 @@ function statsOfNextProcess(before: Stats): Stats {
   return stats;
 }
 
-Deno.test("a restart forgets nothing of it", async () => {
+Deno.test("history survives a restart", async () => {
   await using dir = await tempDir();
   let now = NOON;
   const options = { dir: dir.path, now: () => now };
@@ -67,7 +67,7 @@ Deno.test("a restart forgets nothing of it", async () => {
   await history.close();
 });
 
-Deno.test("of a process that is killed what is older than some minutes is kept", async () => {
+Deno.test("a killed process loses only the last minutes of history", async () => {
   await using dir = await tempDir();
   const stats = new Stats();
   const running = new History(stats, { dir: dir.path, tick: 1 });
@@ -134,7 +134,7 @@ for (const text of ["", "{", "null", '{"version":1}', '{"version":2,"since":0}']
   });
 }
 
-Deno.test("where nothing can be written, charts are drawn all the same", async () => {
+Deno.test("history works without a writable folder", async () => {
   const stats = new Stats();
   const history = new History(stats, { dir: "/proc/none" });
   hit(stats);
@@ -142,7 +142,7 @@ Deno.test("where nothing can be written, charts are drawn all the same", async (
   assertEquals(history.total.hit, 1);
 });
 
-Deno.test("after a restart the API tells of before", async () => {
+Deno.test("after a restart the API includes earlier history", async () => {
   await using docker = await startFakeRegistry();
   docker.add("library/app", "1", makeImage());
   await using proxy = await startTestProxy({ upstreams: { docker } });

@@ -10,7 +10,7 @@ import { until } from "../support/until.ts";
 
 const KEPT = /^Keeping \{image\} warm/;
 
-Deno.test("WARM_IMAGES are here soon after the start, and are served when upstream is gone", async () => {
+Deno.test("WARM_IMAGES are downloaded after the start, and served while upstream is down", async () => {
   using logs = await captureLogs();
   await using docker = await startFakeRegistry();
   const index = makeIndex([1, 2].map((seed) => makeImage({ seed })));
@@ -31,7 +31,7 @@ Deno.test("WARM_IMAGES are here soon after the start, and are served when upstre
   }
 });
 
-Deno.test("they are looked after every WARM_INTERVAL: a tag that moved is followed", async () => {
+Deno.test("warm images are refreshed every WARM_INTERVAL", async () => {
   using logs = await captureLogs();
   await using docker = await startFakeRegistry();
   docker.add("library/app", "1", makeImage({ seed: 1 }));
@@ -98,7 +98,7 @@ async function keptAfter(
   return kept.filter((_digests, i) => (i + 1) % images.length === 0);
 }
 
-Deno.test("what a warmed image consists of stays, and what it does not any more may leave", async () => {
+Deno.test("a warm image's content is exempt from eviction until the image no longer uses it", async () => {
   const rounds = [
     [{ digests: ["a", "b"], lists: ["of a"] }, { digests: ["c"] }],
     [{ digests: ["a"], lists: ["of a"] }, {}],
@@ -107,13 +107,13 @@ Deno.test("what a warmed image consists of stays, and what it does not any more 
   assertEquals(kept, [["a", "b", "of a", "c"], ["a", "of a"]]);
 });
 
-Deno.test("while an image cannot be had whole, what was kept of it before stays too", async () => {
+Deno.test("an incomplete image also keeps its earlier content", async () => {
   const failures = [{ role: "layer", reference: "c", error: "away" } as const];
   const rounds = [[{ digests: ["a", "b"] }], [{ digests: ["a", "d"], ok: false, failures }]];
   assertEquals(await keptAfter(rounds, { maxSize: 1000 }), [["a", "b"], ["a", "b", "d"]]);
 });
 
-Deno.test("a fifth of the cache is left to everything else, whatever WARM_IMAGES says", async () => {
+Deno.test("WARM_IMAGES never occupy more than four fifths of the cache", async () => {
   const rounds = [[{ digests: ["a"], size: 500 }, { digests: ["b"], size: 400 }, {
     digests: ["c"],
     size: 300,
@@ -121,18 +121,18 @@ Deno.test("a fifth of the cache is left to everything else, whatever WARM_IMAGES
   assertEquals(await keptAfter(rounds, { maxSize: 1000 }), [["a", "c"]]);
 });
 
-Deno.test("an image that cannot be had is told in the log, and the others are warmed", async () => {
+Deno.test("an unavailable image is logged, and the others are warmed", async () => {
   using logs = await captureLogs();
   await using docker = await startFakeRegistry();
   docker.add("library/app", "1", makeImage());
   const env = { WARM_IMAGES: "missing:1,app:1" };
   await using _proxy = await startTestProxy({ upstreams: { docker }, env });
   await until(() => logs.find(KEPT).length === 1);
-  const [told] = logs.find(/is not all here/);
+  const [told] = logs.find(/is incomplete/);
   assertEquals(told?.properties["image"], "docker.io/library/missing:1");
 });
 
-Deno.test("with OFFLINE nothing is warmed, for upstream is never asked", async () => {
+Deno.test("nothing is warmed with OFFLINE", async () => {
   await using docker = await startFakeRegistry();
   docker.add("library/app", "1", makeImage());
   const env = { WARM_IMAGES: "app:1", OFFLINE: "true" };

@@ -45,7 +45,7 @@ const takeDown = (docker: FakeRegistry) => docker.close();
 /** What oras asks about to see whether a registry lists referrers. */
 const NOTHING = `sha256:${"0".repeat(64)}`;
 
-Deno.test("what a warmed image's lists of referrers consist of is told, so that it stays", async () => {
+Deno.test("the result of warming includes the content of referrer lists", async () => {
   await using both = await startBoth();
   const { docker, proxy } = both;
   docker.add("library/app", "1", makeImage());
@@ -259,7 +259,7 @@ Deno.test("one missing layer fails its image and nothing else", async () => {
   assert(second!.ok);
 });
 
-Deno.test("names that mean nothing here are results, not exceptions", async () => {
+Deno.test("invalid names are results, not exceptions", async () => {
   await using both = await startBoth();
   const { docker, proxy } = both;
   docker.add("library/app", "1", makeImage());
@@ -267,7 +267,7 @@ Deno.test("names that mean nothing here are results, not exceptions", async () =
   assertEquals(results.map(({ ok }) => ok), [false, false, true]);
 });
 
-Deno.test("with upstream gone a warmed image is reported as not refreshed, and stays", async () => {
+Deno.test("while upstream is down, a warm image is kept and reported as not refreshed", async () => {
   await using both = await startBoth();
   const { docker, proxy } = both;
   docker.add("library/app", "1", makeImage());
@@ -275,7 +275,7 @@ Deno.test("with upstream gone a warmed image is reported as not refreshed, and s
   docker.control.failWith = 503;
   const result = await warmAll(proxy, "app:1");
   assertEquals(result.ok, false);
-  assertMatch(result.failures[0]!.error, /kept what was here/);
+  assertMatch(result.failures[0]!.error, /kept the cached version/);
 });
 
 Deno.test("storage redirects are followed even where clients are sent there themselves", async () => {
@@ -319,14 +319,14 @@ Deno.test("a private repository is warmed with the operator's account, and still
   }
 });
 
-Deno.test("what finds no room is a failure", async () => {
+Deno.test("content that does not fit is a failure", async () => {
   await using both = await startBoth({ CACHE_MAX_SIZE: "64KiB" });
   const { docker, proxy } = both;
   const image = makeImage({ layers: [2 ** 20] });
   docker.add("library/app", "1", image);
   const result = await warmAll(proxy, "app:1");
   assertEquals(result.failures.map(({ role }) => role), ["layer"]);
-  assertMatch(result.failures[0]!.error, /no room/);
+  assertMatch(result.failures[0]!.error, /the cache is full/);
 });
 
 Deno.test("an aborted warming rejects with its reason", async () => {
@@ -341,11 +341,11 @@ Deno.test("an aborted warming rejects with its reason", async () => {
   await assertRejects(() => warming, Error, "Enough");
 });
 
-Deno.test("without a cache there is nothing to warm", async () => {
+Deno.test("warming fails if the cache is off", async () => {
   await using docker = await startFakeRegistry();
   await using proxy = await startTestProxy({
     upstreams: { docker },
     env: { CACHE_ENABLED: "false" },
   });
-  await assertRejects(() => warm(proxy.proxy, ["app:1"]), OciError, "no cache");
+  await assertRejects(() => warm(proxy.proxy, ["app:1"]), OciError, "cache is off");
 });
