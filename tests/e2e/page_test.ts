@@ -309,7 +309,7 @@ pageTest("verifying the store lists what was wrong", async ({ page, proxy }) => 
 pageTest(
   "any image's name becomes the command through this proxy, ready to be copied",
   async ({ page }) => {
-    await page.getByLabel("Where clients reach the proxy").fill("proxy.lan:8080");
+    await page.getByLabel("Address that clients use to reach the proxy").fill("proxy.lan:8080");
     await page.getByLabel("Image", { exact: true }).fill("ghcr.io/x/y:1");
     const command = "docker pull proxy.lan:8080/ghcr.io/x/y:1";
     await page.getByText(command, { exact: true }).waitFor();
@@ -330,7 +330,7 @@ pageTest(
 pageTest(
   "an address that is none is told where it is typed, and what is shown stays",
   async ({ page }) => {
-    const address = page.getByLabel("Where clients reach the proxy");
+    const address = page.getByLabel("Address that clients use to reach the proxy");
     await address.fill("proxy.lan:8080");
     const docker = page.locator(".commands", { hasText: "docker pull proxy.lan:8080/" });
     await docker.waitFor();
@@ -346,7 +346,7 @@ pageTest(
 );
 
 pageTest("there is configuration of this instance for each kind of client", async ({ page }) => {
-  await page.getByLabel("Where clients reach the proxy").fill("https://proxy.lan");
+  await page.getByLabel("Address that clients use to reach the proxy").fill("https://proxy.lan");
   for (
     const [kind, path] of [
       ["Docker", "/etc/docker/daemon.json"],
