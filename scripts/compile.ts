@@ -1,6 +1,6 @@
 /**
- * `deno task compile`: executables for every platform in dist/. The permissions that they have are those
- * that the task names; `--target TRIPLE` (any number) makes only these.
+ * `deno task compile`: builds executables for every platform in dist/, with the permissions that the task
+ * names. `--target TRIPLE` (repeatable) limits the platforms.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { fromFileUrl, join } from "@std/path";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const NAME = "deno-docker-proxy";
-/** What the program reads beside its modules. */
+/** Files that the program reads besides its modules. */
 const EMBEDDED: readonly string[] = ["lib/admin/page"];
 
 const TARGETS: Readonly<Record<string, string>> = {
@@ -28,7 +28,7 @@ async function sparing(): Promise<string[]> {
   return new TextDecoder().decode(stdout).includes(flag) ? [flag] : [];
 }
 
-/** Makes one executable. Returns whether it was made; what went wrong is on the terminal then. */
+/** Builds one executable. Returns whether it succeeded. Deno prints errors to the terminal. */
 async function compile(target: string, { permissions, output }: {
   permissions: readonly string[];
   output: string;
@@ -39,7 +39,7 @@ async function compile(target: string, { permissions, output }: {
       "compile",
       "--frozen",
       ...await sparing(),
-      "--no-prompt", // nobody is there to answer
+      "--no-prompt", // no one can answer a prompt
       "--v8-flags=--expose-gc", // as the start task has it: see lib/util/gc.ts
       // Windows has no one root, so what is given for all drives cannot be given back in part.
       ...target.includes("windows")

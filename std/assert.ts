@@ -1,4 +1,4 @@
-// The typed door to std's assertions as npm carries them: JSR is one line away (see ARCHITECTURE.md).
+// Re-exports std's assertions from npm with types. Switching to JSR changes one line (see ARCHITECTURE.md).
 // @ts-types="./assert.d.ts"
 export {
   assert,

@@ -1,3 +1,3 @@
-// The typed door to std's HTTP helpers as npm carries them.
+// Re-exports std's HTTP helpers from npm with types.
 // @ts-types="./http.d.ts"
 export { STATUS_CODE, STATUS_TEXT } from "npm:deno-std@1.4.0/http/status.js";

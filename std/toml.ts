@@ -1,3 +1,3 @@
-// The typed door to std's TOML parser as npm carries it; for tests.
+// Re-exports std's TOML parser from npm with types, for tests.
 // @ts-types="./toml.d.ts"
 export { parse } from "npm:deno-std@1.4.0/toml/parse.js";

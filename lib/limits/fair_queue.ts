@@ -1,6 +1,6 @@
 /**
- * A queue for a bounded number of places: clients take turns, so that the many requests of one never keep out
- * another's single one. Every operation takes the same time, however many wait.
+ * A fair queue for a limited number of places. Clients take turns, so that one client's many requests
+ * cannot starve another's. Every operation takes constant time.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { OciError } from "../oci/error.ts";
 import { LinkedList, ListNode } from "../util/linked_list.ts";
 import { startTimeout } from "../util/timeout.ts";
 
-/** Who wants a place: a client, and which of its repositories it is for. */
+/** The owner of a place: a client, and one of its repositories. */
 export interface QueueOwner {
   readonly client: string;
   readonly repository: string;
@@ -16,19 +16,22 @@ export interface QueueOwner {
 
 /** Options for {@linkcode FairQueue}. */
 export interface FairQueueOptions {
-  /** How many places there are. */
+  /** Number of places. */
   readonly limit: number;
-  /** How many of them a client may have at once. @default {limit} */
+  /** Maximum number of places per client. @default {limit} */
   readonly perClient?: (client: string) => number;
-  /** How many wait at most. @default {10_000} */
+  /** Maximum number of waiters. @default {10_000} */
   readonly maxWaiting?: number;
-  /** How long one waits at most, ms; containerd gives up a pull without progress after 5 minutes. @default {240_000} */
+  /**
+   * Maximum waiting time, in ms. containerd aborts a pull without progress after 5 minutes. @default
+   * {240_000}
+   */
   readonly maxWait?: number;
-  /** Called for each that is turned away. */
+  /** Called for each rejected waiter. */
   readonly onRejected?: () => void;
 }
 
-/** One that waits. */
+/** A waiter. */
 class Waiter {
   readonly client: Client;
   readonly repository: Repository;
@@ -43,7 +46,7 @@ class Waiter {
   }
 }
 
-/** A repository that something waits for. */
+/** A repository with waiters. */
 class Repository {
   readonly name: string;
   readonly waiters = new LinkedList<Waiter>();
@@ -54,7 +57,7 @@ class Repository {
   }
 }
 
-/** A client that has a place, or waits for one. */
+/** A client with places or waiters. */
 class Client {
   readonly name: string;
   readonly perClient: number;
@@ -103,17 +106,17 @@ export class FairQueue {
     this.#onRejected = options.onRejected;
   }
 
-  /** How many wait. */
+  /** Number of waiters. */
   get waiting(): number {
     return this.#waiting;
   }
 
-  /** How many have a place. */
+  /** Number of places in use. */
   get running(): number {
     return this.#running;
   }
 
-  /** How many clients are known: each has a place or a waiter. */
+  /** Number of clients with a place or a waiter. */
   get clients(): number {
     return this.#clients.size;
   }
@@ -159,7 +162,7 @@ export class FairQueue {
       this.#running--;
       client.running--;
       this.#rank(client);
-      // The place is handed on: no newcomer gets in between.
+      // The place is handed on directly, so that no newcomer takes it.
       this.#next();
       this.#forget(client);
     };
@@ -171,7 +174,7 @@ export class FairQueue {
     const giveUp = (reason: () => unknown) => {
       if (this.#remove(waiter)) waiter.turn.reject(reason());
     };
-    const tooLong = () => this.#rejection("The download waited too long");
+    const tooLong = () => this.#rejection("The download was queued for too long");
     const stop = startTimeout(this.#maxWait, () => giveUp(tooLong));
     const onAbort = () => giveUp(() => signal?.reason);
     signal?.addEventListener("abort", onAbort);
@@ -188,10 +191,10 @@ export class FairQueue {
     const tail = this.#ranks[this.#longest]?.first?.value.waiters.last?.value;
     if (!tail || client.waiters.size + 1 >= this.#longest) {
       this.#forget(client);
-      throw this.#rejection("Too many downloads wait");
+      throw this.#rejection("Too many downloads are queued");
     }
     this.#remove(tail);
-    tail.turn.reject(this.#rejection("Too many downloads of this client wait"));
+    tail.turn.reject(this.#rejection("This client has too many queued downloads"));
   }
 
   #rejection(message: string): OciError {
@@ -223,7 +226,7 @@ export class FairQueue {
     return waiter;
   }
 
-  /** Takes `waiter` out. Returns whether it waited still. */
+  /** Removes `waiter`. Returns whether it was still waiting. */
   #remove({ client, repository, byArrival, inRepository }: Waiter): boolean {
     if (!client.waiters.remove(byArrival)) return false;
     repository.waiters.remove(inRepository);

@@ -1,6 +1,6 @@
 /**
- * Who is turned away, and told so: clients and repositories that the operator does not let through, and
- * clients that ask too often. Made only where something of it is configured.
+ * Rejects clients and repositories that the operator does not allow, and clients that exceed their rate
+ * limit. Only created if any of these is configured.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import type { Target } from "../transforms/route.ts";
 import { MemoryRateCounter, type RateCounter } from "./rate_limit.ts";
 import type { RateLimits } from "../config/values.ts";
 
-/** Why a request was turned away, as it is counted. */
+/** Why a request was rejected, as counted in the metrics. */
 export type Rejection =
   | "client"
   | "repository"
@@ -38,10 +38,10 @@ export interface GateOptions {
   readonly counter?: RateCounter;
 }
 
-/** Where clients without an address are counted. */
+/** The key of clients without an address. */
 const NOWHERE = "unknown";
 
-/** The gate. */
+/** Enforces the operator's access rules and rate limits. */
 export class Gate {
   readonly #clients: AddressSet | undefined;
   readonly #mayRead: RepositoryPolicy | undefined;
@@ -49,7 +49,7 @@ export class Gate {
   #counter: RateCounter;
   readonly #stats: Pick<Stats, "rejected">;
 
-  /** The gate that `config` asks for; undefined where everybody may come in as often as he likes. */
+  /** Returns the gate for `config`, or undefined if it sets no limits. */
   static of(config: Config, options: GateOptions): Gate | undefined {
     const { repositories, clients, rate } = config.limits ?? {};
     return repositories || clients || rate ? new Gate(config, options) : undefined;
@@ -64,19 +64,19 @@ export class Gate {
     this.#stats = stats;
   }
 
-  /** Counts by `counter` from now on, which other instances count by too. */
+  /** Switches to `counter`, which other instances share. */
   countBy(counter: RateCounter): void {
     this.#counter = counter;
   }
 
-  /** Throws an `OciError` (403) for a client that may not use this proxy. */
+  /** Throws an `OciError` (403) if the client is not allowed. */
   admitClient(client: string | undefined): void {
     if (!this.#clients || client !== undefined && this.#clients.has(client)) return;
     this.#stats.rejected.add("client");
     throw new OciError("DENIED", "This client may not use this proxy");
   }
 
-  /** Throws an `OciError` (403) for a repository that this proxy does not serve. */
+  /** Throws an `OciError` (403) if the repository is not allowed. */
   admitRepository({ registry, repository }: Target): void {
     if (!this.#mayRead || this.#mayRead(registry, repository)) return;
     this.#stats.rejected.add("repository");
@@ -85,7 +85,7 @@ export class Gate {
     });
   }
 
-  /** What one request of `client` takes of its budgets; undefined where nothing is counted. */
+  /** Returns the budget of one request of `client`, or undefined without rate limits. */
   budget(client: string | undefined): RequestBudget | undefined {
     const { hits, misses } = this.#rate;
     if (!hits && !misses) return undefined;
@@ -112,7 +112,7 @@ export class Gate {
   }
 }
 
-/** What a {@linkcode RequestBudget} is made of. */
+/** The inputs of a {@linkcode RequestBudget}. */
 interface BudgetParts {
   counter(): RateCounter;
   readonly client: string | undefined;

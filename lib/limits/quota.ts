@@ -1,6 +1,6 @@
 /**
- * How many pulls upstreams have left for this proxy's accounts, as their own headers say (Docker Hub's
- * `ratelimit-remaining: 76;w=21600`), and which account to use next.
+ * Tracks the remaining pulls of this proxy's upstream accounts from response headers (Docker Hub's
+ * `ratelimit-remaining: 76;w=21600`), and chooses the account to use next.
  *
  * @module
  */
@@ -8,24 +8,27 @@ import type { QuotaThreshold } from "../config/values.ts";
 import type { Registry, ServiceCredential } from "../oci/registry.ts";
 import type { Credential } from "../transforms/auth.ts";
 
-/** Where pulls without an account are counted. */
+/** The account name of anonymous pulls. */
 export const ANONYMOUS_ACCOUNT = "anonymous";
 
-/** What was last heard of one account's quota. Times in ms since the epoch. */
+/** The last known quota of one account. Times are in ms since the epoch. */
 export interface Quota {
   /** The registry's `id`. */
   readonly registry: string;
-  /** A user name, or {@linkcode ANONYMOUS_ACCOUNT}. */
+  /** A username, or {@linkcode ANONYMOUS_ACCOUNT}. */
   readonly account: string;
   readonly remaining: number;
-  /** In a window; absent where only a refusal told. */
+  /** Pulls per window. Undefined if only a refusal is known. */
   readonly limit?: number;
   readonly seenAt: number;
-  /** From when on this says nothing any more. */
+  /** When this information expires. */
   readonly until: number;
 }
 
-/** The number and window (in ms) of a header such as `76;w=21600`; undefined for what is none. */
+/**
+ * Parses the number and the window (in ms) of a header such as `76;w=21600`. Returns undefined if it is
+ * invalid.
+ */
 export function parseQuotaHeader(
   text: string | null,
 ): { readonly count: number; readonly window?: number } | undefined {
@@ -49,9 +52,9 @@ export function retryAfterMs(
   return Math.min(Math.max(ms, 1_000), 24 * 60 * 60_000);
 }
 
-/** Docker Hub's window, for answers that do not name theirs. */
+/** Docker Hub's window in ms, for answers that do not state theirs. */
 const DEFAULT_WINDOW = 6 * 60 * 60_000;
-/** How long a refusal without Retry-After is believed, ms. */
+/** How long a refusal without Retry-After remains in effect, in ms. */
 const REFUSED_FOR = 60_000;
 
 /** Options for {@linkcode Quotas}. */
@@ -66,11 +69,11 @@ export interface QuotasOptions {
 /** The quotas of all accounts. Nothing here waits: it is asked on the way to upstream. */
 export class Quotas {
   readonly #threshold: QuotaThreshold;
-  /** Called with what an upstream said; instances that share a cache pass it on. */
+  /** Called with each report of an upstream. Instances that share a cache pass it on. */
   onSeen?: (quota: Quota) => void;
   readonly #now: () => number;
   readonly #quotas = new Map<string, Quota>();
-  /** When each account was last chosen, so that equals take turns. */
+  /** When each account was last chosen, to rotate between equal ones. */
   readonly #chosenAt = new Map<string, number>();
   #choices = 0;
 
@@ -112,19 +115,19 @@ export class Quotas {
     this.onSeen?.(quota);
   }
 
-  /** Takes over what another instance heard, unless something newer is known here. */
+  /** Applies another instance's report, unless a newer one is known. */
   accept(quota: Quota): void {
     const key = keyOf(quota.registry, quota.account);
     if ((this.#quotas.get(key)?.seenAt ?? 0) <= quota.seenAt) this.#quotas.set(key, quota);
   }
 
-  /** What is known now, of every account. */
+  /** Returns the known quotas of all accounts. */
   entries(): Quota[] {
     const now = this.#now();
     return [...this.#quotas.values()].filter(({ until }) => until > now);
   }
 
-  /** Whether the pulls that are left at the registry, with the best of its accounts, are to be spared. */
+  /** Whether pulls at the registry should be conserved, judging by its best account. */
   isLow(registry: Registry): boolean {
     if (this.#quotas.size === 0) return false;
     const { credentials } = registry;
@@ -166,7 +169,7 @@ export class Quotas {
   }
 }
 
-/** The account that `credential` is among the operator's; undefined for anybody else's. */
+/** Returns the operator's account for `credential`, or undefined if it is not the operator's. */
 function accountOf(registry: Registry, credential: Credential): string | undefined {
   if (credential.kind === "anonymous") return ANONYMOUS_ACCOUNT;
   if (credential.kind === "bearer") return undefined;

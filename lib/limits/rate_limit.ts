@@ -1,5 +1,5 @@
 /**
- * How often something may happen: so many times in a span, all at once or spread.
+ * Rate limits by key.
  *
  * @module
  */
@@ -7,13 +7,13 @@ import type { Rate } from "../config/values.ts";
 import { ByteLru } from "../util/lru.ts";
 
 /**
- * Counts by key. The embedded one answers at once; one that instances share answers later, and must answer
- * 0 when its engine is away: a limit is no reason not to serve.
+ * Counts by key. The in-memory counter returns synchronously. A shared counter returns a promise, and must
+ * return 0 if its backend is down: a failing limiter must not block requests.
  */
 export interface RateCounter {
-  /** Takes one from `key`'s budget. Returns 0, or how many ms until there is one to take. */
+  /** Takes one from `key`'s budget. Returns 0, or the ms until one is available. */
   take(key: string, rate: Rate): number | Promise<number>;
-  /** Gives back one that was taken: what it was taken for did not happen. Returns whether it could be. */
+  /** Returns one that was taken for work that did not happen. Returns whether that was possible. */
   giveBack(key: string, rate: Rate): boolean | Promise<boolean>;
 }
 
@@ -29,9 +29,8 @@ export interface MemoryRateCounterOptions {
 }
 
 /**
- * {@linkcode RateCounter} in this process. The generic cell rate algorithm: one number per key, the time
- * at which its budget is whole again. What was used comes back evenly over the period, so that nobody waits
- * for all of it.
+ * An in-memory {@linkcode RateCounter}. It uses the generic cell rate algorithm: one number per key, the
+ * time at which its budget is full again. Budgets refill evenly over the period.
  */
 export class MemoryRateCounter implements RateCounter {
   readonly #wholeAt: ByteLru<number>;

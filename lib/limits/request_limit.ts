@@ -1,5 +1,5 @@
 /**
- * How many requests of one client may be under way at once, whatever they are for.
+ * Limits the concurrent requests of one client.
  *
  * Our own listener bounds them by the connections of an address. A proxy in front has one address for all of its clients,
  * and `Deno.serve` bounds nothing.
@@ -10,22 +10,22 @@ import { OciError } from "../oci/error.ts";
 import { type Answer, whileDelivered } from "../response/answer.ts";
 import { rateLimitKey } from "../transforms/policy.ts";
 
-/** Requests of one client address under way at once: as many as it may have connections. */
+/** Maximum concurrent requests per client address, equal to its maximum connections. */
 export const MAX_REQUESTS_PER_CLIENT = 256;
 
 /** Options for {@linkcode RequestLimit}. */
 export interface RequestLimitOptions {
   /** @default {MAX_REQUESTS_PER_CLIENT} */
   readonly perClient?: number;
-  /** Called for each request that is refused. */
+  /** Called for each rejected request. */
   readonly onRejected?: () => void;
 }
 
-/** Counts requests under way by client address, an IPv6 one by its /64. */
+/** Counts concurrent requests by client address. An IPv6 address counts as its /64. */
 export class RequestLimit {
   readonly #perClient: number;
   readonly #onRejected: () => void;
-  /** Clients with a request under way only: there are never more than such requests. */
+  /** Only clients with concurrent requests, so its size is bounded by their number. */
   readonly #underWay = new Map<string, number>();
 
   constructor({ perClient = MAX_REQUESTS_PER_CLIENT, onRejected = () => {} }: RequestLimitOptions) {
@@ -33,7 +33,7 @@ export class RequestLimit {
     this.#onRejected = onRejected;
   }
 
-  /** How many clients have a request under way. */
+  /** Number of clients with concurrent requests. */
   get clients(): number {
     return this.#underWay.size;
   }
@@ -50,7 +50,7 @@ export class RequestLimit {
     const count = this.#underWay.get(key) ?? 0;
     if (count >= this.#perClient) {
       this.#onRejected();
-      throw new OciError("TOOMANYREQUESTS", "Too many requests of this client are under way", {
+      throw new OciError("TOOMANYREQUESTS", "Too many concurrent requests from this client", {
         headers: { "retry-after": "5" },
       });
     }

@@ -1,8 +1,8 @@
 /**
- * How a registry says that it is one.
+ * The header that identifies a registry.
  *
  * @module
  */
 
-/** What Docker's registry API has every answer say; older clients take no other for a registry. */
+/** The header of Docker's registry API on every answer. Older clients require it. */
 export const API_VERSION = { "docker-distribution-api-version": "registry/2.0" } as const;

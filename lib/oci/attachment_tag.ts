@@ -1,15 +1,15 @@
 /**
- * Tags by which something is attached to a manifest.
+ * Tags that attach something to a manifest.
  *
  * @module
  */
 
-/** What cosign appends to the tag of a digest. */
+/** The suffixes of cosign's tags. */
 export const COSIGN_SUFFIXES = [".sig", ".att", ".sbom"];
 
 /**
- * The digest that a tag is about: cosign's `sha256-<hex>.sig`, and `sha256-<hex>` (OCI distribution specification,
- * "Referrers Tag Schema"). Undefined for any other tag.
+ * Returns the digest that a tag refers to: cosign's `sha256-<hex>.sig`, or `sha256-<hex>` (OCI distribution
+ * specification, "Referrers Tag Schema"). Returns undefined for other tags.
  */
 export function subjectOf(tag: string): string | undefined {
   const [, hex, suffix = ""] = /^sha256-([0-9a-f]{64})(\.[a-z]+)?$/.exec(tag) ?? [];

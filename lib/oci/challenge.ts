@@ -1,20 +1,20 @@
 /**
- * WWW-Authenticate, read and written (RFC 9110 §11.6.1; the token specification of distribution).
+ * Parses and formats WWW-Authenticate (RFC 9110 §11.6.1; distribution's token specification).
  *
  * @module
  */
 
 /** One challenge of a WWW-Authenticate header. */
 export interface Challenge {
-  /** Lower case: `bearer`. */
+  /** The scheme in lower case: `bearer`. */
   readonly scheme: string;
-  /** Names in lower case, quotes and escapes removed; the first of two equal names counts. */
+  /** The parameters. Names are in lower case, values unquoted. The first of two equal names wins. */
   readonly params: Readonly<Record<string, string>>;
-  /** What a scheme such as Negotiate has in place of parameters. */
+  /** The token68 of schemes such as Negotiate, instead of parameters. */
   readonly token68?: string;
 }
 
-/** The longest header that is read, in characters; what comes after is ignored. Those of registries take some 300. */
+/** Maximum length that is parsed, in characters. Registries send some 300. */
 const MAX_LENGTH = 8 * 1024;
 
 const TOKEN = /[!#$%&'*+.^_`|~0-9A-Za-z-]+/y;
@@ -51,23 +51,23 @@ export function parseChallenges(header: string | null): Challenge[] {
 }
 
 /**
- * Returns the challenge to answer: a Bearer that has a realm, else a Basic, else undefined. Registries
- * that offer both give the weaker one first often enough.
+ * Returns the challenge to answer: a Bearer with a realm, else a Basic, else undefined. Registries that
+ * offer both often list the weaker one first.
  */
 export function chooseChallenge(challenges: readonly Challenge[]): Challenge | undefined {
   return challenges.find(({ scheme, params }) => scheme === "bearer" && params.realm) ??
     challenges.find(({ scheme }) => scheme === "basic");
 }
 
-/** What a Bearer challenge says. */
+/** The parameters of a Bearer challenge. */
 export interface Bearer {
   readonly realm: string;
   readonly service: string;
-  /** Several are separated by spaces. */
+  /** The scopes, separated by spaces. */
   readonly scope?: string;
 }
 
-/** Returns a Bearer challenge; what no header can carry is left out of the values. */
+/** Formats a Bearer challenge. Characters that are invalid in a header are dropped. */
 export function formatBearer(bearer: Bearer): string {
   const { realm, service, scope } = bearer;
   return `Bearer realm=${quote(realm)},service=${quote(service)}` +
@@ -102,7 +102,7 @@ function readParams(scanner: Scanner): Record<string, string> {
     scanner.take(SEPARATOR);
     const name = scanner.take(TOKEN)?.[0].toLowerCase();
     if (name === undefined || !scanner.take(EQUALS)) {
-      // No parameter: the scheme of the next challenge, or rubbish.
+      // Not a parameter: the scheme of the next challenge, or garbage.
       scanner.at = start;
       break;
     }

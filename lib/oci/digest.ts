@@ -1,5 +1,5 @@
 /**
- * Digests: `algorithm:encoded`, as the OCI image specification (descriptor.md, "Digests") has them.
+ * Digests: `algorithm:encoded` (OCI image specification, descriptor.md, "Digests").
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { createHash, type Hash } from "node:crypto";
 import { cut } from "../util/text.ts";
 import { OciError } from "./error.ts";
 
-/** A well-formed digest, in its two parts. */
+/** The parts of a well-formed digest. */
 export interface Digest {
   readonly algorithm: string;
   readonly encoded: string;
@@ -16,12 +16,12 @@ export interface Digest {
 /** The algorithms this proxy can verify, and therefore store. */
 export type StorableAlgorithm = "sha256" | "sha512";
 
-/** The longest digest, in characters: of sha512 they have 135. */
+/** Maximum length of a digest in characters. sha512 needs 135. */
 const MAX_LENGTH = 256;
 
 const DIGEST = /^([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)$/;
 
-/** What the encoded part of a registered algorithm has to look like, exactly. */
+/** The exact encoding of each registered algorithm. */
 const ENCODED: ReadonlyMap<string, RegExp> = new Map([
   ["sha256", /^[a-f0-9]{64}$/],
   ["sha512", /^[a-f0-9]{128}$/],
@@ -42,7 +42,7 @@ export function parseDigest(text: string): Digest {
   return digest;
 }
 
-/** The parts of `text`; undefined where it is no digest. */
+/** Returns the parts of `text`, or undefined if it is not a digest. */
 function digestIn(text: string): Digest | undefined {
   if (text.length > MAX_LENGTH) return undefined;
   const [, algorithm, encoded] = DIGEST.exec(text) ?? [];
@@ -50,12 +50,12 @@ function digestIn(text: string): Digest | undefined {
   return ENCODED.get(algorithm)?.test(encoded) === false ? undefined : { algorithm, encoded };
 }
 
-/** Whether `text` is a well-formed digest, of whatever algorithm. Never throws: registries may send thousands. */
+/** Whether `text` is a well-formed digest of any algorithm. Never throws. */
 export function isWellFormed(text: string): boolean {
   return digestIn(text) !== undefined;
 }
 
-/** Whether `text` is meant as a digest, well-formed or not: a tag never contains a colon. */
+/** Whether `text` looks like a digest, well-formed or not. Tags contain no colon. */
 export function isDigest(text: string): boolean {
   return text.includes(":");
 }

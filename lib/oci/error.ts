@@ -1,5 +1,5 @@
 /**
- * The one error class of the proxy, and the one place where it becomes an answer.
+ * The proxy's error class, and its rendering as an answer.
  *
  * @module
  */
@@ -24,7 +24,7 @@ export type OciErrorCode =
   | "UNKNOWN"
   | "UNSUPPORTED";
 
-/** The HTTP status a code means where the thrower says nothing else. */
+/** The default HTTP status of each code. */
 const STATUS: Readonly<Record<OciErrorCode, number>> = {
   BLOB_UNKNOWN: 404,
   DENIED: 403,
@@ -45,28 +45,28 @@ const STATUS: Readonly<Record<OciErrorCode, number>> = {
 export interface OciErrorOptions {
   /** @default the status the code usually has: 502 for `UNAVAILABLE`, 404 for `NAME_UNKNOWN` */
   readonly status?: number;
-  /** Shown to the client as it is: never a secret, never a signed URL. */
+  /** Shown to the client. Must not contain secrets or signed URLs. */
   readonly detail?: unknown;
-  /** Headers of the answer: `retry-after`, `www-authenticate`, `allow`. */
+  /** Additional headers of the answer: `retry-after`, `www-authenticate`, `allow`. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** For the log; never shown to the client. */
+  /** The cause for the log. Never shown to the client. */
   readonly cause?: unknown;
 }
 
-/** An error that has an answer: thrown anywhere, rendered at the edge by {@linkcode renderError}. */
+/** An error with an HTTP answer. {@linkcode renderError} renders it. */
 export class OciError extends Error {
-  /** Tells it from other errors. */
+  /** The name of this class of error. */
   override readonly name = "OciError";
-  /** The code of the distribution API. */
+  /** The error code of the distribution API. */
   readonly code: OciErrorCode;
-  /** The status of the answer. */
+  /** The HTTP status. */
   readonly status: number;
-  /** What the answer says beside the message. */
+  /** Details for the client. */
   readonly detail?: unknown;
-  /** Headers of the answer. */
+  /** Additional headers. */
   readonly headers?: Readonly<Record<string, string>>;
 
-  /** Makes an error; the status is the code's own unless the options say another. */
+  /** Creates an error. The status defaults to that of the code. */
   constructor(code: OciErrorCode, message: string, options: OciErrorOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.code = code;

@@ -1,5 +1,5 @@
 /**
- * Image names as people write them, as this proxy's registries know them.
+ * Resolves image names to this proxy's registries.
  *
  * @module
  */
@@ -14,20 +14,20 @@ import {
   stripRegistry,
 } from "./registry_table.ts";
 
-/** An image at one of this proxy's registries. */
+/** An image at one of the configured registries. */
 export interface ImageName {
   readonly registry: Registry;
-  /** As the registry knows it, `library/` included. */
+  /** The repository's name at the registry, including `library/`. */
   readonly repository: string;
-  /** The digest where there is one (a tag beside it means nothing, as to Docker), else the tag. */
+  /** The digest if given (a tag beside it is ignored, as in Docker), else the tag. */
   readonly reference: string;
-  /** In full, for people: `docker.io/library/nginx:latest`. */
+  /** The full name: `docker.io/library/nginx:latest`. */
   readonly name: string;
 }
 
 /**
- * The name that clients know the registry by: `docker.io`, `ghcr.io` (wherever an override leads), else the
- * host and port of its URL.
+ * Returns the name under which clients know the registry: `docker.io`, `ghcr.io` (even if overridden), else
+ * the host and port of its URL.
  */
 export function clientName({ name, url, aliases }: Registry): string {
   if (aliases.includes("docker.io")) return "docker.io";
@@ -36,7 +36,7 @@ export function clientName({ name, url, aliases }: Registry): string {
   return aliases.includes(host) ? host : url.host;
 }
 
-/** What the first part of a name says, where it is one of this proxy's own hosts. */
+/** Returns the registry selected by the first part of a name, if that is one of this proxy's hosts. */
 function ownHost(host: string, table: RouteTable): Registry | "path" | undefined {
   if (isPathHost(host, table)) return "path";
   const hostname = host.toLowerCase().replace(/:\d+$/, "");
@@ -58,7 +58,7 @@ export function resolveImage(text: string, table: RouteTable): ImageName {
   if (image.registry !== undefined) {
     const named = registryNamed(table, image.registry) ?? ownHost(image.registry, table);
     if (named === undefined) {
-      throw new OciError("NAME_UNKNOWN", `No registry is called ${image.registry}`, {
+      throw new OciError("NAME_UNKNOWN", `Unknown registry: ${image.registry}`, {
         detail: { image: text },
       });
     }

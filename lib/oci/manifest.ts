@@ -10,28 +10,28 @@ import { OciError } from "./error.ts";
 import { essence, isIndex, isManifestType } from "./media_type.ts";
 import { parseJson } from "../util/json.ts";
 
-/** A reference to content (OCI image specification, descriptor.md). */
+/** A descriptor (OCI image specification, descriptor.md). */
 export interface Descriptor {
-  /** Always well-formed. */
+  /** The digest. Always well-formed. */
   readonly digest: string;
-  /** Bytes; -1 where the manifest does not say. */
+  /** The size in bytes, or -1 if the manifest does not state it. */
   readonly size: number;
-  /** Lower case, without parameters; "" where the manifest does not say. */
+  /** The media type in lower case without parameters, or "" if the manifest does not state it. */
   readonly mediaType: string;
-  /** `os/architecture` or `os/architecture/variant`: `linux/arm64/v8`. */
+  /** The platform, `os/architecture` or `os/architecture/variant`: `linux/arm64/v8`. */
   readonly platform?: string;
-  /** Where a foreign layer can be had; the registry need not have it. */
+  /** The URLs of a foreign layer, which the registry may not have. */
   readonly urls?: readonly string[];
 }
 
-/** A manifest, or an index, as {@linkcode readManifest} understands it. */
+/** A parsed manifest or index, as {@linkcode readManifest} returns it. */
 export interface Manifest {
-  /** The type it was sent as if that is a manifest type, else the one the body names. */
+  /** The Content-Type if it is a manifest type, else the type in the body. */
   readonly mediaType: string;
-  /** The manifests of an index; empty for anything else. */
+  /** The manifests of an index. Empty for other types. */
   readonly children: readonly Descriptor[];
   readonly config?: Descriptor;
-  /** Layers of an image, blobs of an artifact; empty for an index. */
+  /** Layers of an image, or blobs of an artifact. Empty for an index. */
   readonly layers: readonly Descriptor[];
   readonly subject?: Descriptor;
 }
@@ -83,7 +83,7 @@ function parseObject(bytes: Uint8Array): JsonObject {
 function typeOf(body: JsonObject, mediaType: string): string {
   if (isManifestType(mediaType)) return essence(mediaType);
   if (typeof body.mediaType === "string" && body.mediaType !== "") return essence(body.mediaType);
-  // OCI lets both leave the field out; then the list that is there tells.
+  // OCI allows both to omit the field. Then the list that is present decides.
   if (Array.isArray(body.manifests)) return "application/vnd.oci.image.index.v1+json";
   if (Array.isArray(body.layers)) return "application/vnd.oci.image.manifest.v1+json";
   return essence(mediaType);
@@ -95,7 +95,7 @@ function list(value: unknown): Descriptor[] {
 
 function descriptor(value: unknown): Descriptor | undefined {
   if (!isObject(value)) return undefined;
-  const digest = value.digest ?? value.blobSum; // `blobSum`: Docker's schema 1
+  const digest = value.digest ?? value.blobSum; // Docker's schema 1 uses `blobSum`
   if (typeof digest !== "string" || !isWellFormed(digest)) return undefined;
   const platform = platformOf(value.platform);
   const urls = Array.isArray(value.urls)

@@ -1,5 +1,5 @@
 /**
- * The media types of manifests, and what an Accept header says about them.
+ * Media types of manifests, and Accept headers.
  *
  * @module
  */
@@ -23,8 +23,8 @@ export const MANIFEST_TYPES: readonly string[] = [
 ];
 
 /**
- * The Accept header to resolve a tag with, so that the answer is what the tag holds and not what one
- * client happened to accept. The wildcard at the end is containerd's habit: types not yet invented.
+ * The Accept header for resolving tags. It accepts every type, so that the result does not depend on a
+ * client. The trailing wildcard, as sent by containerd, covers future types.
  */
 export const ACCEPT_EVERY_MANIFEST: string = [...MANIFEST_TYPES, "*/*"].join(", ");
 

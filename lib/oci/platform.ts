@@ -1,16 +1,17 @@
 /**
- * Platforms as people and indexes write them: `linux/amd64`, `linux/arm64/v8`.
+ * Platforms: `linux/amd64`, `linux/arm64/v8`.
  *
  * @module
  */
 
-/** Which platforms of an index are meant. */
+/** The selected platforms of an index. */
 export type Platforms = "all" | readonly string[];
 
 const PLATFORM = /^[a-z0-9]+\/[a-z0-9_]+(\/[a-z0-9.]+)?$/;
 
 /**
- * The platforms in `text`: `all`, or a list by commas or spaces. Throws a `RangeError` for what is none.
+ * Parses `all`, or a list of platforms separated by commas or spaces. Throws a `RangeError` for invalid
+ * text.
  */
 export function parsePlatforms(text: string): Platforms {
   const names = text.toLowerCase().split(/[\s,]+/).filter(Boolean);
@@ -23,8 +24,8 @@ export function parsePlatforms(text: string): Platforms {
 }
 
 /**
- * Whether a child of an index is wanted. One without a platform always is: nothing tells what it is for.
- * A wanted platform without a variant means all of its variants.
+ * Whether a child of an index is selected. A child without a platform always is. A platform without a
+ * variant selects all its variants.
  */
 export function isWanted(platform: string | undefined, wanted: Platforms): boolean {
   if (wanted === "all" || platform === undefined) return true;

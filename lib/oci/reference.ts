@@ -16,7 +16,7 @@ const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 const LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
 const HOST = new RegExp(`^(?:${LABEL}(?:\\.${LABEL})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
 
-/** The longest host + "/" + repository that clients accept, in characters. */
+/** Maximum length of host + "/" + repository that clients accept, in characters. */
 const MAX_NAME = 255;
 
 /**
@@ -33,7 +33,7 @@ export function isTag(tag: string): boolean {
   return TAG.test(tag);
 }
 
-/** What the last part of a manifest's path says. */
+/** The reference of a manifest: a tag or a digest. */
 export type Reference =
   | { readonly kind: "tag"; readonly tag: string }
   | { readonly kind: "digest"; readonly digest: string };
@@ -55,11 +55,11 @@ export function parseReference(text: string): Reference {
   return { kind: "tag", tag: text };
 }
 
-/** An image as people write it: `ghcr.io/owner/img:1.2@sha256:…`. */
+/** A parsed image reference: `ghcr.io/owner/img:1.2@sha256:…`. */
 export interface Image {
-  /** Host and port; absent where the text names none, which means Docker Hub. */
+  /** Host and port. If undefined, the image is on Docker Hub. */
   readonly registry?: string;
-  /** As written: `library/` is not added. */
+  /** The repository as written, without adding `library/`. */
   readonly repository: string;
   readonly tag?: string;
   readonly digest?: string;
@@ -97,7 +97,7 @@ export function parseImage(text: string): Image {
   };
 }
 
-/** Returns `image` as people write it; the inverse of {@linkcode parseImage}. */
+/** Formats `image`. The inverse of {@linkcode parseImage}. */
 export function formatImage(image: Image): string {
   const { registry, repository, tag, digest } = image;
   return (registry === undefined ? "" : `${registry}/`) + repository +

@@ -1,20 +1,20 @@
 /**
- * One upstream registry as the proxy knows it, and the registries it knows from the start.
+ * Upstream registries, and the default ones.
  *
  * @module
  */
 
 import { withoutTrailingSlashes } from "../util/text.ts";
 
-/** A service credential of the operator's. It raises rate limits; it never widens access. */
+/** A service credential of the operator. It raises rate limits but never widens clients' access. */
 export interface ServiceCredential {
-  /** Without a colon. */
+  /** The username, without a colon. */
   readonly username: string;
-  /** May be empty. */
+  /** The password. May be empty. */
   readonly password: string;
 }
 
-/** One upstream. */
+/** An upstream registry. */
 export interface Registry {
   /** The first label of its host name below `CUSTOM_DOMAIN`, and its name in path mode: `docker`. */
   readonly name: string;
@@ -27,15 +27,15 @@ export interface Registry {
   readonly id: string;
   /** Other names for path mode and `?ns=`: `docker.io`. The URL's own host is always one. */
   readonly aliases: readonly string[];
-  /** Docker Hub's habit: a repository of one component lives under `library/`. */
+  /** Whether repositories with a single component live under `library/`, as on Docker Hub. */
   readonly library: boolean;
-  /** The operator's own account there, if any: the first of `credentials`. */
+  /** The operator's first account, if any. */
   readonly credential?: ServiceCredential;
-  /** All of the operator's accounts there, each with its own quota. */
+  /** The operator's accounts. Each has its own quota. */
   readonly credentials: readonly ServiceCredential[];
-  /** The file that the last `count` of `credentials` came from. */
+  /** The file that contains the last `count` of `credentials`. */
   readonly credentialsFile?: { readonly path: string; readonly count: number };
-  /** Whether what only the service credential can read may be served to everybody. */
+  /** Whether content that only the service credential can read may be served to every client. */
   readonly sharePrivate: boolean;
 }
 
@@ -47,7 +47,7 @@ interface Seed {
 
 const HUB_ALIASES = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/** The registries every installation has: the predecessors' nine names, and two more. */
+/** The default registries. */
 export const DEFAULT_REGISTRIES: Readonly<Record<string, Seed>> = {
   "docker": { url: "https://registry-1.docker.io", aliases: HUB_ALIASES, library: true },
   "docker-staging": { url: "https://registry-1.docker.io", library: true },
@@ -62,25 +62,25 @@ export const DEFAULT_REGISTRIES: Readonly<Record<string, Seed>> = {
   "nvcr": { url: "https://nvcr.io" },
 };
 
-/** The name of the registry that a path without a registry in it means. */
+/** The name of the registry for paths that name none. */
 export const DEFAULT_REGISTRY = "docker";
 
-/** Whether `url` is Docker Hub's own, whatever name the registry has here. */
+/** Whether `url` is Docker Hub's own URL. */
 export function isDockerHub({ hostname }: URL): boolean {
   return hostname === "registry-1.docker.io";
 }
 
 /** Options for {@linkcode registryOf}. */
 export interface RegistryOptions {
-  /** Other names of it. @default {[]} */
+  /** Other names of the registry. @default {[]} */
   readonly aliases?: readonly string[];
-  /** Whether a repository of one component lives under `library/`. @default {false} */
+  /** Whether repositories with a single component live under `library/`. @default {false} */
   readonly library?: boolean;
   /** The operator's accounts. @default {[]} */
   readonly credentials?: readonly ServiceCredential[];
-  /** The file that some of them came from. */
+  /** The file that contains some of them. */
   readonly credentialsFile?: Registry["credentialsFile"];
-  /** Whether what only these accounts can read may be served to everybody. @default {false} */
+  /** Whether content that only these accounts can read may be served to every client. @default {false} */
   readonly sharePrivate?: boolean;
 }
 
@@ -109,14 +109,14 @@ function hostWithPort({ protocol, host, port }: URL): string {
   return protocol === "http:" && port === "" ? `${host}:80` : host;
 }
 
-/** The path that the registry's API is below: empty, or `/base` without a trailing slash. */
+/** Returns the base path of the registry's API: empty, or `/base` without a trailing slash. */
 export function basePath(registry: Pick<Registry, "url">): string {
   return registry.url.pathname.replace(/\/$/, "");
 }
 
 const LIBRARY = "library/";
 
-/** Returns the repository that `name` is at `registry`: "nginx" is "library/nginx" at Docker Hub. */
+/** Returns the full name of `name` at `registry`: "nginx" is "library/nginx" on Docker Hub. */
 export function libraryScopeName(registry: Registry, name: string): string {
   return registry.library && !name.includes("/") ? LIBRARY + name : name;
 }

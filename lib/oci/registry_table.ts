@@ -1,17 +1,17 @@
 /**
- * The registries of one proxy, and which of them a name or a host means.
+ * Finds registries by name or host.
  *
  * @module
  */
 import { DEFAULT_REGISTRY, type Registry } from "./registry.ts";
 
-/** What routing depends on. */
+/** The settings that routing uses. */
 export interface RouteTable {
-  /** The domain below which each registry has a host name of its own. */
+  /** The domain below which each registry has its own host name. */
   readonly customDomain: string;
   /** The upstream registries. */
   readonly registries: readonly Registry[];
-  /** Where every host that matches nothing goes (`TARGET_UPSTREAM` with `DEBUG=true`). */
+  /** The upstream for every unmatched host (`TARGET_UPSTREAM` with `DEBUG=true`). */
   readonly fallback?: Registry;
 }
 
@@ -27,17 +27,17 @@ export function registryNamed(table: RouteTable, name: string): Registry | undef
     registries.find(({ aliases }) => aliases.some((alias) => alias.toLowerCase() === wanted));
 }
 
-/** Returns the registry that a path without a registry in it means. */
+/** Returns the registry for paths that name none. */
 export function defaultRegistry(table: RouteTable): Registry | undefined {
   return table.registries.find(({ name }) => name === DEFAULT_REGISTRY) ?? table.registries[0];
 }
 
-/** A repository in path mode, taken apart. */
+/** A repository in path mode, split at its registry. */
 export interface Stripped {
   readonly registry: Registry;
   /** The first component, as the client wrote it. */
   readonly written: string;
-  /** The rest: the name as the registry knows it. */
+  /** The repository's name at the registry. */
   readonly repository: string;
 }
 
@@ -56,7 +56,7 @@ export function stripRegistry(repository: string, table: RouteTable): Stripped |
   return registry && { registry, written, repository: rest.join("/") };
 }
 
-/** Returns `host` in lower case, without port, brackets and trailing dot; "" where it is no host. */
+/** Returns `host` in lower case without port, brackets and trailing dot, or "" if it is invalid. */
 export function hostnameOf(host: string): string {
   const text = host.toLowerCase();
   if (text.split(":").length > 2 && !text.includes("[")) return text; // a bare IPv6 address
@@ -74,7 +74,7 @@ export function isIpLiteral(host: string): boolean {
   return parts.length === 4 && parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) < 256);
 }
 
-/** Whether `host` is one where the path says the registry. */
+/** Whether `host` is one on which the path names the registry. */
 export function isPathHost(host: string, table: RouteTable): boolean {
   const hostname = hostnameOf(host);
   return hostname !== "" &&

@@ -6,21 +6,21 @@
  * @module
  */
 
-/** A scope in its parts. */
+/** A parsed scope. */
 export interface Scope {
-  /** `repository`, `registry`. */
+  /** The resource type: `repository`, `registry`. */
   readonly type: string;
-  /** `plugin` in `repository(plugin):…`. */
+  /** The class: `plugin` in `repository(plugin):…`. */
   readonly class?: string;
-  /** May contain a colon: `localhost:5000/a/b`. */
+  /** The resource name. May contain a colon: `localhost:5000/a/b`. */
   readonly name: string;
-  /** `pull`, `push`, `*`; may be empty. */
+  /** The actions: `pull`, `push`, `*`. May be empty. */
   readonly actions: readonly string[];
 }
 
 const SCOPE = /^([a-z0-9]+)(?:\(([a-z0-9]+)\))?:([^\s]+):([^\s:]*)$/;
 
-/** Returns the parts of `text`, or undefined where it is no resource scope (`openid`, `aws`). */
+/** Parses `text`. Returns undefined if it is not a resource scope (`openid`, `aws`). */
 export function parseScope(text: string): Scope | undefined {
   const [, type, kind, name, actions] = SCOPE.exec(text) ?? [];
   if (type === undefined || name === undefined || actions === undefined) return undefined;
@@ -32,7 +32,7 @@ export function parseScope(text: string): Scope | undefined {
   };
 }
 
-/** Returns `scope` as text; the inverse of {@linkcode parseScope}. */
+/** Formats `scope`. The inverse of {@linkcode parseScope}. */
 export function formatScope(scope: Scope): string {
   const kind = scope.class === undefined ? "" : `(${scope.class})`;
   return `${scope.type}${kind}:${scope.name}:${scope.actions.join(",")}`;
@@ -53,7 +53,7 @@ export function splitScopes(values: readonly string[], most = Infinity): string[
   return [...scopes];
 }
 
-/** Returns the scope for reading `repository`. */
+/** Returns the scope for pulling `repository`. */
 export function pullScope(repository: string): string {
   return `repository:${repository}:pull`;
 }

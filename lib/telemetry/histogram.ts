@@ -1,12 +1,12 @@
 /**
- * Distributions by label values, cheap enough for every request: an addition per observation.
+ * Histograms by label values. An observation costs one addition.
  *
  * @module
  */
 
-/** Observations of one set of label values. */
+/** The observations of one set of label values. */
 export interface Distribution {
-  /** By bucket, and at the end what is larger than the last bound; not cumulated. */
+  /** Counts per bucket, not cumulated. The last one counts values above all bounds. */
   readonly counts: readonly number[];
   readonly sum: number;
   readonly count: number;
@@ -18,9 +18,9 @@ interface Cell {
   count: number;
 }
 
-/** A family of distributions. */
+/** A family of histograms. */
 export class Histogram {
-  /** Upper bounds of the buckets, rising. */
+  /** Upper bounds of the buckets, ascending. */
   readonly bounds: readonly number[];
   readonly #cells = new Map<string, Cell>();
 
@@ -28,7 +28,7 @@ export class Histogram {
     this.bounds = bounds;
   }
 
-  /** Notes `value` for these label values. */
+  /** Records `value` for these label values. */
   observe(labels: string, value: number): void {
     let cell = this.#cells.get(labels);
     if (!cell) {

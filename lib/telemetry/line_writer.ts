@@ -1,28 +1,28 @@
 /**
- * Lines to somewhere slow, gathered: whoever writes one never waits for it.
+ * Writes lines to a slow destination in batches, without blocking the caller.
  *
  * @module
  */
 
-/** How long lines gather, ms. */
+/** Maximum time that lines are buffered, in ms. */
 const EVERY = 100;
-/** And how many characters at most. */
+/** Maximum number of buffered characters per batch. */
 const GATHERED = 64 * 1024;
-/** What may wait for a reader that does not read, characters: more is dropped, and counted. */
+/** Maximum number of characters waiting for a slow reader. Further lines are dropped and counted. */
 const MOST = 8 * 2 ** 20;
 
-/** How long the last lines may take, ms, when the reader does not read. */
+/** Maximum time to write the last lines, in ms. */
 const PATIENCE = 1_000;
 
 /** Options for {@linkcode LineWriter}. */
 export interface LineWriterOptions {
-  /** Writes some of the bytes, and tells how many. */
+  /** Writes some of the bytes, and returns how many. */
   readonly write: (bytes: Uint8Array) => Promise<number>;
-  /** The line that says how many lines are missing. */
+  /** Returns the line that reports dropped lines. */
   readonly missing: (lines: number) => string;
 }
 
-/** A writer of lines. */
+/** A buffered writer of lines. */
 export class LineWriter {
   readonly #options: LineWriterOptions;
   readonly #encoder = new TextEncoder();
@@ -35,14 +35,14 @@ export class LineWriter {
     this.#options = options;
   }
 
-  /** Takes `line`, its end included. */
+  /** Adds `line`, including its line break. */
   write(line: string): void {
     if (this.#text.length > MOST) {
       this.#dropped++;
       return;
     }
     this.#text += line;
-    if (this.#writing) return; // goes on with it
+    if (this.#writing) return; // the running write continues with it
     if (this.#text.length >= GATHERED) this.#flush();
     else this.#timer ??= setTimeout(() => this.#flush(), EVERY);
   }
@@ -53,7 +53,7 @@ export class LineWriter {
     this.#writing ??= this.#drain();
   }
 
-  /** Never rejects: a log that cannot be written is nobody's trouble. */
+  /** Never rejects, because a failing log must not affect requests. */
   async #drain(): Promise<void> {
     try {
       while (this.#text !== "") {
@@ -66,7 +66,7 @@ export class LineWriter {
           this.#text = this.#options.missing(this.#dropped) + this.#text;
           this.#dropped = 0;
         }
-        // Under load the next lines gather while others are served.
+        // Under load, further lines are buffered meanwhile.
         if (this.#text.length < GATHERED) break;
       }
     } catch {
@@ -76,7 +76,7 @@ export class LineWriter {
     if (this.#text !== "") this.#timer ??= setTimeout(() => this.#flush(), EVERY);
   }
 
-  /** Writes what there is, as far as it is read. */
+  /** Flushes the buffer, as far as the reader keeps up. */
   async end(): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const limit = new Promise<void>((resolve) => timer = setTimeout(resolve, PATIENCE));

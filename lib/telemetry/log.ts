@@ -21,13 +21,13 @@ const CATEGORY = "proxy";
 
 /** One line per request. */
 export const requestLog: Logger = getLogger([CATEGORY, "request"]);
-/** Decisions and troubles of the cache. */
+/** Decisions and failures of the cache. */
 export const cacheLog: Logger = getLogger([CATEGORY, "cache"]);
-/** What upstreams answer and where they redirect. */
+/** Upstream responses and redirects. */
 export const upstreamLog: Logger = getLogger([CATEGORY, "upstream"]);
 /** The operator's listener. */
 export const adminLog: Logger = getLogger([CATEGORY, "admin"]);
-/** Start, stop, configuration. */
+/** Startup, shutdown and configuration. */
 export const programLog: Logger = getLogger([CATEGORY, "program"]);
 
 /** `value` as a line may have it, of a text no more than its beginning. */
@@ -47,7 +47,10 @@ function logfmt(value: unknown): string {
 /** What ends a line, moves a terminal's cursor or turns its text around. */
 const CONTROL = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu;
 
-/** `text` on one line, harmless to a terminal: much of it comes from clients and upstreams. */
+/**
+ * Returns `text` as one line without terminal control characters, because it may come from clients or
+ * upstreams.
+ */
 function inert(text: string): string {
   return text.replace(CONTROL, (char) => {
     const escaped = JSON.stringify(char).slice(1, -1);
@@ -55,14 +58,14 @@ function inert(text: string): string {
   });
 }
 
-/** The message with its values in their places. */
+/** Returns the message with its placeholders filled in. */
 function messageOf(record: LogRecord): string {
   return record.message.map((part) => cut(String(part), MAX_LOGGED)).join("");
 }
 
 const formatRecord = getJsonLinesFormatter({ properties: "flatten" });
 
-/** One JSON object per line, with the properties beside the message. */
+/** Formats a record as one JSON object per line, with the properties beside the message. */
 export function formatJson(record: LogRecord): string {
   // The library's own rendering puts strings within a message in quotes.
   const properties = Object.fromEntries(
@@ -74,7 +77,7 @@ export function formatJson(record: LogRecord): string {
 /** `2026-01-02T03:04:05.678Z info request GET … key=value`. */
 export function formatText(record: LogRecord): string {
   const message = messageOf(record);
-  // What stands in the message need not be said twice.
+  // Values that appear in the message are not repeated.
   const said = new Set(String(record.rawMessage).match(/(?<=\{)\w+(?=\})/g));
   const pairs = Object.entries(record.properties)
     .filter(([key, value]) => value !== undefined && value !== "" && !said.has(key))
@@ -166,15 +169,15 @@ function missingRecord(lines: number): LogRecord {
   };
 }
 
-/** What is logged, and how. */
+/** The log settings. */
 export interface LogSettings {
-  /** The lowest level that is logged. */
+  /** The minimum level that is logged. */
   readonly level: LogLevel;
-  /** Lines for people, or for programs. */
+  /** Text for people, or JSON for programs. */
   readonly format: "text" | "json";
 }
 
-/** Starts writing to standard output. Returns what flushes and ends it. */
+/** Starts logging to standard output. Returns a function that flushes and stops it. */
 export async function startLogging(log: LogSettings): Promise<() => Promise<void>> {
   const format = log.format === "json" ? formatJson : formatText;
   const lines = new LineWriter({
@@ -201,8 +204,8 @@ export async function startLogging(log: LogSettings): Promise<() => Promise<void
   };
 }
 
-/** The longest value that a log line has, characters. */
+/** Maximum length of a value in a log line, in characters. */
 export const MAX_LOGGED = 2 * 1024;
 
-/** The least severe level that is logged. */
+/** The log levels. */
 export type LogLevel = "debug" | "info" | "warning" | "error";

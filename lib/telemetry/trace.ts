@@ -1,18 +1,18 @@
 /**
- * Spans for who traces (`OTEL_DENO=true`): Deno makes one per request and exports them all; what happens
- * within a request is told here.
+ * Spans for tracing (`OTEL_DENO=true`). Deno creates one span per request and exports all of them; this
+ * module adds the spans within a request.
  *
  * @module
  */
 
-/** As much of an OpenTelemetry span as is used. */
+/** The subset of an OpenTelemetry span that is used. */
 interface Span {
   recordException(error: Error): void;
   setStatus(status: { code: number; message?: string }): void;
   end(): void;
 }
 
-/** As much of an OpenTelemetry tracer as is used. */
+/** The subset of an OpenTelemetry tracer that is used. */
 interface Tracer {
   startActiveSpan<T>(
     name: string,
@@ -26,13 +26,13 @@ const ERROR = 2;
 
 let tracer: Tracer | undefined;
 
-/** Makes {@linkcode span} tell what it is given, from now on. */
+/** Enables {@linkcode span}. */
 export function startTracing(): void {
-  // Deno's own provider, to which OpenTelemetry's package would lead.
+  // Deno's own provider, which OpenTelemetry's package would return.
   tracer = Deno.telemetry.tracerProvider.getTracer("deno-docker-proxy");
 }
 
-/** The result of `work`, told as a span below the one that is active. Attributes hold no secret. */
+/** Runs `work` in a span below the active one. Attributes must not contain secrets. */
 export async function span<T>(
   name: "cache" | "token" | "upstream",
   attributes: Readonly<Record<string, string>>,

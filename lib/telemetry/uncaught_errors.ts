@@ -1,6 +1,6 @@
 /**
- * What happens to an error that nobody caught: it is logged, and everybody else's downloads go on. Deno
- * would end the process.
+ * Logs uncaught errors and keeps the process running, so that other downloads continue. By default Deno
+ * would exit.
  *
  * @module
  */
@@ -12,7 +12,7 @@ function tell(error: unknown): void {
   });
 }
 
-/** From now on an uncaught error or rejection does not end the process. */
+/** Prevents uncaught errors and rejections from ending the process. */
 export function handleUncaughtErrors(): void {
   globalThis.addEventListener("unhandledrejection", (event) => {
     event.preventDefault();

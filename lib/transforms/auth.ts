@@ -1,5 +1,5 @@
 /**
- * What clients are told about authentication, and what is read from what they send.
+ * Authentication between clients and this proxy: challenges, scopes and credentials.
  *
  * @module
  */
@@ -16,19 +16,19 @@ import {
   stripRegistry,
 } from "../oci/registry_table.ts";
 
-/** The service that every challenge of this proxy names. */
+/** The service named in every challenge of this proxy. */
 export const SERVICE = "deno-docker-proxy";
 
-/** The token of a client that has no credential, for registries that need none. */
+/** The token of anonymous clients, for registries that need none. */
 export const ANONYMOUS_TOKEN = "anonymous";
 
 const SEALED = "basic.";
 
-/** What the scheme of this proxy's own URLs depends on. */
+/** The inputs of {@linkcode publicScheme}. */
 export interface PublicSchemeOptions {
-  /** What the connection was accepted with. */
+  /** The scheme of the listener that accepted the connection. */
   readonly listener: "http" | "https";
-  /** The host as the client named it, port included. */
+  /** The host as the client named it, including the port. */
   readonly host: string;
   /** `PUBLIC_SCHEME`. */
   readonly setting?: "http" | "https";
@@ -39,9 +39,9 @@ export interface PublicSchemeOptions {
 }
 
 /**
- * Returns the scheme that clients reach this proxy with. It is https even on a plain http listener
- * unless the host is loopback or an IP literal: anything else has a TLS proxy in front, and crane
- * refuses an http realm on an https registry.
+ * Returns the scheme with which clients reach this proxy. Even on a plain http listener it is https, unless
+ * the host is loopback or an IP literal: other hosts have a TLS proxy in front, and crane rejects an http
+ * realm on an https registry.
  */
 export function publicScheme(options: PublicSchemeOptions): "http" | "https" {
   const { listener, host, setting, trustProxy, forwardedProto } = options;
@@ -51,22 +51,22 @@ export function publicScheme(options: PublicSchemeOptions): "http" | "https" {
   return listener === "http" && (isLoopbackName(host) || isIpLiteral(host)) ? "http" : "https";
 }
 
-/** What a challenge is made of. */
+/** The inputs of a challenge. */
 export interface ChallengeOptions {
-  /** The scheme that clients reach this proxy by. */
+  /** The scheme with which clients reach this proxy. */
   readonly scheme: "http" | "https";
-  /** Port included. */
+  /** The host, including the port. */
   readonly host: string;
-  /** As this client must ask for it: see {@linkcode clientScope}. */
+  /** The scope that this client must request: see {@linkcode clientScope}. */
   readonly scope?: string;
   /**
-   * The `ns` of the request, where it chose another registry than the host of a host-routed request
-   * means: nothing else would tell `/v2/auth`.
+   * The `ns` of the request, if it selects another registry than the host does. `/v2/auth` could not know
+   * it otherwise.
    */
   readonly ns?: string;
 }
 
-/** Returns the one challenge: two, or a Basic before it, break skopeo. */
+/** Returns the only challenge. skopeo fails with two, or with a Basic one before it. */
 export function challengeFor(options: ChallengeOptions): string {
   const { scheme, host, scope, ns } = options;
   const query = ns ? `?ns=${encodeURIComponent(ns)}` : "";
@@ -74,8 +74,8 @@ export function challengeFor(options: ChallengeOptions): string {
 }
 
 /**
- * Returns the registry whose token a client in path mode wants: that of the first scope whose
- * repository begins with a registry's name or alias, else `fallback`.
+ * Returns the registry whose token a client in path mode requests: that of the first scope whose repository
+ * starts with a registry's name or alias. Defaults to `fallback`.
  */
 export function chooseTokenRegistry(
   scopes: readonly string[],
@@ -92,16 +92,16 @@ export function chooseTokenRegistry(
 
 /** Options for {@linkcode upstreamScopes}. */
 export interface UpstreamScopesOptions {
-  /** Whether scopes begin with the registry. */
+  /** Whether scopes start with the registry. */
   readonly pathMode: boolean;
-  /** The registries to choose from. */
+  /** The configured registries. */
   readonly table: RouteTable;
 }
 
 /**
- * Returns what to ask `registry` for where a client asks us for `scopes`. In path mode the registry
- * part is taken off, and what belongs to another registry is left out: it must not learn of it.
- * Scopes that name no repository are kept as they are.
+ * Returns the scopes to request from `registry` when a client requests `scopes` from this proxy. In path
+ * mode it removes the registry prefix, and drops scopes of other registries so that `registry` does not
+ * learn of them. Scopes without a repository are kept.
  */
 export function upstreamScopes(
   scopes: readonly string[],
@@ -123,8 +123,8 @@ export function upstreamScopes(
 }
 
 /**
- * Returns what a client must ask us for to get `scope` upstream: the {@linkcode Target} prefix put
- * back before each repository. Scopes that name no repository are kept as they are.
+ * Returns the scope that a client must request from this proxy to get `scope` upstream: with the {@linkcode
+ * Target} prefix before each repository. Scopes without a repository are kept.
  */
 export function clientScope(scope: string, prefix: string): string {
   return splitScopes([scope]).map((text) => {
@@ -134,15 +134,15 @@ export function clientScope(scope: string, prefix: string): string {
   }).join(" ");
 }
 
-/** A username (without a colon) and password. */
+/** A username and a password. */
 export interface BasicCredential {
-  /** Without a colon. */
+  /** The username, without a colon. */
   readonly username: string;
-  /** May be empty. */
+  /** The password. May be empty. */
   readonly password: string;
 }
 
-/** Who a client says it is. */
+/** The identity that a client claims. */
 export type Credential =
   | { readonly kind: "anonymous" }
   | { readonly kind: "bearer"; readonly token: string }
@@ -151,10 +151,10 @@ export type Credential =
 const ANONYMOUS: Credential = Object.freeze({ kind: "anonymous" });
 
 /**
- * Returns the credential in an Authorization header. Anonymous are also a Bearer with our own
- * placeholder, an empty one, and a Basic that is only ":" (what Docker sends for an empty login).
+ * Returns the credential in an Authorization header. A Bearer with the anonymous token or without a token,
+ * and a Basic of only ":" (Docker's empty login) are anonymous.
  *
- * @throws {OciError} `UNAUTHORIZED` (401) for another scheme and for a malformed Basic.
+ * @throws {OciError} `UNAUTHORIZED` (401) for other schemes and for a malformed Basic or Bearer.
  */
 export function credentialOf(authorization: string | null): Credential {
   const text = (authorization ?? "").trim();
@@ -168,7 +168,7 @@ export function credentialOf(authorization: string | null): Credential {
     case "bearer":
       if (value === "" || value === ANONYMOUS_TOKEN) return ANONYMOUS;
       if (value.startsWith(SEALED)) return unseal(value.slice(SEALED.length));
-      // Visible ASCII only, as RFC 6750 has it: nothing else is anybody's token.
+      // Accept visible ASCII only (RFC 6750). Other tokens are invalid.
       if (!/^[\x21-\x7e]+$/.test(value)) throw malformed("Bearer");
       return { kind: "bearer", token: value };
     default:
@@ -190,14 +190,14 @@ export function credentialFor(
   return isSameRegistry(registry, hosted) ? credential : ANONYMOUS;
 }
 
-/** Whether both are one upstream, by whatever names. */
+/** Whether both names refer to the same upstream. */
 export function isSameRegistry({ id }: Registry, other: Registry): boolean {
   return id === other.id;
 }
 
 /**
- * Returns a token that is this credential: for registries that speak Basic only, whose clients are
- * still challenged with Bearer. No protection of any kind: it is as secret as the password.
+ * Encodes a credential as a token, for registries that only support Basic. Their clients are still
+ * challenged with Bearer. This protects nothing: the token is as secret as the password.
  */
 export function encodeBasicToken(credential: BasicCredential): string {
   const { username, password } = credential;
@@ -208,7 +208,7 @@ function unseal(encoded: string): Credential {
   const pair = decodeBase64(encoded);
   const colon = pair?.indexOf(":") ?? -1;
   if (pair === undefined || colon < 0) {
-    // Neither the value nor the cause: both may hold the password.
+    // Include neither the value nor the cause. Both may contain the password.
     throw malformed("Basic");
   }
   if (pair === ":") return ANONYMOUS;
@@ -219,7 +219,7 @@ function malformed(scheme: "Basic" | "Bearer"): OciError {
   return new OciError("UNAUTHORIZED", `Malformed ${scheme} credential`);
 }
 
-/** Returns the UTF-8 text in base64 or base64url, padded or not. */
+/** Decodes UTF-8 text in base64 or base64url, with or without padding. */
 function decodeBase64(encoded: string): string | undefined {
   if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(encoded)) return undefined;
   try {

@@ -1,5 +1,5 @@
 /**
- * Which headers go where. Headers are copied by allow-list, never by deny-list.
+ * Decides which headers are forwarded in each direction. Headers are copied by allow-list only.
  *
  * @module
  */
@@ -8,12 +8,12 @@ import { essence } from "../oci/media_type.ts";
 import { contentRange, type Part } from "./range.ts";
 import type { TargetKind } from "./route.ts";
 
-/** What an exchange with upstream is about. */
+/** The kind of an exchange with upstream. */
 export type ExchangeKind = TargetKind | "catalog" | "ping";
 
 /**
- * What of a client's request goes upstream. Never Authorization (the token code decides on that),
- * Cookie, Host or X-Forwarded-*: they are between the client and us.
+ * Headers of a client's request that are forwarded. Authorization (see the token code), Cookie, Host and
+ * X-Forwarded-* are never forwarded.
  */
 const REQUEST: Readonly<Record<ExchangeKind, readonly string[]>> = {
   manifest: ["accept", "user-agent"],
@@ -28,8 +28,8 @@ const EVERY_REPLY = ["content-type", "retry-after"];
 const CONTENT_REPLY = [...EVERY_REPLY, "content-length", "docker-content-digest", "etag"];
 
 /**
- * What of upstream's answer goes to the client. Never Set-Cookie, RateLimit-*, WWW-Authenticate:
- * they are between upstream and us. Link only by way of {@linkcode rewriteLink}.
+ * Headers of upstream's answer that are forwarded. Set-Cookie, RateLimit-* and WWW-Authenticate are never
+ * forwarded, and Link only through {@linkcode rewriteLink}.
  */
 const REPLY: Readonly<Record<ExchangeKind, readonly string[]>> = {
   manifest: [...CONTENT_REPLY, "last-modified", "oci-subject"],
@@ -41,9 +41,8 @@ const REPLY: Readonly<Record<ExchangeKind, readonly string[]>> = {
 };
 
 /**
- * Returns the headers of a request upstream for the client's `headers`. Always with
- * `accept-encoding: identity`: anything else, or nothing, makes fetch decode the body, whose
- * length and digest are then wrong.
+ * Returns the headers of an upstream request for a client's `headers`. It always sets `accept-encoding:
+ * identity`. Otherwise fetch would decode the body, which changes its length and digest.
  */
 export function upstreamHeaders(headers: Headers, options: { kind: ExchangeKind }): Headers {
   const result = pick(headers, REQUEST[options.kind]);
@@ -53,19 +52,19 @@ export function upstreamHeaders(headers: Headers, options: { kind: ExchangeKind 
 
 /** Options for {@linkcode replyHeaders}. */
 export interface ReplyHeadersOptions {
-  /** What was asked for. */
+  /** The kind of request. */
   readonly kind: ExchangeKind;
-  /** Of upstream's answer: Retry-After is kept with 429 and 503 only. */
+  /** Upstream's status. Retry-After is only kept with 429 and 503. */
   readonly status: number;
-  /** Without it a Link is left out. */
+  /** How to rewrite Link. If undefined, Link is dropped. */
   readonly link?: LinkOptions;
 }
 
-/** Returns the headers of a client's answer that is upstream's `upstream` passed through. */
+/** Returns the headers of upstream's answer that are passed through to the client. */
 export function replyHeaders(upstream: Headers, options: ReplyHeadersOptions): Headers {
   const { kind, status, link } = options;
   const result = pick(upstream, REPLY[kind]);
-  // fetch has decoded the body by now: its length is another, and an exact range of it means nothing.
+  // fetch has decoded the body, so its length and ranges no longer apply.
   const encoding = upstream.get("content-encoding") ?? "identity";
   if (encoding.trim().toLowerCase() !== "identity") {
     result.delete("content-length");
@@ -80,18 +79,18 @@ export function replyHeaders(upstream: Headers, options: ReplyHeadersOptions): H
   return result;
 }
 
-/** What {@linkcode rewriteLink} depends on. */
+/** The inputs of {@linkcode rewriteLink}. */
 export interface LinkOptions {
-  /** The URL that upstream answered at. */
+  /** The URL of upstream's answer. */
   readonly upstream: URL;
-  /** The URL that the client asked for. */
+  /** The URL that the client requested. */
   readonly client: URL;
 }
 
 /**
- * Returns upstream's Link as one to this proxy, or undefined where there is no `rel="next"` or it
- * points to another host. Every list of this API is continued at its own path (distribution
- * specification, "Listing Tags"), so only the query is upstream's; the client's `ns` is kept.
+ * Returns upstream's Link rewritten to this proxy, or undefined if it has no `rel="next"` or points to
+ * another host. Every list of this API continues at its own path (distribution specification, "Listing
+ * Tags"), so only the query comes from upstream. The client's `ns` is kept.
  */
 export function rewriteLink(link: string | null, options: LinkOptions): string | undefined {
   const { upstream, client } = options;
@@ -99,10 +98,10 @@ export function rewriteLink(link: string | null, options: LinkOptions): string |
     if (!/;\s*rel\s*=\s*"?next"?\s*(?:[;,]|$)/i.test(params)) continue;
     if (!URL.canParse(target, upstream)) continue;
     const next = new URL(target, upstream);
-    // The host and not the origin: registries behind a TLS proxy write http:// of themselves.
+    // Compare hosts, not origins: registries behind a TLS proxy write http:// in their own links.
     if (next.host !== upstream.host) continue;
     const ns = client.searchParams.get("ns");
-    // Appended as text: URLSearchParams would write upstream's own query anew.
+    // Append it as text: URLSearchParams would re-encode upstream's query.
     const kept = ns !== null && !next.searchParams.has("ns")
       ? `${next.search ? "&" : "?"}ns=${encodeURIComponent(ns)}`
       : "";
@@ -111,29 +110,29 @@ export function rewriteLink(link: string | null, options: LinkOptions): string |
   return undefined;
 }
 
-/** What the headers of a manifest or blob say. */
+/** The inputs of a manifest's or blob's headers. */
 export interface ContentOptions {
-  /** What it is. */
+  /** The kind of content. */
   readonly kind: "manifest" | "blob";
-  /** Of the whole content. */
+  /** The digest of the whole content. */
   readonly digest: string;
-  /** Of the whole content, in bytes. */
+  /** The size of the whole content, in bytes. */
   readonly size: number;
-  /** Of the content. @default {"application/octet-stream"} */
+  /** The media type. @default {"application/octet-stream"} */
   readonly mediaType?: string;
-  /** How the cache answered: `X-Cache`. */
+  /** The cache result, sent as `X-Cache`. */
   readonly cache: "HIT" | "MISS" | "STALE" | "BYPASS";
-  /** How long ago upstream last said so, in seconds. */
+  /** Seconds since upstream last confirmed the content. */
   readonly ageSeconds?: number;
-  /** The part that is sent, if not all. */
+  /** The range sent. Undefined for the whole content. */
   readonly range?: Part;
-  /** Whether it was asked for by tag, and may be something else next time. @default {false} */
+  /** Whether it was requested by tag, so that the content may change. @default {false} */
   readonly byTag?: boolean;
 }
 
 /**
- * Returns the headers of a manifest or blob from the store. `private`, so that no shared HTTP cache
- * in front serves it to somebody who may not read it; `no-transform`, so that none compresses it.
+ * Returns the headers of stored content. `private` keeps shared HTTP caches from serving it to clients
+ * without access, `no-transform` keeps them from compressing it.
  */
 export function contentHeaders(options: ContentOptions): Headers {
   const { kind, digest, size, mediaType, cache, ageSeconds, range, byTag } = options;

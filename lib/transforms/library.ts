@@ -1,5 +1,5 @@
 /**
- * Docker Hub's habit: a repository of one component lives under `library/`.
+ * Docker Hub's `library/` prefix of repositories with a single component.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What the operator lets through: repositories by pattern, clients by address.
+ * Checks the operator's access rules: repositories by pattern, clients by address.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import { plainAddress } from "../util/address.ts";
 import { BlockList, isIP } from "node:net";
 import type { Registry } from "../oci/registry.ts";
 
-/** Whether a repository of a registry may be read. */
+/** Returns whether a repository of a registry may be read. */
 export type RepositoryPolicy = (registry: Registry, repository: string) => boolean;
 
 /** Whether all of `text` matches `pattern`. Takes time in proportion to both lengths, whatever they hold. */
 export function matchesPattern(pattern: string, text: string): boolean {
   let [p, t] = [0, 0];
-  let star = -1; // where to go on after a mismatch: the last `*`, and what it has taken so far
+  let star = -1; // where to resume after a mismatch: the last `*`, and how much it has matched
   let taken = 0;
   while (t < text.length) {
     if (pattern[p] === "*") {
@@ -35,8 +35,8 @@ export function matchesPattern(pattern: string, text: string): boolean {
 }
 
 /**
- * Every name of an upstream: a rule about `docker.io` holds whatever the client calls it, `docker`,
- * `index.docker.io` or another of the proxy's names for the same URL.
+ * Returns every name of an upstream, so that a rule about `docker.io` applies to `docker`,
+ * `index.docker.io` and any other configured name of the same URL.
  */
 function namesOf(registry: Registry, registries: readonly Registry[]): readonly string[] {
   const same = registries.filter(({ id }) => id === registry.id);
@@ -44,7 +44,7 @@ function namesOf(registry: Registry, registries: readonly Registry[]): readonly 
   return [...new Set(names.map((name) => name.toLowerCase()))];
 }
 
-/** The policy of `rules` for the configured `registries`. */
+/** Returns the policy of `rules` for the configured `registries`. */
 export function repositoryPolicy(
   { allow, deny }: RepositoryRules,
   registries: readonly Registry[],
@@ -53,7 +53,7 @@ export function repositoryPolicy(
   return (registry, repository) => {
     let names = known.get(registry);
     if (!names) known.set(registry, names = namesOf(registry, registries));
-    // People write docker.io/nginx and mean docker.io/library/nginx.
+    // Users write docker.io/nginx for docker.io/library/nginx.
     const short = registry.library && /^library\/([^/]+)$/.exec(repository)?.[1];
     const written = short ? [repository, short] : [repository];
     const matches = (patterns: readonly string[]) =>
@@ -64,12 +64,12 @@ export function repositoryPolicy(
   };
 }
 
-/** Addresses, singly and by network. */
+/** A set of IP addresses and networks. */
 export interface AddressSet {
   has(address: string): boolean;
 }
 
-/** The set of `networks`, as {@linkcode parseNetwork} gives them. What is no address is in no set. */
+/** Returns the set of `networks`, which {@linkcode parseNetwork} returns. Invalid addresses are in no set. */
 export function addressSet(networks: readonly string[]): AddressSet {
   const list = new BlockList();
   for (const network of networks) {
@@ -84,19 +84,19 @@ export function addressSet(networks: readonly string[]): AddressSet {
   };
 }
 
-/** What {@linkcode clientAddress} looks at. */
+/** The inputs of {@linkcode clientAddress}. */
 export interface ClientAddressOptions {
-  /** The other end of the connection; undefined where it has no address. */
+  /** The peer's address. Undefined if the connection has none. */
   readonly peer: string | undefined;
   /** `X-Forwarded-For`. */
   readonly forwardedFor: string | null;
-  /** The proxies whose header is believed; `peer`: whoever it is that connects, and nobody behind it. */
+  /** The proxies whose header is trusted. `peer` trusts only the directly connected peer. */
   readonly trusted: AddressSet | "peer" | undefined;
 }
 
 /**
- * The client's address: the connection's, or, where that is a trusted proxy, the rightmost one in the
- * header that is not. Further left stands what anybody may have written.
+ * Returns the client's address: the peer's, or if that is a trusted proxy, the rightmost address in the
+ * header that is not trusted. Anyone may have written the addresses further left.
  */
 export function clientAddress(options: ClientAddressOptions): string | undefined {
   const { forwardedFor, trusted } = options;
@@ -104,10 +104,10 @@ export function clientAddress(options: ClientAddressOptions): string | undefined
   if (trusted === undefined || forwardedFor === null) return client;
   if (trusted !== "peer" && (client === undefined || !trusted.has(client))) return client;
   for (const entry of forwardedFor.split(",").reverse()) {
-    // Some proxies write the port too.
+    // Some proxies include the port.
     const text = entry.trim().replace(/^(\[.*\]|[\d.]+):\d+$/, "$1");
     const address = plainAddress(text);
-    if (address === undefined) break; // "unknown", or no address at all: what is left of it is worth nothing
+    if (address === undefined) break; // "unknown" or an invalid address: the rest of the header cannot be trusted
     client = address;
     if (trusted === "peer" || !trusted.has(address)) break;
   }
@@ -115,15 +115,15 @@ export function clientAddress(options: ClientAddressOptions): string | undefined
 }
 
 /**
- * What an address is counted as: itself, or for IPv6 its /64, of which every customer of a provider's has
- * as many addresses as he likes.
+ * Returns the key under which an address is rate limited: the address, or for IPv6 its /64, because a
+ * single customer usually gets a whole /64.
  */
 export function rateLimitKey(address: string): string {
   if (isIP(address) !== 6) return address;
   const [head = "", tail] = address.split("::");
   const left = head === "" ? [] : head.split(":");
   const right = tail ? tail.split(":") : [];
-  // A dotted end stands for two groups; only how many matters here.
+  // A dotted end counts as two groups. Only their number matters here.
   const count = right.length + (right.at(-1)?.includes(".") ? 1 : 0);
   const zeros = tail === undefined ? 0 : 8 - left.length - count;
   const groups = [...left, ...Array<string>(zeros).fill("0"), ...right].slice(0, 4);

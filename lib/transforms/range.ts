@@ -1,11 +1,11 @@
 /**
- * Range, If-Range and If-None-Match (RFC 9110 §13 and §14; distribution specification, "Pulling
+ * Parses Range, If-Range and If-None-Match (RFC 9110 §13 and §14; distribution specification, "Pulling
  * blobs").
  *
  * @module
  */
 
-/** A part of a blob: the first and the last byte, both included. */
+/** A range of bytes. Both ends are inclusive. */
 export interface Part {
   /** The offset of the first byte. */
   readonly start: number;
@@ -13,7 +13,7 @@ export interface Part {
   readonly end: number;
 }
 
-/** What a Range header asks of content of a known size. */
+/** The meaning of a Range header for content of a known size. */
 export type RangeRequest =
   | { readonly kind: "whole" }
   | { readonly kind: "part" } & Part
@@ -31,14 +31,14 @@ export function parseRange(header: string | null, size: number): RangeRequest {
   const [, first, last] = /^\s*bytes\s*=\s*(\d*)-(\d*)\s*$/i.exec(header ?? "") ?? [];
   if (first === undefined || last === undefined || (first === "" && last === "")) return WHOLE;
   if (first === "") return suffix(Number(last), size);
-  // Numbers too large to be exact are still larger than any size.
+  // Numbers too large to be exact still exceed any size.
   const start = Number(first);
-  // Past the last byte, or the wrong way round: either way the end comes before the start.
+  // The range starts past the last byte, or is reversed. Both make its end smaller than its start.
   const end = last === "" ? size - 1 : Math.min(Number(last), size - 1);
   return end < start ? UNSATISFIABLE : { kind: "part", start, end };
 }
 
-/** Returns the Content-Range of `part` of `size` bytes; without a part, that of a 416. */
+/** Returns the Content-Range of `part` of `size` bytes, or without `part` that of a 416 answer. */
 export function contentRange(part: Part | undefined, size: number): string {
   return part === undefined ? `bytes */${size}` : `bytes ${part.start}-${part.end}/${size}`;
 }
@@ -63,7 +63,7 @@ export function ifRangeAllows(header: string | null, digest: string): boolean {
 
 function suffix(length: number, size: number): RangeRequest {
   if (length === 0) return UNSATISFIABLE;
-  // No Content-Range can say "the last bytes of nothing".
+  // Content-Range cannot express "the last bytes of nothing".
   if (size === 0) return WHOLE;
   return { kind: "part", start: Math.max(0, size - length), end: size - 1 };
 }

@@ -1,15 +1,15 @@
 /**
- * Which redirects of an upstream are followed here, and which are handed to the client.
+ * Decides which upstream redirects the proxy follows, and which it passes to the client.
  *
  * @module
  */
 import { OciError } from "../oci/error.ts";
 import type { Registry } from "../oci/registry.ts";
 
-/** Hosts whose redirects are followed here, always: where they cannot be reached is why we exist. */
+/** Hosts whose redirects are always followed by the proxy, because clients may not reach them. */
 export const FOLLOW_SUFFIXES: readonly string[] = ["docker.io", "docker.com"];
 
-/** External storage: clients can be sent there. */
+/** External storage hosts, which clients can reach. */
 export const STORAGE_SUFFIXES: readonly string[] = [
   "amazonaws.com",
   "cloudfront.net",
@@ -18,19 +18,19 @@ export const STORAGE_SUFFIXES: readonly string[] = [
   "blob.core.windows.net",
 ];
 
-/** The most redirects followed for one request. */
+/** Maximum number of redirects per request. */
 export const MAX_HOPS = 10;
 
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
-/** Whether `status` sends the client elsewhere. 300, 304 and 305 do not. */
+/** Whether `status` is a redirect. 300, 304 and 305 are not. */
 export function isRedirect(status: number): boolean {
   return REDIRECTS.has(status);
 }
 
 /**
- * Whether `host` is one of `suffixes` or below one, label by label and whatever the case:
- * "evildocker.io" is not below "docker.io". A leading "." or "*." of a suffix means nothing.
+ * Whether `host` equals or is below one of `suffixes`, by label and ignoring case: "evildocker.io" is not
+ * below "docker.io". A leading "." or "*." of a suffix is ignored.
  */
 export function matchesSuffix(host: string, suffixes: readonly string[]): boolean {
   const name = host.toLowerCase().replace(/\.$/, "");
@@ -40,7 +40,7 @@ export function matchesSuffix(host: string, suffixes: readonly string[]): boolea
   });
 }
 
-/** What {@linkcode classifyRedirect} depends on. */
+/** The settings of {@linkcode classifyRedirect}. */
 export interface RedirectPolicy {
   /** `FOLLOW_ALL_REDIRECTS`. */
   readonly followAll: boolean;
@@ -50,10 +50,10 @@ export interface RedirectPolicy {
   readonly storageHosts: readonly string[];
 }
 
-/** What a redirect leads to: hosts that clients may not reach, external storage, or anything else. */
+/** The target of a redirect: hosts that clients may be unable to reach, external storage, or other. */
 export type RedirectClass = "blocked" | "storage" | "other";
 
-/** Returns the class of a redirect to `location`; a host that is of two is of the first of them. */
+/** Returns the class of a redirect to `location`. "blocked" takes precedence over "storage". */
 export function redirectClass(
   { hostname }: URL,
   policy: Pick<RedirectPolicy, "blockedHosts" | "storageHosts">,
@@ -64,7 +64,7 @@ export function redirectClass(
     : "other";
 }
 
-/** Returns whether a redirect to `location` is followed here or handed to the client untouched. */
+/** Returns whether the proxy follows a redirect to `location` or passes it to the client. */
 export function classifyRedirect(location: URL, policy: RedirectPolicy): "follow" | "hand-over" {
   const isStorage = redirectClass(location, policy) === "storage";
   return isStorage && !policy.followAll ? "hand-over" : "follow";
@@ -72,20 +72,20 @@ export function classifyRedirect(location: URL, policy: RedirectPolicy): "follow
 
 /** One answer with a redirect status. */
 export interface Hop {
-  /** The URL that answered. */
+  /** The URL that returned it. */
   readonly from: URL;
-  /** Its Location; may be relative. */
+  /** Its Location, which may be relative. */
   readonly location: string | null;
-  /** The registry the first request went to. */
+  /** The registry of the first request. */
   readonly registry: Pick<Registry, "url">;
 }
 
 /**
- * Returns where `hop` leads, without a fragment. https only, or http too if the registry itself is
- * configured as http. Whether the address may be connected to is the guard's to say.
+ * Returns the target of `hop` without its fragment. Only https is allowed, and http if the registry itself
+ * uses it. The address is checked when connecting.
  *
- * @throws {OciError} `UNAVAILABLE` (502) with the reason; never with a path or query: those of
- * storage URLs are credentials.
+ * @throws {OciError} `UNAVAILABLE` (502) with the reason. The message contains no path or query, because
+ * those of storage URLs are credentials.
  */
 export function nextHop(hop: Hop): URL {
   const { from, location, registry } = hop;
@@ -100,8 +100,8 @@ export function nextHop(hop: Hop): URL {
 }
 
 /**
- * Whether a request to `url` may carry the Authorization meant for `registry`: the same origin only.
- * Storage refuses a signed URL with one, and anybody else must not see it.
+ * Whether a request to `url` may carry the registry's Authorization: only on the same origin. Storage
+ * rejects signed URLs with one, and other hosts must not see it.
  */
 export function mayCarryAuthorization(url: URL, registry: Pick<Registry, "url">): boolean {
   return url.origin === registry.url.origin;

@@ -1,5 +1,5 @@
 /**
- * Which registry a request is for, and what it asks of it.
+ * Determines the registry and the resource of a request.
  *
  * @module
  */
@@ -19,32 +19,32 @@ import { isRepository, parseReference } from "../oci/reference.ts";
 import { DEFAULT_REGISTRIES, type Registry } from "../oci/registry.ts";
 import { cut } from "../util/text.ts";
 
-/** One thing of one repository, named by a request. */
+/** A resource of a repository. */
 export interface Target {
-  /** Where it is. */
+  /** Its registry. */
   readonly registry: Registry;
-  /** The name as the registry knows it. */
+  /** The repository's name at the registry. */
   readonly repository: string;
-  /** What of the repository. */
+  /** The kind of resource. */
   readonly kind: TargetKind;
-  /** Tag or digest; "" for `tags`. */
+  /** A tag or digest. Empty for `tags`. */
   readonly reference: string;
   /**
-   * What the client wrote up to where the repository begins: "/v2/", "/v2/ghcr.io/", "/prefix/v2/".
-   * A Location or a Link for this client begins with it.
+   * The client's path up to the repository: "/v2/", "/v2/ghcr.io/", "/prefix/v2/". Location and Link
+   * headers for this client start with it.
    */
   readonly base: string;
   /**
-   * What this client must write before the repository in a token scope for `/v2/auth` to find the
-   * registry again: "" where the host says it, else "ghcr.io/".
+   * The prefix that this client must put before the repository in a token scope, so that `/v2/auth` finds
+   * the registry: "ghcr.io/", or "" if the host identifies it.
    */
   readonly prefix: string;
 }
 
-/** What of a repository a target is. */
+/** The kinds of resources. */
 export type TargetKind = "manifest" | "blob" | "tags" | "referrers";
 
-/** What a request is for. */
+/** The meaning of a request. */
 export type Route =
   | { readonly kind: "home" }
   | { readonly kind: "health" }
@@ -64,11 +64,11 @@ export interface HostedRoute {
   readonly hosted: Registry;
 }
 
-/** What routing looks at. */
+/** The parts of a request that routing uses. */
 export interface RouteRequest {
-  /** Normalized, as the client sees it. */
+  /** The normalized URL as the client sees it. */
   readonly url: URL;
-  /** The host as the client named it, port included. */
+  /** The host as the client named it, including the port. */
   readonly host: string;
 }
 
@@ -98,7 +98,7 @@ export function route(request: RouteRequest, table: RouteTable): Route {
   const v2 = parts.indexOf("v2");
   if (v2 < 0) return unrouted();
   const left = parts.slice(0, v2).map(decodePart);
-  // An empty part would make the base "//host/v2/": a redirect to it leaves this proxy.
+  // An empty part would make the base "//host/v2/", and a redirect to it would leave this proxy.
   if (left.includes("")) throw invalid("Malformed path");
   const right = parts.slice(v2 + 1).map(decodePart);
 
@@ -165,7 +165,7 @@ interface PathPrefixOptions {
 
 type PathPrefix = Pick<Stripped, "registry" | "written">;
 
-/** Returns the registry that the first part after `/v2/` names, if that part is to be stripped. */
+/** Returns the registry named by the first part after `/v2/`, if that part is to be removed. */
 function pathPrefix(right: readonly string[], options: PathPrefixOptions): PathPrefix | undefined {
   const { table, pathMode, byNs } = options;
   const [written = "", ...rest] = right;
@@ -180,7 +180,7 @@ function pathPrefix(right: readonly string[], options: PathPrefixOptions): PathP
   return isRoot ? { registry, written } : stripRegistry(right.slice(0, -2).join("/"), table);
 }
 
-/** Returns what `<name>/<kind>/<reference>` says; the last match wins, so names may hold any word. */
+/** Parses `<name>/<kind>/<reference>`. The last match wins, so that names may contain any word. */
 function parseRest(
   rest: readonly string[],
   registry: Registry,

@@ -1,14 +1,17 @@
 /**
- * IP addresses as text.
+ * Parses IP addresses.
  *
  * @module
  */
 import { isIP } from "node:net";
 
-/** No address is longer, its zone, brackets and blanks around it included. */
+/** Maximum length of an address, including zone, brackets and whitespace. */
 const MAX_ADDRESS = 128;
 
-/** The address in `text` without brackets and zone, an IPv4 one inside of IPv6 as itself; else undefined. */
+/**
+ * Returns the address in `text` without brackets and zone, or undefined. An IPv4-mapped IPv6 address
+ * becomes IPv4.
+ */
 export function plainAddress(text: string): string | undefined {
   if (text.length > MAX_ADDRESS) return undefined;
   const [bare = ""] = text.trim().replace(/^\[(.*)\]$/, "$1").toLowerCase().split("%", 1);

@@ -1,16 +1,16 @@
 /**
- * A bound for waits on what cannot be aborted.
+ * Bounds waits for work that cannot be aborted.
  *
  * @module
  */
 import { withTimeout } from "./timeout.ts";
 
-/** Something did not answer in time. */
+/** Thrown when something does not answer in time. */
 export class DeadlineError extends Error {
   override readonly name = "DeadlineError";
 }
 
-/** The result of `work`; a {@linkcode DeadlineError} naming `what` when it takes longer than `ms`. */
+/** Returns the result of `work`. Throws a {@linkcode DeadlineError} that names `what` after `ms`. */
 export async function within<T>(
   work: Promise<T>,
   { ms, what }: { ms: number; what: string },
@@ -19,7 +19,7 @@ export async function within<T>(
   return await withTimeout(work, { ms, error });
 }
 
-/** The result of `work`, or the signal's reason as soon as it is aborted: then nobody waits for it any more. */
+/** Returns the result of `work`, or throws the signal's reason when it is aborted. */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return await work;
   const aborted = Promise.withResolvers<never>();
@@ -30,6 +30,6 @@ export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undef
     return await Promise.race([work, aborted.promise]);
   } finally {
     signal.removeEventListener("abort", onAbort);
-    work.catch(() => {}); // too late to matter
+    work.catch(() => {}); // a late failure is ignored
   }
 }

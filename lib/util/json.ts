@@ -1,5 +1,5 @@
 /**
- * JSON that others wrote, under a bound for the work of reading it.
+ * Parses untrusted JSON with bounded work.
  *
  * @module
  */
@@ -10,7 +10,7 @@
  */
 const MAX_STRUCTURE = 100_000;
 
-/** The most values that follow a comma. */
+/** Maximum number of values that follow a comma. */
 const MAX_VALUES = 500_000;
 
 const QUOTE = 0x22;
@@ -31,7 +31,7 @@ export function parseJson(bytes: Uint8Array, { fatal = false } = {}): unknown {
 
 /** Whether there are no more parts in it than may be read. What is within strings is none. */
 function isReadable(bytes: Uint8Array): boolean {
-  // Each part takes a byte at least.
+  // Each part takes at least one byte.
   if (bytes.byteLength <= MAX_STRUCTURE) return true;
   let structure = 0;
   let values = 0;

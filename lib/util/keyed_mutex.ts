@@ -1,14 +1,14 @@
 /**
- * Work that must not overlap, by key: each waits for the one before it.
+ * A mutex per key.
  *
  * @module
  */
 
-/** Who is at work on what. */
+/** Serializes work by key. */
 export class KeyedMutex {
   readonly #last = new Map<string, Promise<unknown>>();
 
-  /** Runs `work` after all earlier work of `key`, however that ended. Returns what it returns. */
+  /** Runs `work` after all earlier work of `key` has settled. Returns its result. */
   run<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key);
     const result = before ? before.then(work) : work();

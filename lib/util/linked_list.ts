@@ -1,11 +1,11 @@
 /**
- * A doubly linked list: every operation takes the same time, however long it is. `Set` keeps order too, but
- * has no last entry, and finding its first one takes longer the more have been deleted before it.
+ * A doubly linked list with constant-time operations. `Set` is ordered too, but has no access to its last
+ * entry, and finding the first slows down with the number of deleted entries.
  *
  * @module
  */
 
-/** An entry; it is in one list at most. */
+/** An entry of at most one list. */
 export class ListNode<T> {
   readonly value: T;
   /** @internal */
@@ -20,7 +20,7 @@ export class ListNode<T> {
   }
 }
 
-/** The list. */
+/** A doubly linked list. */
 export class LinkedList<T> {
   #first: ListNode<T> | undefined;
   #last: ListNode<T> | undefined;
@@ -38,7 +38,7 @@ export class LinkedList<T> {
     return this.#last;
   }
 
-  /** Appends `node`, which is in no list. */
+  /** Appends `node`, which must not be in a list. */
   push(node: ListNode<T>): void {
     node.list = this;
     node.before = this.#last;

@@ -1,25 +1,25 @@
 /**
- * Maps bounded in bytes. A peer may choose how long keys and values are, so a number of entries says nothing
- * about memory.
+ * LRU maps bounded in bytes. Peers choose the length of keys and values, so a maximum number of entries
+ * would not bound memory.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 import { LRUCache } from "lru-cache";
 
-/** What an entry takes beside its key and its value, bytes: its places in the map and in the order of use. */
+/** Estimated overhead of an entry, in bytes. */
 const ENTRY = 200;
-/** What a string takes beside its characters, bytes. */
+/** Estimated overhead of a string, in bytes. */
 const STRING = 24;
-/** An entry takes at most this part of the whole. */
+/** Maximum share of the map for one entry. */
 const LARGEST = 1 / 8;
 
-/** Whether V8 keeps `text` with one byte per character. */
+/** Whether V8 stores `text` with one byte per character. */
 function isOneByte(text: string): boolean {
   return !/[^\0-\xff]/.test(text);
 }
 
-/** Returns the bytes that `text` takes in memory. */
+/** Returns the estimated size of `text` in memory, in bytes. */
 export function stringBytes(text: string): number {
   return STRING + (isOneByte(text) ? 1 : 2) * text.length;
 }
@@ -35,11 +35,11 @@ export function detached(text: string): string {
 
 /** Options for {@linkcode ByteLru}. */
 export interface ByteLruOptions<Value> {
-  /** What all entries may take together, keys included. */
+  /** Maximum total size of all entries in bytes, including keys. */
   readonly bytes: number;
-  /** Returns the bytes that a value takes. @default {8 for each} */
+  /** Returns the size of a value in bytes. @default {8 for each} */
   readonly sizeOf?: (value: Value) => number;
-  /** Called with each value that leaves, however. */
+  /** Called with each value that leaves the map. */
   readonly onRemoved?: (value: Value) => void;
 }
 
@@ -50,7 +50,7 @@ interface Box<Value> {
   round: number;
 }
 
-/** A map of a number of bytes; the entry used longest ago leaves first. */
+/** A map with a maximum size in bytes. It evicts the least recently used entry first. */
 export class ByteLru<Value extends NonNullable<unknown>> {
   readonly #sizeOf: (value: Value) => number;
   readonly #onRemoved: (value: Value) => void;
@@ -70,17 +70,17 @@ export class ByteLru<Value extends NonNullable<unknown>> {
     });
   }
 
-  /** How many entries there are. */
+  /** Number of entries. */
   get size(): number {
     return this.#boxes.size;
   }
 
-  /** What they take, bytes. */
+  /** Total size of the entries, in bytes. */
   get bytes(): number {
     return this.#boxes.calculatedSize;
   }
 
-  /** Returns the value of `key`, which counts as a use. */
+  /** Returns the value of `key`, and marks it as used. */
   get(key: string): Value | undefined {
     const box = this.#boxes.get(key);
     if (!box) return undefined;
@@ -88,12 +88,15 @@ export class ByteLru<Value extends NonNullable<unknown>> {
     return box.value;
   }
 
-  /** Returns whether there is one, which does not count as a use. */
+  /** Returns whether `key` exists, without marking it as used. */
   has(key: string): boolean {
     return this.#boxes.has(key);
   }
 
-  /** Sets it. Returns whether it is kept: what takes an eighth of the whole is not, and nor is what it replaces. */
+  /**
+   * Sets a value. Returns whether it is stored: entries above an eighth of the maximum are not, and neither
+   * is the entry they replace.
+   */
   set(key: string, value: Value): boolean {
     const bytes = ENTRY + stringBytes(key) + this.#sizeOf(value);
     const box = this.#boxes.get(key);
@@ -110,31 +113,31 @@ export class ByteLru<Value extends NonNullable<unknown>> {
     return true;
   }
 
-  /** Removes it. Returns whether it was there. */
+  /** Removes `key`. Returns whether it existed. */
   delete(key: string): boolean {
     return this.#boxes.delete(key);
   }
 
-  /** Removes all. */
+  /** Removes all entries. */
   clear(): void {
     this.#boxes.clear();
   }
 
-  /** Removes what has not been used since this was called the last time. */
+  /** Removes entries that have not been used since the previous call. */
   dropUnused(): void {
     for (const key of this.#boxes.rkeys()) {
-      if (this.#boxes.peek(key)?.round === this.#round) break; // the rest was used later
+      if (this.#boxes.peek(key)?.round === this.#round) break; // later entries were used more recently
       this.#boxes.delete(key);
     }
     this.#round++;
   }
 
-  /** Every key, the one used last first. */
+  /** Yields every key, most recently used first. */
   *keys(): Generator<string> {
     yield* this.#boxes.keys();
   }
 
-  /** Every key with its value, the one used last first. */
+  /** Yields every key and value, most recently used first. */
   *entries(): Generator<[string, Value]> {
     for (const [key, { value }] of this.#boxes.entries()) yield [key, value];
   }

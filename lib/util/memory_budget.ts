@@ -6,7 +6,7 @@
  */
 import { startTimeout } from "./timeout.ts";
 
-/** Gives back what was reserved. Calling it again does nothing. */
+/** Releases a reservation. Further calls do nothing. */
 export type Release = () => void;
 
 /** Frees memory that is held without being used. Called while more is in use than there should be. */
@@ -19,9 +19,9 @@ interface Waiter {
 
 /** Options for {@linkcode MemoryBudget}. */
 export interface MemoryBudgetOptions {
-  /** Bytes in use at once. */
+  /** Maximum number of bytes in use. */
   readonly limit: number;
-  /** How many may wait at once. @default {1_000} */
+  /** Maximum number of waiters. @default {1_000} */
   readonly maxWaiting?: number;
 }
 
@@ -40,24 +40,24 @@ export class MemoryBudget {
     this.#maxWaiting = maxWaiting;
   }
 
-  /** Bytes in use. */
+  /** Number of bytes in use. */
   get used(): number {
     return this.#used;
   }
 
-  /** Counts bytes that are in use from now on, whether there is room or not. */
+  /** Adds bytes to those in use, even beyond the limit. */
   add(bytes: number): void {
     this.#used += bytes;
     if (this.#used > this.limit) this.#relieve();
   }
 
-  /** The opposite of {@linkcode MemoryBudget.add}. */
+  /** Removes bytes from those in use. */
   remove(bytes: number): void {
     this.#used -= bytes;
     if (this.#waiters.length > 0) this.#startNext();
   }
 
-  /** Counts bytes where there is room for them. Returns whether there is. */
+  /** Adds bytes if they fit. Returns whether they did. */
   take(bytes: number): boolean {
     if (this.#hasRoom(bytes)) {
       this.#used += bytes;
@@ -69,7 +69,7 @@ export class MemoryBudget {
     return true;
   }
 
-  /** Waits for room, at most `ms`. Undefined where there is none by then, or too many wait. */
+  /** Waits up to `ms` for room. Returns undefined on timeout, or if too many are waiting. */
   async reserve(bytes: number, ms: number): Promise<Release | undefined> {
     if (this.take(bytes)) return this.#releaseOf(bytes);
     if (this.#waiters.length >= this.#maxWaiting) return undefined;
@@ -87,7 +87,7 @@ export class MemoryBudget {
     return hasRoom ? this.#releaseOf(bytes) : undefined;
   }
 
-  /** Has `relief` called under pressure, until the returned function is called. */
+  /** Registers `relief` to be called under pressure. Returns a function that unregisters it. */
   onPressure(relief: Relief): () => void {
     this.#reliefs.add(relief);
     return () => this.#reliefs.delete(relief);

@@ -1,5 +1,5 @@
 /**
- * Files and folders that only their owner may read: cached content of private repositories is among them.
+ * Creates files and folders that only their owner can read, because cached content may be private.
  *
  * Modes are given where each thing is made, because the process's umask is not ours to set where the proxy is a library,
  * and setting it takes a permission that the program does without.
@@ -7,15 +7,15 @@
  * @module
  */
 
-/** The mode of a file. */
+/** The mode of files. */
 export const PRIVATE_FILE = 0o600;
-/** The mode of a folder. */
+/** The mode of folders. */
 export const PRIVATE_FOLDER = 0o700;
 
-/** Windows has no modes: there the folder's access list, inherited from its parent, decides. */
+/** Windows has no modes. There the access list inherited from the parent folder applies. */
 const HAS_MODES = Deno.build.os !== "windows";
 
-/** Makes an empty private file unless there is one. Throws what the disk throws. */
+/** Creates an empty private file unless it exists. Throws file system errors. */
 export function createPrivateFile(path: string): void {
   try {
     Deno.openSync(path, { write: true, createNew: true, mode: PRIVATE_FILE }).close();
@@ -24,15 +24,15 @@ export function createPrivateFile(path: string): void {
   }
 }
 
-/** What {@linkcode makePrivate} found. */
+/** The result of {@linkcode makePrivate}. */
 export interface Widened {
-  /** Paths that others could use, and cannot any more. */
+  /** Paths that other users could access until now. */
   readonly tightened: readonly string[];
-  /** Paths that others can use and that are not ours to change. */
+  /** Paths that other users can access and that this process cannot change. */
   readonly open: readonly string[];
 }
 
-/** Takes everybody else's rights from those of `paths` that exist. */
+/** Removes other users' permissions from those of `paths` that exist. */
 export function makePrivate(paths: readonly string[]): Widened {
   const tightened: string[] = [];
   const open: string[] = [];
@@ -44,7 +44,7 @@ export function makePrivate(paths: readonly string[]): Widened {
         Deno.chmodSync(path, isDirectory ? PRIVATE_FOLDER : PRIVATE_FILE);
         tightened.push(path);
       } catch {
-        open.push(path); // another user's, or of a file system without modes
+        open.push(path); // another user's file, or a file system without modes
       }
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) open.push(path);

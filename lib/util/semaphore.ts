@@ -1,10 +1,10 @@
 /**
- * So many at once, the others in the order they came.
+ * A semaphore with first-in, first-out order.
  *
  * @module
  */
 
-/** Permits to hand out. */
+/** Limits concurrent work. */
 export class Semaphore {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -13,7 +13,7 @@ export class Semaphore {
     this.#free = count;
   }
 
-  /** The result of `work`, which runs when a permit is free. */
+  /** Runs `work` when a permit is free. Returns its result. */
   async use<T>(work: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free--;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));

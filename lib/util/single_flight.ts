@@ -1,14 +1,14 @@
 /**
- * Single flight: callers that ask for the same thing at once share one answer, or one failure.
+ * Single flight: concurrent callers with the same key share one result or failure.
  *
  * @module
  */
 
-/** Work under way by key. */
+/** Deduplicates concurrent work by key. */
 export class SingleFlight<T> {
   readonly #running = new Map<string, Promise<T>>();
 
-  /** The result of the running work of `key`, or of `start` if there is none. */
+  /** Returns the result of the running work of `key`, or calls `start` if there is none. */
   run(key: string, start: () => Promise<T>): Promise<T> {
     const running = this.#running.get(key);
     if (running) return running;
@@ -17,7 +17,7 @@ export class SingleFlight<T> {
     return work;
   }
 
-  /** How many keys have work under way. */
+  /** Number of keys with running work. */
   get size(): number {
     return this.#running.size;
   }

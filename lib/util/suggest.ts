@@ -1,5 +1,5 @@
 /**
- * What somebody meant who wrote something else.
+ * Suggests corrections for misspelled words.
  *
  * @module
  */
@@ -40,7 +40,7 @@ export function closest<T extends string>(text: string, words: readonly T[]): T 
   return measured.filter(({ off, most }) => off <= most).toSorted((a, b) => a.off - b.off)[0]?.word;
 }
 
-/** The end of a message about `text`: `, did you mean serve?`, or nothing. */
+/** Returns the end of a message about `text`: `, did you mean serve?`, or an empty string. */
 export function suggest(text: string, words: readonly string[]): string {
   const meant = closest(text, words);
   return meant === undefined ? "" : `, did you mean ${meant}?`;

@@ -1,5 +1,5 @@
 /**
- * Small things done with text, each in one pass.
+ * Linear-time string helpers.
  *
  * @module
  */
@@ -11,7 +11,7 @@ export function withoutTrailingSlashes(text: string): string {
   return text.slice(0, end);
 }
 
-/** `text`, or its first `most` characters and an ellipsis. */
+/** Returns `text`, cut to `most` characters and an ellipsis if it is longer. */
 export function cut(text: string, most: number): string {
   return text.length <= most ? text : `${text.slice(0, most)}…`;
 }

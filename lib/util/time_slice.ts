@@ -1,34 +1,34 @@
 /**
- * Long work cut into slices, between which the event loop gets its turn.
+ * Splits long work into slices, between which the event loop can run.
  *
  * @module
  */
 import { setImmediate } from "node:timers";
 
-/** Returns a promise that resolves when the event loop has had a turn: timers and I/O that are due run first. */
+/** Resolves after the event loop has run due timers and I/O. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve));
 }
 
-/** How long a slice lasts, ms. */
+/** Default length of a slice, in ms. */
 const SLICE = 5;
 
-/** Tells when work has held the event loop for long enough. */
+/** Tracks how long work has held the event loop. */
 export class TimeSlice {
   readonly #ms: number;
   #began = performance.now();
 
-  /** @param ms How long a slice lasts. */
+  /** @param ms Length of a slice. */
   constructor(ms: number = SLICE) {
     this.#ms = ms;
   }
 
-  /** Whether the slice is over. */
+  /** Whether the current slice is over. */
   get isOver(): boolean {
     return performance.now() - this.#began >= this.#ms;
   }
 
-  /** Lets the event loop have a turn if the slice is over, and starts the next one. */
+  /** Yields to the event loop if the slice is over, then starts a new slice. */
   async pause(): Promise<void> {
     if (!this.isOver) return;
     await nextTurn();

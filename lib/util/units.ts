@@ -1,5 +1,5 @@
 /**
- * Durations and sizes as people write them in configuration.
+ * Parses and formats durations and sizes.
  *
  * @module
  */
@@ -60,7 +60,7 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
-/** `bytes` for a person: `10 GiB`, `1.5 MiB`, `12 B`. */
+/** Formats `bytes` for people: `10 GiB`, `1.5 MiB`, `12 B`. */
 export function formatSize(bytes: number): string {
   let value = bytes;
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
@@ -70,7 +70,7 @@ export function formatSize(bytes: number): string {
   return `${Number(value.toFixed(1))} TiB`;
 }
 
-/** `bytes` as {@linkcode parseSize} reads it back, in the largest unit that divides it: `10GiB`, `1500`. */
+/** Formats `bytes` for {@linkcode parseSize}, in the largest unit that divides it: `10GiB`, `1500`. */
 export function formatExactSize(bytes: number): string {
   if (bytes === 0) return "0";
   for (const unit of ["TiB", "GiB", "MiB", "KiB"]) {
@@ -80,7 +80,7 @@ export function formatExactSize(bytes: number): string {
   return String(bytes);
 }
 
-/** `ms` for a person, in the unit of {@linkcode parseDuration} that divides it best: `5m`, `1y`. */
+/** Formats `ms` for {@linkcode parseDuration}, in the largest unit that divides it: `5m`, `1y`. */
 export function formatDuration(ms: number): string {
   for (const unit of ["y", "M", "w", "d", "h", "m", "s"]) {
     if (ms >= DURATIONS[unit]! && ms % DURATIONS[unit]! === 0) {

@@ -1,36 +1,36 @@
 /**
- * Work that makes more work, a bounded number of pieces of it at a time.
+ * A work list with bounded concurrency, to which running work can add more.
  *
  * @module
  */
 
-/** A piece of work; it handles its own failures. */
+/** A piece of work. It should handle its own failures. */
 export type Work = () => Promise<void>;
 
-/** Pieces of work in the order they were added. */
+/** Runs pieces of work in the order in which they were added. */
 export class WorkList {
   readonly #limit: number;
   readonly #waiting: Work[] = [];
   readonly #finished = Promise.withResolvers<void>();
   #running = 0;
 
-  /** At most `limit` pieces run at once. */
+  /** Creates a list that runs at most `limit` pieces at once. */
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  /** Adds a piece; it starts at once where there is room. */
+  /** Adds a piece. It starts at once if there is room. */
   add(work: Work): void {
     this.#waiting.push(work);
     this.#next();
   }
 
-  /** Forgets what has not started. */
+  /** Drops pieces that have not started. */
   clear(): void {
     this.#waiting.length = 0;
   }
 
-  /** Settles when nothing is left to do. Rejects with what a piece failed to handle. */
+  /** Resolves when all work is done. Rejects with the first unhandled failure of a piece. */
   async done(): Promise<void> {
     if (this.#running > 0 || this.#waiting.length > 0) await this.#finished.promise;
   }

@@ -58,20 +58,20 @@ Deno.test("whoever finds the queue full is turned away with 429 and told when to
   const error = await assertRejects(
     () => queue.enter({ client: "b", repository: "x" }),
     OciError,
-    "Too many downloads wait",
+    "Too many downloads are queued",
   );
   assertEquals([error.status, error.headers?.["retry-after"], rejected], [429, "10", 1]);
   end();
   (await waiting)();
 });
 
-Deno.test("whoever has waited too long is turned away, and leaves no gap", async () => {
+Deno.test("a waiter that was queued for too long is rejected, and leaves no gap", async () => {
   const queue = new FairQueue({ limit: 1, maxWait: 10 });
   const end = await queue.enter({ client: "a", repository: "x" });
   await assertRejects(
     () => queue.enter({ client: "b", repository: "x" }),
     OciError,
-    "waited too long",
+    "was queued for too long",
   );
   assertEquals([queue.running, queue.waiting], [1, 0]);
   const next = queue.enter({ client: "c", repository: "x" });
