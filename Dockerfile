@@ -19,7 +19,7 @@ COPY --from=build --chown=65532:65532 /deno-dir /deno-dir
 COPY --from=build /app /app
 WORKDIR /app
 USER 65532:65532
-ENV DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1 CACHE_DIR=/cache MALLOC_MMAP_THRESHOLD_=20480
+ENV DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1 CACHE_DIR=/cache DENO_USR2_MEMORY_TRIM=1
 VOLUME /cache
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \

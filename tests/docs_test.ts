@@ -47,6 +47,7 @@ const NOT_SETTINGS: Readonly<Record<string, string>> = {
   OTEL_EXPORTER_OTLP_ENDPOINT: "Deno",
   MALLOC_ARENA_MAX: "glibc",
   MALLOC_MMAP_THRESHOLD_: "glibc",
+  DENO_USR2_MEMORY_TRIM: "Deno",
   TCP_NODELAY: "the socket option",
   DNS_ENABLED: "go-docker-proxy",
   DNS_SERVERS: "go-docker-proxy",

@@ -60,7 +60,7 @@ in
         Type = "exec";
         ExecStart = "${cfg.package}/bin/deno-docker-proxy serve";
         # The allocator returns unused memory to the system.
-        Environment = "MALLOC_MMAP_THRESHOLD_=20480";
+        Environment = "DENO_USR2_MEMORY_TRIM=1";
         EnvironmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
         WorkingDirectory = "/var/cache/deno-docker-proxy";
         Restart = "on-failure";

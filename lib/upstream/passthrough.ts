@@ -28,7 +28,8 @@ import {
 import { OciError } from "../oci/error.ts";
 import { essence, isManifestType } from "../oci/media_type.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
-import { noMemory, underWay } from "../response/under_way.ts";
+import { reserveMemory } from "../response/under_way.ts";
+import type { Release } from "../util/memory_budget.ts";
 import type { Stats } from "../telemetry/stats.ts";
 import type { Part } from "../transforms/range.ts";
 import { clientLeft } from "./failure.ts";
@@ -180,6 +181,8 @@ const CHECKED_LIST = 128 * 1024;
 
 /** What a longer one takes while it is passed through, upstream's connection included: bytes. */
 const LONG_LIST = 512 * 1024;
+/** One of so many bytes does not wait for memory. */
+const SHORT_LIST = 16 * 1024;
 
 /** Options for {@linkcode listAnswer}. */
 export interface ListOptions {
@@ -200,26 +203,33 @@ export async function listAnswer(answer: UpstreamAnswer, options: ListOptions): 
   const { status, headers: said, body } = decoded(answer.response, `list of ${kind}`);
   if (status !== 200 || !body) throw otherAnswer(answer);
   const headers = replyHeaders(said, { kind, status, link: { upstream: answer.url, client } });
-  const { start, rest } = await readStart(body, { limit: CHECKED_LIST, idle, what: "list" });
-  if (rest) {
-    if (!isObjectStart(start)) throw otherAnswer(answer);
-    if (method === "HEAD") {
+  // Not a byte of it is read before: a thousand that are asked for at once wait where upstream has them.
+  const isShort = (announcedLength(said) ?? Infinity) <= SHORT_LIST;
+  const release = isShort ? () => {} : await memoryFor(body);
+  return await whileDelivered(async () => {
+    const { start, rest } = await readStart(body, { limit: CHECKED_LIST, idle, what: "list" });
+    if (rest) {
+      if (!isObjectStart(start)) throw otherAnswer(answer);
+      if (method !== "HEAD") return watchBody(rest, { status, headers });
       answer.abort();
       return watchBody(null, { status, headers });
     }
-    if (!underWay.take(LONG_LIST)) {
-      rest.cancel().catch(() => {}); // of no use
-      throw noMemory();
-    }
-    const long = watchBody(rest, { status, headers });
-    Promise.resolve(long.delivered).finally(() => underWay.remove(LONG_LIST));
-    return long;
+    if (!isList(start, kind)) throw otherAnswer(answer);
+    await proved?.();
+    headers.set("content-length", String(start.byteLength));
+    if (method === "HEAD") return watchBody(null, { status, headers });
+    return bytesAnswer(start, { status, headers });
+  }, release);
+}
+
+/** Waits for the memory that `body`, a list, takes. Throws an `OciError` (503) where there is none in good time. */
+async function memoryFor(body: ReadableStream<Uint8Array>): Promise<Release> {
+  try {
+    return await reserveMemory(LONG_LIST);
+  } catch (error) {
+    body.cancel().catch(() => {}); // of no use
+    throw error;
   }
-  if (!isList(start, kind)) throw otherAnswer(answer);
-  await proved?.();
-  headers.set("content-length", String(start.byteLength));
-  if (method === "HEAD") return watchBody(null, { status, headers });
-  return bytesAnswer(start, { status, headers });
 }
 
 /** Whether `text` begins as a JSON object does. */

@@ -41,23 +41,47 @@ export interface BurstCollectorOptions {
   readonly size?: () => number;
   /** Collects all. @default {V8's, where it is exposed} */
   readonly collect?: () => void;
+  /** Has the allocator return what is free. @default {glibc's, where Deno does that} */
+  readonly trim?: () => void;
+}
+
+/** Whether the process can tell itself to trim; undefined before it has tried. */
+let canTrim: boolean | undefined = Deno.build.os === "linux" ? undefined : false;
+
+/**
+ * Has glibc return free memory to the system, also what lies between pieces that are in use. Deno does that on SIGUSR2
+ * where it was started with `DENO_USR2_MEMORY_TRIM`; elsewhere this does nothing.
+ */
+function trimAllocator(): void {
+  if (canTrim === false) return;
+  try {
+    // Without a listener the signal would end a process that Deno does not trim.
+    if (canTrim === undefined) Deno.addSignalListener("SIGUSR2", () => {});
+    canTrim = true;
+    Deno.kill(Deno.pid, "SIGUSR2");
+  } catch {
+    canTrim = false; // older versions want a permission for this
+  }
 }
 
 /** Collects what a burst of work has left, once it is over. */
 export class BurstCollector {
   readonly #size: () => number;
   readonly #collect: (() => void) | undefined;
+  readonly #trim: () => void;
   #smallest = Infinity;
   #last = 0;
   /** Collections since the process was last larger than after them. */
   #count = 0;
-  /** What it had after the last of them. */
+  /** What it had at the look after the last of them. */
   #left = 0;
+  #hasCollected = false;
   #looks = 0;
 
-  constructor({ size, collect: all }: BurstCollectorOptions = {}) {
+  constructor({ size, collect: all, trim }: BurstCollectorOptions = {}) {
     this.#size = size ?? (() => Deno.memoryUsage().rss);
     this.#collect = all ?? (collect && (() => collect({ type: "major" })));
+    this.#trim = trim ?? trimAllocator;
   }
 
   /** To be called every few seconds. */
@@ -68,12 +92,17 @@ export class BurstCollector {
     this.#last = size;
     this.#looks++;
     this.#smallest = Math.min(this.#smallest, size);
+    if (this.#hasCollected) this.#left = size;
+    this.#hasCollected = false;
     if (size > this.#left * GROWN) this.#count = 0;
     if (size <= this.#smallest * GROWN || this.#count >= MOST) return;
     if (!isStill && (size < MUCH || this.#looks < BETWEEN)) return;
-    this.#collect();
+    // What is collected is free for the allocator a moment later.
+    if (this.#count % 2 === 0) this.#collect();
+    else this.#trim();
     this.#count++;
     this.#looks = 0;
-    this.#left = this.#last = this.#size();
+    this.#last = this.#size();
+    this.#hasCollected = true;
   }
 }

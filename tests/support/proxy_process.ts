@@ -141,7 +141,7 @@ export async function startCommand(): Promise<string[]> {
 export function baseEnv(): Record<string, string> {
   const kept = ["PATH", "HOME", "DENO_DIR", "NPM_CONFIG_REGISTRY", "TMPDIR"];
   // What the `start` task sets: the allocator gives back what is no longer needed.
-  const env: Record<string, string> = { NO_COLOR: "1", MALLOC_MMAP_THRESHOLD_: "20480" };
+  const env: Record<string, string> = { NO_COLOR: "1", DENO_USR2_MEMORY_TRIM: "1" };
   for (const name of kept) {
     const value = Deno.env.get(name);
     if (value !== undefined) env[name] = value;
