@@ -68,9 +68,21 @@ export async function startTestProxy(options: TestProxyOptions = {}): Promise<Te
       await proxy.close();
       throw error;
     }
-    const server = await listen(proxy, { hostname: "127.0.0.1", port, tls });
+    const server = await listening(proxy);
     port = server.addr.port;
     return { proxy, server };
+  }
+
+  /** A connection of another test may have the port that was free during a restart, for a moment. */
+  async function listening(proxy: Proxy) {
+    for (let attempt = 1;; attempt++) {
+      try {
+        return await listen(proxy, { hostname: "127.0.0.1", port, tls });
+      } catch (error) {
+        if (!(error instanceof Deno.errors.AddrInUse) || attempt === 100) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    }
   }
 
   async function stop(grace: number) {
