@@ -185,7 +185,8 @@ toolTest("wrong bytes become no object anywhere, and what was sent ahead of them
     const image = makeImage({ layers: [makeLargeLayer(size)] });
     fleet.registry.add("team/app", "1", image);
     const { digest } = blobsOf(image)[1]!;
-    const fault = { rate: 20 * 2 ** 20, corruptAt: size - 10 };
+    // Early: what comes of upstream after the download broke must not make it right.
+    const fault = { rate: 20 * 2 ** 20, corruptAt: 1_000 };
     const wrong = fleet.registry.faults.add({ kind: "blob", reference: digest }, fault);
     const path = `/v2/team/app/blobs/${digest}`;
     const location = a.config.cache!.store;
