@@ -7,7 +7,7 @@ import type { Access } from "../auth/access.ts";
 import { type Answer, jsonAnswer } from "../response/answer.ts";
 import { OciError } from "../oci/error.ts";
 import type { Registry } from "../oci/registry.ts";
-import { forwardedSearch, listAnswer } from "../upstream/passthrough.ts";
+import { forwardedSearch, listAnswer, withListMemory } from "../upstream/passthrough.ts";
 import type { RequestContext } from "../request/request_context.ts";
 import { credentialFor } from "../transforms/auth.ts";
 import { upstreamHeaders } from "../transforms/headers.ts";
@@ -72,6 +72,13 @@ export async function answerPing(
 
 /** `GET /v2/_catalog`, passed through. Throws an `OciError` for what upstream refuses. */
 export async function answerCatalog(
+  context: RequestContext,
+  registryContext: RegistryContext,
+): Promise<Answer> {
+  return await withListMemory(() => askForCatalog(context, registryContext));
+}
+
+async function askForCatalog(
   { method, headers: asked, url }: RequestContext,
   { registry, hosted, access, upstream, idle }: RegistryContext,
 ): Promise<Answer> {

@@ -29,7 +29,6 @@ import { OciError } from "../oci/error.ts";
 import { essence, isManifestType } from "../oci/media_type.ts";
 import { replyHeaders, upstreamHeaders } from "../transforms/headers.ts";
 import { reserveMemory } from "../response/under_way.ts";
-import type { Release } from "../util/memory_budget.ts";
 import type { Stats } from "../telemetry/stats.ts";
 import type { Part } from "../transforms/range.ts";
 import { clientLeft } from "./failure.ts";
@@ -179,10 +178,17 @@ export function handOver(answer: UpstreamAnswer, target: URL): Answer {
 /** A list up to this many bytes is read and checked before it is answered; a longer one proves nothing. */
 const CHECKED_LIST = 128 * 1024;
 
-/** What a longer one takes while it is passed through, upstream's connection included: bytes. */
-const LONG_LIST = 512 * 1024;
-/** One of so many bytes does not wait for memory. */
-const SHORT_LIST = 16 * 1024;
+/** What a list may take while it is passed through, upstream's connection and its buffers included: bytes. */
+const LIST_MEMORY = 512 * 1024;
+
+/**
+ * Answers a request for a list when there is memory for one, and counts that until the answer is delivered. Upstream is
+ * asked only then: what it has sent already is in memory, whether it is read or not. Throws an `OciError` (503) where there
+ * is no memory in good time.
+ */
+export async function withListMemory(work: () => Promise<Answer>): Promise<Answer> {
+  return await whileDelivered(work, await reserveMemory(LIST_MEMORY));
+}
 
 /** Options for {@linkcode listAnswer}. */
 export interface ListOptions {
@@ -203,33 +209,23 @@ export async function listAnswer(answer: UpstreamAnswer, options: ListOptions): 
   const { status, headers: said, body } = decoded(answer.response, `list of ${kind}`);
   if (status !== 200 || !body) throw otherAnswer(answer);
   const headers = replyHeaders(said, { kind, status, link: { upstream: answer.url, client } });
-  // Not a byte of it is read before: a thousand that are asked for at once wait where upstream has them.
-  const isShort = (announcedLength(said) ?? Infinity) <= SHORT_LIST;
-  const release = isShort ? () => {} : await memoryFor(body);
-  return await whileDelivered(async () => {
-    const { start, rest } = await readStart(body, { limit: CHECKED_LIST, idle, what: "list" });
-    if (rest) {
-      if (!isObjectStart(start)) throw otherAnswer(answer);
-      if (method !== "HEAD") return watchBody(rest, { status, headers });
-      answer.abort();
-      return watchBody(null, { status, headers });
-    }
-    if (!isList(start, kind)) throw otherAnswer(answer);
-    await proved?.();
-    headers.set("content-length", String(start.byteLength));
-    if (method === "HEAD") return watchBody(null, { status, headers });
-    return bytesAnswer(start, { status, headers });
-  }, release);
+  const { start, rest } = await readStart(body, { limit: CHECKED_LIST, idle, what: "list" });
+  if (rest) {
+    if (!isObjectStart(start)) throw otherAnswer(answer);
+    if (method !== "HEAD") return watchBody(rest, { status, headers });
+    answer.abort();
+    return watchBody(null, { status, headers });
+  }
+  if (!isList(start, kind)) throw otherAnswer(answer);
+  await proved?.();
+  headers.set("content-length", String(start.byteLength));
+  if (method === "HEAD") return watchBody(null, { status, headers });
+  return bytesAnswer(start, { status, headers });
 }
 
-/** Waits for the memory that `body`, a list, takes. Throws an `OciError` (503) where there is none in good time. */
-async function memoryFor(body: ReadableStream<Uint8Array>): Promise<Release> {
-  try {
-    return await reserveMemory(LONG_LIST);
-  } catch (error) {
-    body.cancel().catch(() => {}); // of no use
-    throw error;
-  }
+/** Whether what is asked for is a list. */
+function isListKind(kind: TargetRequest["target"]["kind"]): kind is "tags" | "referrers" {
+  return kind === "tags" || kind === "referrers";
 }
 
 /** Whether `text` begins as a JSON object does. */
@@ -307,6 +303,7 @@ export class Passthrough {
   /** The answer to any read request, as upstream gives it to this client. Blobs wait for a place. */
   async answer(request: TargetRequest): Promise<Answer> {
     await request.beforeMiss?.();
+    if (isListKind(request.target.kind)) return await withListMemory(() => this.#answer(request));
     if (!this.#queue || request.target.kind !== "blob" || request.method === "HEAD") {
       return await this.#answer(request);
     }
@@ -328,8 +325,8 @@ export class Passthrough {
   async #answer(request: TargetRequest): Promise<Answer> {
     const { target, method } = request;
     // Whether it is a list only its body shows.
-    const isList = target.kind === "tags" || target.kind === "referrers";
-    const answer = await this.#ask(request, isList ? "GET" : method as "GET" | "HEAD");
+    const asked = isListKind(target.kind) ? "GET" : method as "GET" | "HEAD";
+    const answer = await this.#ask(request, asked);
     if (answer.handOver) return handOver(answer, answer.handOver);
     switch (target.kind) {
       case "manifest":

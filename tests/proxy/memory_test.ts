@@ -87,15 +87,19 @@ Deno.test("whatever is asked for, nothing stays counted when it is answered", as
   }
 });
 
-Deno.test("a long list is passed through only where there is memory for it, and counted until it is sent", async () => {
+Deno.test("upstream is asked for a list only where there is memory for it, which is counted until it is sent", async () => {
   const tags = Array.from({ length: 5_000 }, (_, i) => `t${i}`.padEnd(100, "x"));
   const list = JSON.stringify({ name: "team/app", tags });
+  let asked = 0;
   const upstream = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen() {} },
-    (request) =>
-      new Response(request.url.endsWith("/tags/list") ? list : "{}", {
+    (request) => {
+      const isList = request.url.endsWith("/tags/list");
+      if (isList) asked++;
+      return new Response(isList ? list : "{}", {
         headers: { "content-type": "application/json" },
-      }),
+      });
+    },
   );
   const docker = `http://127.0.0.1:${upstream.addr.port}`;
   const proxy = await startTestProxy({ upstreams: { docker } });
@@ -103,7 +107,7 @@ Deno.test("a long list is passed through only where there is memory for it, and 
   underWay.add(underWay.limit);
   const refused = await fetch(url);
   await refused.body?.cancel();
-  assertEquals([refused.status, refused.headers.get("retry-after")], [503, "5"]);
+  assertEquals([refused.status, refused.headers.get("retry-after"), asked], [503, "5", 0]);
   underWay.remove(underWay.limit);
   const answer = await fetch(url);
   assertEquals(await answer.text(), list);
