@@ -72,7 +72,7 @@ pageTest("ten thousand images are searched, sorted and paged", async ({ page }) 
 pageTest("more images than can be sorted are paged and searched by name", async ({ page }) => {
   const rows = page.locator(".images tbody tr");
   const [next, previous] = ["Next", "Previous"].map((name) => page.getByRole("button", { name }));
-  await textOf(page.locator(".range"), /^By name/);
+  await textOf(page.locator(".range"), /listed by name/);
   await textOf(rows.first(), /docker\.io\/library\/first/);
   assertEquals(await rows.count(), 50);
   const second = await rows.nth(49).innerText();
@@ -105,12 +105,12 @@ pageTest("more images than can be sorted are paged and searched by name", async 
 pageTest("signatures are listed when they are asked for", async ({ page }) => {
   const total = page.locator(".total");
   await textOf(total, /^1 image$/);
-  await page.getByLabel("Signatures too").check();
+  await page.getByLabel("Show signatures").check();
   await textOf(total, /^2 images$/);
   await textOf(page.locator(".images tbody"), /sha256-\w{12}….sig/);
   await page.reload();
   await textOf(total, /^2 images$/);
-  await page.getByLabel("Signatures too").uncheck();
+  await page.getByLabel("Show signatures").uncheck();
   await textOf(total, /^1 image$/);
 }, {
   route: "#/images",
