@@ -165,8 +165,12 @@ for (const engine of ["s3", "redis"] as const) {
           [one, two].map(({ stats }) => stats.cacheEvents.get("evicted_damaged")).toSorted();
         await until(() => found()[1] === 1);
         assertEquals(found(), [0, 1]);
-        for (const instance of [one, two]) await pull(instance, image);
-        // One that had not heard yet whose the content is asked for a part of it, as proof.
+        for (const instance of [one, two]) {
+          await pull(instance, image);
+          // A client has the last byte before the content is published.
+          await instance.proxy.cache!.content.settled(digest);
+        }
+        // A part may be asked for as a proof.
         const whole = { kind: "blob", method: "GET", reference: digest, status: 200 } as const;
         assertEquals(registry.count(whole), 2);
       },

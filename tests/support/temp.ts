@@ -30,12 +30,17 @@ export async function removeDir(path: string): Promise<void> {
   }
 }
 
-/** A port of `hostname` that nothing listens on now. */
+/** What {@linkcode freePort} has returned: whoever asked may not listen there yet. */
+const givenPorts = new Set<number>();
+
+/** A port of `hostname` that nothing listens on now, another each time. */
 export function freePort(hostname = "127.0.0.1"): number {
-  const listener = Deno.listen({ hostname, port: 0 });
-  try {
-    return (listener.addr as Deno.NetAddr).port;
-  } finally {
+  while (true) {
+    const listener = Deno.listen({ hostname, port: 0 });
+    const { port } = listener.addr as Deno.NetAddr;
     listener.close();
+    if (givenPorts.has(port)) continue;
+    givenPorts.add(port);
+    return port;
   }
 }
