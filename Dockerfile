@@ -25,5 +25,5 @@ EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
   CMD ["deno", "run", "--cached-only", "--frozen", "--no-prompt", "--allow-net", "--allow-read=/", "--allow-env", "main.ts", "health"]
 # The permissions of `deno task start`. The process gives up file access that its settings do not need.
-ENTRYPOINT ["deno", "run", "--cached-only", "--frozen", "--no-code-cache", "--v8-flags=--expose-gc,--initial-old-space-size=24,--heap-growing-percent=40", "--no-prompt", "--allow-net", "--allow-read=/", "--allow-write=/", "--allow-env", "--allow-sys=networkInterfaces", "main.ts"]
+ENTRYPOINT ["deno", "run", "--cached-only", "--frozen", "--no-code-cache", "--v8-flags=--expose-gc", "--no-prompt", "--allow-net", "--allow-read=/", "--allow-write=/", "--allow-env", "--allow-sys=networkInterfaces", "main.ts"]
 CMD ["serve"]

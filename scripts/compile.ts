@@ -40,7 +40,7 @@ async function compile(target: string, { permissions, output }: {
       "--frozen",
       ...await sparing(),
       "--no-prompt", // no one can answer a prompt
-      "--v8-flags=--expose-gc,--initial-old-space-size=24,--heap-growing-percent=40", // as the start task has it: see lib/util/gc.ts
+      "--v8-flags=--expose-gc", // as the start task has it: see lib/util/gc.ts
       // Windows has no one root, so what is given for all drives cannot be given back in part.
       ...target.includes("windows")
         ? permissions.map((flag) => flag.replace(/=\/$/, ""))
