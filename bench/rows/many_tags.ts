@@ -156,7 +156,8 @@ export const manyTags: Row = {
   name: "many-tags",
   title:
     "1,000,000 tags of one image: the first page of images, and removing the image or its content",
-  meaning: "Whoever asks for very many tags holds up nobody, neither then nor when they go.",
+  meaning:
+    "A client that asks for very many tags does not slow down others, nor does removing those tags.",
   async run({ say }) {
     const series: Series[] = [];
     const checks: Check[] = [];

@@ -116,7 +116,7 @@ export class Images {
 
   /**
    * One page of what `query` selects. A list of very many images is only told by name: it would take too long to
-   * read all of it to sort it. Throws an `OciError` (400) for a parameter that is none.
+   * read all of it to sort it. Throws an `OciError` (400) for an invalid parameter.
    */
   async list(query: URLSearchParams): Promise<ImageList> {
     const sort = (query.get("sort") ?? "usedAt") as Sort;
